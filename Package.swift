@@ -1,0 +1,96 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// One owner for each outside package: librabbitmq in AMQP, libcurl in Orthanc, GRDB in JobStore, Hummingbird and
+// Mustache in Dashboard, ArgumentParser in DCM. Imports go one way: executables -> libraries -> Jobs.
+
+let settings: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    ] + (Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)])
+
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let configuration = Target.Dependency.product(name: "Configuration", package: "swift-configuration")
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
+    .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+}
+
+func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+}
+
+let package = Package(
+    name: "dcm-processor",
+    products: [
+        .executable(name: "dcm-ingest", targets: ["Ingest"]),
+        .executable(name: "dcm-router", targets: ["Router"]),
+        .executable(name: "dcm-worker", targets: ["Worker"]),
+        .executable(name: "dcm-monitor", targets: ["Monitor"]),
+        .executable(name: "dcm-tool", targets: ["DCM"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-async-algorithms", from: "1.1.4"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/hummingbird-project/swift-mustache", from: "2.1.1"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // MARK: C libraries
+        .systemLibrary(name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+
+        // MARK: Libraries
+        library("Jobs"),
+        library("AMQP", ["CRabbitMQ", logging, metrics, lifecycle]),
+        library("Orthanc", ["CCurl", "Jobs", logging]),
+        library("Registry", ["Jobs"]),
+        library("PythonHost", ["Jobs", logging]),
+        library("JobStore", ["Jobs", "Pipeline", .product(name: "GRDB", package: "GRDB.swift")]),
+        library("Pipeline", ["AMQP", "Jobs"]),
+        library("Bootstrap", ["AMQP", "Pipeline", configuration, logging, lifecycle]),
+        library(
+            "Dashboard",
+            [
+                "JobStore", "Jobs", "Pipeline", logging, metrics, lifecycle,
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Mustache", package: "swift-mustache"),
+            ],
+            resources: [.copy("Resources")]
+        ),
+        library("Stack", ["Jobs", logging]),
+
+        // MARK: Executables
+        executable("Ingest", ["AMQP", "Bootstrap", "JobStore", "Jobs", "Orthanc", "Pipeline", configuration, logging, lifecycle]),
+        executable(
+            "Router",
+            ["AMQP", "Bootstrap", "JobStore", "Jobs", "Pipeline", "PythonHost", "Registry", configuration, logging, lifecycle]
+        ),
+        executable("Worker", ["AMQP", "Bootstrap", "Jobs", "Orthanc", "Pipeline", "PythonHost", configuration, logging, lifecycle]),
+        executable("Monitor", ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Pipeline", configuration, logging, lifecycle]),
+        executable(
+            "DCM",
+            [
+                "Jobs", "PythonHost", "Registry", "Stack", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]
+        ),
+
+        // MARK: Tests
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,50 @@
+package import Foundation
+package import GRDB
+package import Jobs
+
+/// One transaction of the ledger's writer. Only valid inside ``Ledger/write(_:)``.
+package struct LedgerTransaction {
+    let db: Database
+
+    func run(_ sql: String, _ arguments: StatementArguments = StatementArguments()) throws {
+        try db.cachedStatement(sql: sql).execute(arguments: arguments)
+    }
+
+    func rows(_ sql: String, _ arguments: StatementArguments = StatementArguments()) throws -> [Row] {
+        try Row.fetchAll(db.cachedStatement(sql: sql), arguments: arguments)
+    }
+
+    func row(_ sql: String, _ arguments: StatementArguments = StatementArguments()) throws -> Row? {
+        try Row.fetchOne(db.cachedStatement(sql: sql), arguments: arguments)
+    }
+}
+
+/// How structured columns are written: JSON text, times as seconds since 1970.
+enum LedgerJSON {
+    static func text(_ value: some Encodable) -> String {
+        let encoder = JSONEncoder()
+        encoder.dateEncodingStrategy = .secondsSince1970
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        encoder.nonConformingFloatEncodingStrategy = .convertToString(positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+        do {
+            return try String(decoding: encoder.encode(value), as: UTF8.self)
+        } catch {
+            preconditionFailure("A ledger value cannot be written as JSON: \(error)")
+        }
+    }
+
+    static func value<Value: Decodable>(_ type: Value.Type, from text: String, column: String) throws -> Value {
+        let decoder = JSONDecoder()
+        decoder.dateDecodingStrategy = .secondsSince1970
+        do {
+            return try decoder.decode(type, from: Data(text.utf8))
+        } catch {
+            throw LedgerError(code: .corrupt, message: "The ledger's column \(column) holds something that this version cannot read.")
+        }
+    }
+}
+
+extension Date {
+    var ledgerTime: Double { timeIntervalSince1970 }
+    init(ledgerTime: Double) { self.init(timeIntervalSince1970: ledgerTime) }
+}

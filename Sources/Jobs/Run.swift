@@ -1,0 +1,102 @@
+package import Foundation
+
+/// One job of a run: its fixed definition and where it stands.
+package struct Job: Sendable, Hashable {
+    package var definition: JobDefinition
+    package var dependencies: [Dependency]
+    package var state: JobState
+    package var reason: Reason
+    /// 1 for the first attempt. The attempt that is due or going on.
+    package var attempt: Int
+    /// Counts the hints of this attempt.
+    package var dispatch: Int
+    /// Counts the attempts that a worker was allowed to start; the current value fences results and renewals.
+    package var token: Int
+    /// How many workers were lost with this job.
+    package var crashes: Int
+    package var cancelRequested: Bool
+    package var worker: String?
+    package var notBefore: Date?
+    package var queuedAt: Date?
+    package var dispatchedAt: Date?
+    package var startedAt: Date?
+    package var finishedAt: Date?
+    package var failure: JobExit.Failure?
+    package var result: JSONValue?
+
+    package init(
+        definition: JobDefinition,
+        dependencies: [Dependency],
+        state: JobState = .waiting,
+        reason: Reason,
+        attempt: Int = 1,
+        dispatch: Int = 0,
+        token: Int = 0,
+        crashes: Int = 0,
+        cancelRequested: Bool = false,
+        worker: String? = nil,
+        notBefore: Date? = nil,
+        queuedAt: Date? = nil,
+        dispatchedAt: Date? = nil,
+        startedAt: Date? = nil,
+        finishedAt: Date? = nil,
+        failure: JobExit.Failure? = nil,
+        result: JSONValue? = nil
+    ) {
+        self.definition = definition
+        self.dependencies = dependencies
+        self.state = state
+        self.reason = reason
+        self.attempt = attempt
+        self.dispatch = dispatch
+        self.token = token
+        self.crashes = crashes
+        self.cancelRequested = cancelRequested
+        self.worker = worker
+        self.notBefore = notBefore
+        self.queuedAt = queuedAt
+        self.dispatchedAt = dispatchedAt
+        self.startedAt = startedAt
+        self.finishedAt = finishedAt
+        self.failure = failure
+        self.result = result
+    }
+}
+
+/// What the router made of one event: jobs, their order, and where each stands.
+///
+/// A value without I/O and without a clock. `apply` is the only way to change it, and says what has to be done about it.
+package struct Run: Sendable, Hashable {
+    package let id: RunID
+    package internal(set) var state: RunState
+    package internal(set) var reason: Reason?
+    package internal(set) var finishedAt: Date?
+    /// Every parent stands before its children.
+    package internal(set) var jobs: [Job]
+
+    /// As the ledger holds it.
+    package init(id: RunID, state: RunState, reason: Reason?, finishedAt: Date?, jobs: [Job]) {
+        self.id = id
+        self.state = state
+        self.reason = reason
+        self.finishedAt = finishedAt
+        self.jobs = jobs
+    }
+
+    /// A new run. Nothing of it is on its way until `.start` is applied.
+    package init(id: RunID, plan: RunPlan) {
+        self.id = id
+        self.state = .active
+        self.reason = plan.failure
+        self.finishedAt = nil
+        self.jobs = plan.jobs.map { entry in
+            if let skipped = plan.failure.map(Reason.planningFailed) ?? entry.skipped {
+                Job(definition: entry.definition, dependencies: entry.dependencies, state: .skipped, reason: skipped)
+            } else {
+                Job(definition: entry.definition, dependencies: entry.dependencies, reason: .waiting)
+            }
+        }
+    }
+
+    package func jobID(_ index: Int) -> JobID { JobID(run: id, index: index) }
+}

@@ -1,0 +1,52 @@
+/// What can happen to a run. `job` is the job's position in the run.
+package enum RunInput: Sendable, Hashable {
+    /// The run has just been planned.
+    case start
+    /// The broker has confirmed a hint.
+    case hintConfirmed(job: Int, attempt: Int, dispatch: Int)
+    /// No claim followed a hint for so long that it must be presumed lost.
+    case hintLost(job: Int, attempt: Int, dispatch: Int)
+    /// A worker asks to start an attempt.
+    case claim(job: Int, attempt: Int, worker: String, isPaused: Bool)
+    /// A worker says that it still runs an attempt.
+    case renewal(job: Int, attempt: Int, token: Int)
+    case result(job: Int, attempt: Int, token: Int, exit: JobExit)
+    /// No renewal came for the whole time of the lease, while the router could have heard one.
+    case leaseExpired(job: Int, token: Int)
+    case channelResumed(channel: String)
+    case cancel(job: Int, actor: String)
+    case cancelAll(actor: String)
+    case retry(job: Int, actor: String)
+    case retryAll(actor: String)
+}
+
+/// What has to be done about a change. Nothing of it may happen before the change is committed.
+package enum RunEffect: Sendable, Hashable {
+    /// Tell the job's channel that this attempt may be ready, at once or after a delay.
+    case hint(job: Int, attempt: Int, dispatch: Int, delay: RetryDelay?)
+    /// The claim's answer: start, fenced by `token`.
+    case grant(job: Int, attempt: Int, token: Int)
+    /// The claim's answer: forget the hint.
+    case deny(Reason)
+    /// The renewal's answer.
+    case renewed(job: Int)
+    case leaseLost(job: Int)
+    /// Tell the worker to stop an attempt.
+    case stop(job: Int, token: Int)
+    case attemptStarted(job: Int, attempt: Int, token: Int, worker: String)
+    case attemptEnded(job: Int, attempt: Int, token: Int, ending: AttemptEnding)
+    /// Put the job where an operator sees it in the broker.
+    case deadLetter(job: Int, attempt: Int)
+    /// The job's state changed: a fact for those who watch.
+    case jobChanged(job: Int)
+    /// The run's state changed.
+    case runChanged
+    /// The input changed nothing, and why: a stale result, a command that does not fit.
+    case refused(Reason)
+}
+
+package enum AttemptEnding: Sendable, Hashable {
+    case exit(JobExit)
+    /// The worker was lost.
+    case lost(Reason)
+}

@@ -1,0 +1,159 @@
+/// The part of a pipeline in which a job stands. Each stage waits for the one before it.
+package enum Stage: String, Sendable, Hashable, Codable, CaseIterable {
+    /// The built-in download of the images.
+    case export
+    case pre
+    case services
+    case post
+}
+
+/// What carries a job out.
+package enum JobKind: String, Sendable, Hashable, Codable {
+    /// The worker itself downloads the run's images.
+    case export
+    /// A Python function of `modules/`.
+    case python
+}
+
+/// One dependency of a job: which earlier job, and what must have become of it.
+package struct Dependency: Sendable, Hashable, Codable {
+    package enum Condition: String, Sendable, Codable {
+        case succeeded
+        /// Ended in whatever way.
+        case finished
+    }
+
+    package enum Origin: String, Sendable, Codable {
+        /// Written in `dependsOn`.
+        case declared
+        /// The rule that a stage waits for the stages before it.
+        case stage
+    }
+
+    /// The parent's position in the plan; always smaller than the child's own.
+    package var parent: Int
+    package var condition: Condition
+    package var origin: Origin
+    /// The parent's attempt that satisfied this edge; nil while it is open. A set of edges, never a counter.
+    package var satisfiedBy: Int?
+
+    package init(parent: Int, condition: Condition = .succeeded, origin: Origin, satisfiedBy: Int? = nil) {
+        self.parent = parent
+        self.condition = condition
+        self.origin = origin
+        self.satisfiedBy = satisfiedBy
+    }
+}
+
+/// What a job is, fixed when its run is planned: later changes of the service's settings do not touch it.
+package struct JobDefinition: Sendable, Hashable, Codable {
+    package var name: String
+    /// The folder in `modules/` (and `registry/`) that the job comes from; empty for built-in jobs.
+    package var service: String
+    package var stage: Stage
+    package var kind: JobKind
+    /// The worker function, `package.module.function`; empty for built-in jobs.
+    package var entry: String
+    package var params: JSONValue
+    package var channel: String
+    package var priority: Priority
+    package var timeout: JobTimeout
+    package var retry: RetryPolicy
+    /// Runs after failures too (cleaning up), but is held back when a storing job did not succeed.
+    package var isFinalizer: Bool
+    /// Carries results out of the pipeline: a finalizer must not delete what it failed to store.
+    package var isStoring: Bool
+
+    package init(
+        name: String,
+        service: String,
+        stage: Stage,
+        kind: JobKind = .python,
+        entry: String,
+        params: JSONValue = .null,
+        channel: String = "default",
+        priority: Priority = .default,
+        timeout: JobTimeout = .standard,
+        retry: RetryPolicy = .never,
+        isFinalizer: Bool = false,
+        isStoring: Bool = false
+    ) {
+        self.name = name
+        self.service = service
+        self.stage = stage
+        self.kind = kind
+        self.entry = entry
+        self.params = params
+        self.channel = channel
+        self.priority = priority
+        self.timeout = timeout
+        self.retry = retry
+        self.isFinalizer = isFinalizer
+        self.isStoring = isStoring
+    }
+}
+
+/// A verdict of planning, kept so that a person can read why a job is or is not part of a run.
+package struct Decision: Sendable, Hashable, Codable {
+    package enum Verdict: String, Sendable, Codable {
+        case accepted
+        case declined
+        /// The callback raised, hung or could not be imported.
+        case failed
+        /// A dependency was not accepted.
+        case skipped
+    }
+
+    /// The job's name.
+    package var job: String
+    package var service: String
+    package var stage: Stage
+    package var verdict: Verdict
+    package var reason: Reason
+    /// Seconds that the callback took; nil when none was asked.
+    package var duration: Double?
+    /// What the callback printed, and its traceback.
+    package var output: String?
+
+    package init(
+        job: String, service: String, stage: Stage, verdict: Verdict, reason: Reason, duration: Double? = nil, output: String? = nil
+    ) {
+        self.job = job
+        self.service = service
+        self.stage = stage
+        self.verdict = verdict
+        self.reason = reason
+        self.duration = duration
+        self.output = output
+    }
+}
+
+/// What the planner made of one event: the jobs in an order in which every parent stands before its children.
+package struct RunPlan: Sendable, Hashable {
+    package struct Entry: Sendable, Hashable {
+        package var definition: JobDefinition
+        package var dependencies: [Dependency]
+        /// Set when the job is part of the run only to say why it will not run.
+        package var skipped: Reason?
+
+        package init(definition: JobDefinition, dependencies: [Dependency], skipped: Reason? = nil) {
+            self.definition = definition
+            self.dependencies = dependencies
+            self.skipped = skipped
+        }
+    }
+
+    package var jobs: [Entry]
+    package var decisions: [Decision]
+    /// What accepted callbacks handed over, by job name. Belongs to this event alone.
+    package var addedParams: [String: JSONValue]
+    /// Set when planning failed closed: nothing of this run may start.
+    package var failure: Reason?
+
+    package init(jobs: [Entry] = [], decisions: [Decision] = [], addedParams: [String: JSONValue] = [:], failure: Reason? = nil) {
+        self.jobs = jobs
+        self.decisions = decisions
+        self.addedParams = addedParams
+        self.failure = failure
+    }
+}

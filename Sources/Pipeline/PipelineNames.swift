@@ -1,0 +1,60 @@
+package import Jobs
+
+/// The names on the broker. Queue names carry a version: an argument that cannot be changed gets a new queue.
+package enum PipelineExchange {
+    package static let ingest = "dcm.ingest"
+    package static let jobs = "dcm.jobs"
+    package static let retry = "dcm.retry"
+    package static let router = "dcm.router"
+    package static let control = "dcm.control"
+    package static let events = "dcm.events"
+    package static let deadLetter = "dcm.dlx"
+}
+
+package enum PipelineQueue {
+    package static let ingest = "dcm.ingest.v1"
+    package static let claims = "dcm.claims.v1"
+    package static let results = "dcm.results.v1"
+    package static let commands = "dcm.commands.v1"
+    /// Keeps what could go nowhere, for people to look at. Nobody consumes it.
+    package static let dead = "dcm.dead.v1"
+    /// The same messages once more, for the router to record.
+    package static let deadRecord = "dcm.dead.record.v1"
+
+    package static func jobs(channel: String) -> String { "dcm.jobs.\(channel).v1" }
+    package static func retry(channel: String, delay: RetryDelay) -> String { "dcm.retry.\(channel).\(delay.name).v1" }
+    /// Exclusive to one worker.
+    package static func control(worker: String) -> String { "dcm.control.\(worker)" }
+}
+
+package enum PipelineKey {
+    package static let claim = "claim"
+    package static let renew = "renew"
+    package static let result = "result"
+    package static let command = "command"
+
+    package static func ingest(level: ResourceLevel, isFiltered: Bool) -> String {
+        "\(level.rawValue).\(isFiltered ? "filtered" : "stable")"
+    }
+
+    package static func retry(channel: String, delay: RetryDelay) -> String { "\(channel).\(delay.name)" }
+}
+
+/// Headers of our own.
+package enum PipelineHeader {
+    /// W3C trace context, carried through.
+    package static let traceparent = "traceparent"
+    /// Why a message is on the dead-letter exchange.
+    package static let deadReason = "x-dcm-reason"
+    /// The queue that a dead message came from.
+    package static let deadQueue = "x-dcm-queue"
+}
+
+/// A channel's name becomes part of queue names and routing keys.
+package enum ChannelName {
+    /// - Returns: false unless `name` is 1-64 characters of a-z, 0-9, dash and underscore.
+    package static func isValid(_ name: String) -> Bool {
+        (1...64).contains(name.utf8.count)
+            && name.utf8.allSatisfy { (0x61...0x7a).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2d || $0 == 0x5f }
+    }
+}

@@ -1,0 +1,192 @@
+package import Foundation
+package import Jobs
+
+/// What a job queue carries: only that this job may be ready. The claim decides.
+package struct HintMessage: Sendable, Hashable, Codable {
+    package static let type = "dcm.job.v1"
+
+    package var job: JobID
+    package var attempt: Int
+    /// Counts the hints of one attempt.
+    package var dispatch: Int
+
+    package init(job: JobID, attempt: Int, dispatch: Int) {
+        self.job = job
+        self.attempt = attempt
+        self.dispatch = dispatch
+    }
+}
+
+/// A worker asks to start (job, attempt). Transient, answered through direct reply-to.
+package struct ClaimMessage: Sendable, Hashable, Codable {
+    package static let type = "dcm.claim.v1"
+
+    package var job: JobID
+    package var attempt: Int
+    package var worker: String
+
+    package init(job: JobID, attempt: Int, worker: String) {
+        self.job = job
+        self.attempt = attempt
+        self.worker = worker
+    }
+}
+
+/// The router's answer to a claim.
+package enum ClaimReply: Sendable, Hashable, Codable {
+    package static let type = "dcm.claim.reply.v1"
+
+    case go(JobOrder)
+    /// Acknowledge the hint and forget it: the router sends another one if one is needed.
+    case no(Reason)
+}
+
+/// Everything that a worker needs to run one attempt.
+package struct JobOrder: Sendable, Hashable, Codable {
+    package var job: JobID
+    package var attempt: Int
+    /// Fences this attempt: results and renewals count only with the current token.
+    package var token: Int
+    package var definition: JobDefinition
+    /// Upstream's headers, `dcmpath` included.
+    package var headers: JSONValue
+    /// What all accepted callbacks of this run handed over, by job name.
+    package var addedParams: JSONValue
+    package var source: JobSource
+    /// Seconds that the lease lasts without a renewal.
+    package var leaseSeconds: Int
+
+    package init(
+        job: JobID, attempt: Int, token: Int, definition: JobDefinition, headers: JSONValue, addedParams: JSONValue, source: JobSource,
+        leaseSeconds: Int
+    ) {
+        self.job = job
+        self.attempt = attempt
+        self.token = token
+        self.definition = definition
+        self.headers = headers
+        self.addedParams = addedParams
+        self.source = source
+        self.leaseSeconds = leaseSeconds
+    }
+}
+
+/// Where a run's images come from and go to.
+package struct JobSource: Sendable, Hashable, Codable {
+    package var server: String
+    package var level: ResourceLevel
+    package var resourceID: String
+    package var series: [EventMessage.Series]
+    /// Relative to DATA, unique to the run.
+    package var dcmpath: String
+
+    package init(server: String, level: ResourceLevel, resourceID: String, series: [EventMessage.Series], dcmpath: String) {
+        self.server = server
+        self.level = level
+        self.resourceID = resourceID
+        self.series = series
+        self.dcmpath = dcmpath
+    }
+}
+
+/// A worker's heartbeat, which renews the leases of all it runs. Transient, answered through direct reply-to.
+package struct RenewMessage: Sendable, Hashable, Codable {
+    package static let type = "dcm.renew.v1"
+
+    package struct Lease: Sendable, Hashable, Codable {
+        package var job: JobID
+        package var attempt: Int
+        package var token: Int
+        package var progress: Progress?
+
+        package init(job: JobID, attempt: Int, token: Int, progress: Progress? = nil) {
+            self.job = job
+            self.attempt = attempt
+            self.token = token
+            self.progress = progress
+        }
+    }
+
+    package struct Progress: Sendable, Hashable, Codable {
+        /// 0...1
+        package var fraction: Double
+        package var text: String?
+
+        package init(fraction: Double, text: String? = nil) {
+            self.fraction = fraction
+            self.text = text
+        }
+    }
+
+    package var worker: WorkerInfo
+    package var leases: [Lease]
+
+    package init(worker: WorkerInfo, leases: [Lease]) {
+        self.worker = worker
+        self.leases = leases
+    }
+}
+
+package struct RenewReply: Sendable, Hashable, Codable {
+    package static let type = "dcm.renew.reply.v1"
+
+    /// Jobs that someone asked to cancel.
+    package var cancel: [JobID]
+    /// Jobs whose lease is no longer this worker's.
+    package var lost: [JobID]
+
+    package init(cancel: [JobID] = [], lost: [JobID] = []) {
+        self.cancel = cancel
+        self.lost = lost
+    }
+}
+
+package struct WorkerInfo: Sendable, Hashable, Codable {
+    package enum State: String, Sendable, Codable {
+        case running
+        case draining
+        case stopped
+    }
+
+    /// Unique to one process: `<host>.<pid>.<random>` unless WORKER_ID names it.
+    package var id: String
+    package var host: String
+    package var pid: Int
+    package var version: String
+    package var slots: Int
+    package var channels: [String]
+    package var startedAt: Date
+    package var state: State
+
+    package init(
+        id: String, host: String, pid: Int, version: String, slots: Int, channels: [String], startedAt: Date, state: State = .running
+    ) {
+        self.id = id
+        self.host = host
+        self.pid = pid
+        self.version = version
+        self.slots = slots
+        self.channels = channels
+        self.startedAt = startedAt
+        self.state = state
+    }
+}
+
+/// How one attempt ended. Persistent and confirmed: the hint is acknowledged only afterwards.
+package struct ResultMessage: Sendable, Hashable, Codable {
+    package static let type = "dcm.result.v1"
+
+    package var job: JobID
+    package var attempt: Int
+    package var token: Int
+    package var worker: String
+    package var exit: JobExit
+
+    package init(job: JobID, attempt: Int, token: Int, worker: String, exit: JobExit) {
+        self.job = job
+        self.attempt = attempt
+        self.token = token
+        self.worker = worker
+        self.exit = exit
+    }
+}
