@@ -1,0 +1,66 @@
+import Synchronization
+
+/// Counts what an export has fetched and tells it on, at most ten times a second.
+final class ExportTally: Sendable {
+    private struct State {
+        var progress = ExportProgress(files: 0, totalFiles: 0, bytes: 0, totalBytes: 0)
+        var lastReport: ContinuousClock.Instant?
+    }
+
+    private let state = Mutex(State())
+    private let onProgress: @Sendable (ExportProgress) -> Void
+
+    init(onProgress: @escaping @Sendable (ExportProgress) -> Void) {
+        self.onProgress = onProgress
+    }
+
+    func expect(_ instances: [OrthancInstance]) {
+        change(isReportDue: true) { progress in
+            progress.totalFiles += instances.count
+            progress.totalBytes += instances.reduce(0) { $0 + $1.fileSize }
+        }
+    }
+
+    func add(_ bytes: Int64) {
+        change { $0.bytes += bytes }
+    }
+
+    func finishFile() {
+        change { $0.files += 1 }
+    }
+
+    func startFile() -> ExportTallyFile {
+        ExportTallyFile(tally: self)
+    }
+
+    private func change(isReportDue: Bool = false, _ body: (inout ExportProgress) -> Void) {
+        let due: ExportProgress? = state.withLock { state in
+            body(&state.progress)
+            let now = ContinuousClock.now
+            let isLast = state.progress.files == state.progress.totalFiles
+            if let last = state.lastReport, !isLast, !isReportDue, now - last < .milliseconds(100) { return nil }
+            state.lastReport = now
+            return state.progress
+        }
+        if let due { onProgress(due) }
+    }
+}
+
+/// One attempt to fetch one file: its bytes count at once, and no longer when the attempt fails.
+final class ExportTallyFile: Sendable {
+    private let tally: ExportTally
+    private let bytes = Mutex<Int64>(0)
+
+    init(tally: ExportTally) {
+        self.tally = tally
+    }
+
+    func add(_ count: Int) {
+        bytes.withLock { $0 += Int64(count) }
+        tally.add(Int64(count))
+    }
+
+    func takeBack() {
+        tally.add(-bytes.withLock { $0 })
+    }
+}

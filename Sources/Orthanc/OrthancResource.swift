@@ -1,0 +1,84 @@
+package import Jobs
+
+/// `/system`.
+package struct OrthancSystem: Sendable, Hashable, Decodable {
+    package var name: String
+    package var version: String
+    package var apiVersion: Int?
+    package var dicomAET: String?
+
+    enum CodingKeys: String, CodingKey {
+        case name = "Name"
+        case version = "Version"
+        case apiVersion = "ApiVersion"
+        case dicomAET = "DicomAet"
+    }
+}
+
+package struct OrthancPatient: Sendable, Hashable, Decodable {
+    package var id: OrthancID
+    /// Orthanc keeps what is unstable in memory only: after its restart everything reads as stable.
+    package var isStable: Bool
+    /// Orthanc's local time, `20260131T235959`; absent in databases of very old releases.
+    package var lastUpdate: String?
+    package var tags: JSONValue
+    package var studies: [OrthancID]
+
+    enum CodingKeys: String, CodingKey {
+        case id = "ID"
+        case isStable = "IsStable"
+        case lastUpdate = "LastUpdate"
+        case tags = "MainDicomTags"
+        case studies = "Studies"
+    }
+}
+
+package struct OrthancStudy: Sendable, Hashable, Decodable {
+    package var id: OrthancID
+    package var isStable: Bool
+    package var lastUpdate: String?
+    package var tags: JSONValue
+    package var patient: OrthancID
+    package var series: [OrthancID]
+
+    enum CodingKeys: String, CodingKey {
+        case id = "ID"
+        case isStable = "IsStable"
+        case lastUpdate = "LastUpdate"
+        case tags = "MainDicomTags"
+        case patient = "ParentPatient"
+        case series = "Series"
+    }
+}
+
+package struct OrthancSeries: Sendable, Hashable, Decodable {
+    package var id: OrthancID
+    package var isStable: Bool
+    package var lastUpdate: String?
+    package var tags: JSONValue
+    package var study: OrthancID
+    /// In Orthanc's order; upstream calls the first one "the first instance".
+    package var instances: [OrthancID]
+
+    enum CodingKeys: String, CodingKey {
+        case id = "ID"
+        case isStable = "IsStable"
+        case lastUpdate = "LastUpdate"
+        case tags = "MainDicomTags"
+        case study = "ParentStudy"
+        case instances = "Instances"
+    }
+}
+
+package struct OrthancInstance: Sendable, Hashable, Decodable {
+    package var id: OrthancID
+    /// Bytes of the DICOM file.
+    package var fileSize: Int64
+    package var series: OrthancID
+
+    enum CodingKeys: String, CodingKey {
+        case id = "ID"
+        case fileSize = "FileSize"
+        case series = "ParentSeries"
+    }
+}
