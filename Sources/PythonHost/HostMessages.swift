@@ -1,0 +1,204 @@
+import Foundation
+import Jobs
+
+/// The protocol's number; python/dcm_processor/host/frames.py describes its messages.
+let hostProtocol = 1
+
+/// The messages to a host.
+enum HostRequest: Encodable {
+    struct Hello: Encodable {
+        var type = "hello"
+        var `protocol` = hostProtocol
+        var root: String
+        /// Folder below `root` whose code a jobs host watches.
+        var service: String?
+        /// False: the module is imported in the process of each job.
+        var preload: Bool?
+        /// Seconds; a jobs host that hangs in an import ends itself after them, even when nobody is left to end it.
+        var importLimit: Double?
+    }
+
+    struct Evaluate: Encodable {
+        struct Call: Encodable {
+            var jobName: String
+            var entry: String
+            var params: JSONValue
+        }
+
+        var type = "evaluate"
+        var request: Int
+        var headers: JSONValue
+        var addedParams: [String: JSONValue]
+        var calls: [Call]
+    }
+
+    struct Run: Encodable {
+        var type = "run"
+        var job: String
+        var entry: String
+        var jobName: String
+        var headers: JSONValue
+        var params: JSONValue
+        var addedParams: JSONValue
+        var attempt: Int
+        var runId: String
+        var workdir: String
+        var log: String
+        var data: String
+        var environment: [String: String]
+        /// Seconds; nil for no limit.
+        var timeout: Int?
+        /// Seconds between SIGTERM and SIGKILL.
+        var grace: Double
+    }
+
+    struct Stop: Encodable {
+        var type = "stop"
+        var job: String
+        var reason: String
+    }
+
+    case hello(Hello)
+    case evaluate(Evaluate)
+    case run(Run)
+    case stop(Stop)
+
+    func encode(to encoder: any Encoder) throws {
+        switch self {
+        case .hello(let message): try message.encode(to: encoder)
+        case .evaluate(let message): try message.encode(to: encoder)
+        case .run(let message): try message.encode(to: encoder)
+        case .stop(let message): try message.encode(to: encoder)
+        }
+    }
+}
+
+/// The messages from a host.
+enum HostReply: Decodable, Sendable {
+    struct Hello: Decodable, Sendable {
+        var `protocol`: Int
+        var pid: Int32
+        var python: String
+    }
+
+    struct Failure: Decodable, Sendable {
+        var type: String
+        var message: String
+        var traceback: String?
+
+        var exit: JobExit.Failure { JobExit.Failure(type: type, message: message, traceback: traceback) }
+    }
+
+    struct Verdict: Decodable, Sendable {
+        var request: Int
+        var call: Int
+        var accepted: Bool
+        var added: [String: JSONValue]
+        var duration: Double
+        var output: String
+        var error: Failure?
+    }
+
+    struct Started: Decodable, Sendable {
+        var job: String
+        var pid: Int32
+    }
+
+    struct Progress: Decodable, Sendable {
+        var job: String
+        var fraction: Double
+        var text: String?
+    }
+
+    struct Refused: Decodable, Sendable {
+        enum Reason: String, Decodable, Sendable {
+            /// The service's code has changed since this host was started.
+            case stale
+            /// The import started threads, which do not survive a fork.
+            case threads
+            /// The import failed.
+            case `import`
+            /// The machine refused a process or a file.
+            case resources
+        }
+
+        var job: String
+        var reason: Reason
+        var error: Failure?
+    }
+
+    struct Exited: Decodable, Sendable {
+        struct Ending: Decodable, Sendable {
+            enum Kind: String, Decodable, Sendable {
+                case result
+                case exception
+                case memory
+                /// The import failed in the process of the job.
+                case broken
+            }
+
+            var kind: Kind
+            var value: JSONValue?
+            var error: Failure?
+        }
+
+        struct Usage: Decodable, Sendable {
+            var wall: Double
+            var user: Double
+            var system: Double
+            /// Bytes.
+            var peakMemory: Int64
+        }
+
+        enum Stop: String, Decodable, Sendable {
+            case timeout
+            case cancel
+        }
+
+        var job: String
+        /// The exit status, nil when a signal ended the process.
+        var code: Int?
+        var signal: Int?
+        /// Why the host ended it, nil when the job ended by itself.
+        var stopped: Stop?
+        /// What the job handed over, nil when it handed over nothing.
+        var ending: Ending?
+        var artifacts: [JobExit.Artifact]
+        var usage: Usage
+    }
+
+    case hello(Hello)
+    /// This call is being asked now.
+    case asking(request: Int, call: Int)
+    case verdict(Verdict)
+    case done(request: Int)
+    case stale(request: Int)
+    case started(Started)
+    case progress(Progress)
+    case refused(Refused)
+    case exited(Exited)
+
+    private enum Keys: String, CodingKey {
+        case type
+        case request
+        case call
+    }
+
+    init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: Keys.self)
+        switch try container.decode(String.self, forKey: .type) {
+        case "hello": self = .hello(try Hello(from: decoder))
+        case "asking":
+            self = .asking(request: try container.decode(Int.self, forKey: .request), call: try container.decode(Int.self, forKey: .call))
+        case "verdict": self = .verdict(try Verdict(from: decoder))
+        case "done": self = .done(request: try container.decode(Int.self, forKey: .request))
+        case "stale": self = .stale(request: try container.decode(Int.self, forKey: .request))
+        case "started": self = .started(try Started(from: decoder))
+        case "progress": self = .progress(try Progress(from: decoder))
+        case "refused": self = .refused(try Refused(from: decoder))
+        case "exited": self = .exited(try Exited(from: decoder))
+        case let type:
+            throw DecodingError.dataCorruptedError(forKey: .type, in: container, debugDescription: "unknown message type \(type)")
+        }
+    }
+}

@@ -1,0 +1,51 @@
+"""`python -m dcm_processor.host callbacks|jobs [--fd N]`."""
+
+import argparse
+import importlib
+import os
+import socket
+import sys
+
+from . import frames
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="dcm_processor.host", description="Runs services' Python code for DCM Processor.")
+    parser.add_argument("role", choices=["callbacks", "jobs"])
+    parser.add_argument("--fd", type=int, default=3, help="the inherited socket (default: 3)")
+    arguments = parser.parse_args()
+
+    _close_strangers(arguments.fd)
+    connection = socket.socket(fileno=arguments.fd)
+    os.set_inheritable(connection.fileno(), False)
+    channel = frames.FrameChannel(connection)
+    settings = channel.receive()
+    if settings is None:
+        return
+    if settings.get("type") != "hello" or settings.get("protocol") != frames.PROTOCOL:
+        sys.exit(f"dcm_processor.host speaks protocol {frames.PROTOCOL}, and was greeted with {settings.get('protocol')!r}: "
+                 "the Python package and the program that starts it are from different versions")
+    # `-m` puts the working folder first; the services' tree belongs there, as upstream has it.
+    sys.path[0] = settings["root"]
+    channel.send({
+        "type": "hello",
+        "protocol": frames.PROTOCOL,
+        "role": arguments.role,
+        "pid": os.getpid(),
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+    })
+    importlib.import_module(f".{arguments.role}", __package__).serve(channel, settings)
+
+
+def _close_strangers(own):
+    """Closes what the starting program left open by accident: a job must not hold its sockets."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != own:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the listing's own descriptor
+
+
+if __name__ == "__main__":
+    main()
