@@ -46,6 +46,7 @@ enum LedgerSchema {
             state        TEXT NOT NULL,
             reason       TEXT,            -- JSON {code,text,subject}
             dcmpath      TEXT NOT NULL,
+            headers      TEXT,            -- JSON, when the jobs see less than the event's headers
             added_params TEXT NOT NULL,   -- JSON
             created_at   REAL NOT NULL,
             finished_at  REAL

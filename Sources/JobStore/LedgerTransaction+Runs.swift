@@ -35,20 +35,23 @@ extension LedgerTransaction {
     /// - Parameters:
     ///   - dedupeKey: one run for each; the event's snapshot, or the command that asked for another one.
     ///   - origin: `event`, or `reprocess:<run>`.
+    ///   - filteredHeaders: what the jobs see, when that is less than the event's headers.
     package func insertRun(
-        _ stored: StoredRun, event: Int64, dedupeKey: String, origin: String, decisions: [Decision], at now: Date
+        _ stored: StoredRun, event: Int64, dedupeKey: String, origin: String, filteredHeaders: JSONValue?,
+        decisions: [Decision], at now: Date
     ) throws {
         let run = stored.run
         let source = stored.context.source
         try self.run(
             """
-            INSERT INTO run (id, event_seq, origin, dedupe_key, server, level, resource_id, state, reason, dcmpath, added_params,
-                             created_at, finished_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO run (id, event_seq, origin, dedupe_key, server, level, resource_id, state, reason, dcmpath, headers,
+                             added_params, created_at, finished_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 run.id.rawValue, event, origin, dedupeKey, source.server, source.level.rawValue, source.resourceID, run.state.rawValue,
-                run.reason.map(LedgerJSON.text), source.dcmpath, JSONValue.object(stored.context.addedParams).text, now.ledgerTime,
+                run.reason.map(LedgerJSON.text), source.dcmpath, filteredHeaders?.text,
+                JSONValue.object(stored.context.addedParams).text, now.ledgerTime,
                 run.finishedAt?.ledgerTime,
             ])
         for (position, job) in run.jobs.enumerated() { try insert(job, run.id, position) }
@@ -76,14 +79,16 @@ extension LedgerTransaction {
 
     package func loadRun(_ id: RunID) throws -> StoredRun? {
         let sql = """
-            SELECT run.*, event.series AS series, event.headers AS headers
+            SELECT run.*, event.series AS series, event.headers AS event_headers
             FROM run JOIN event ON event.seq = run.event_seq WHERE run.id = ?
             """
         guard let row = try row(sql, [id.rawValue]) else { return nil }
         guard let state = RunState(rawValue: row["state"]), let level = ResourceLevel(rawValue: row["level"]) else {
             throw LedgerError(code: .corrupt, message: "Run \(id) has a state or a level that this version does not know.")
         }
-        var headers = try LedgerJSON.value(JSONValue.self, from: row["headers"], column: "event.headers").object ?? [:]
+        var headers = try LedgerJSON.value(
+            JSONValue.self, from: row["headers"] ?? row["event_headers"], column: "event.headers"
+        ).object ?? [:]
         headers["dcmpath"] = .string(row["dcmpath"])
         let context = RunContext(
             source: JobSource(

@@ -371,7 +371,8 @@ extension Reason {
     /// The planner's code for a job whose dependency was not accepted.
     package static let notAcceptedCode = "dependency-not-accepted"
 
-    static let planningFailedCode = "planning-failed"
+    /// Planning failed closed.
+    package static let planningFailedCode = "planning-failed"
 
     static let waiting = Reason("waiting-for-dependencies", "Waits for the jobs that it depends on.")
     static let ready = Reason("ready", "Everything that it depends on has ended.")

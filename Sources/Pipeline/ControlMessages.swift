@@ -76,3 +76,18 @@ package struct FactMessage: Sendable, Hashable, Codable {
         self.data = data
     }
 }
+
+/// A job that only an operator can bring back, where an operator of the broker sees it.
+package struct DeadJobMessage: Sendable, Hashable, Codable {
+    package static let type = "dcm.dead-job.v1"
+
+    package var job: JobID
+    package var attempt: Int
+    package var reason: Reason
+
+    package init(job: JobID, attempt: Int, reason: Reason) {
+        self.job = job
+        self.attempt = attempt
+        self.reason = reason
+    }
+}

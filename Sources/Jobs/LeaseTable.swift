@@ -1,0 +1,36 @@
+/// Which running attempts still have the time that their worker was given. Kept in memory, on a monotonic clock.
+///
+/// A lease may only expire when its renewal could have been heard: after every reconnect each lease starts anew.
+package struct LeaseTable: Sendable {
+    package struct Lease: Sendable, Hashable {
+        package var job: JobID
+        package var token: Int
+    }
+
+    package typealias Instant = ContinuousClock.Instant
+
+    package let duration: Duration
+    private var deadlines: [JobID: (token: Int, deadline: Instant)] = [:]
+
+    package init(duration: Duration) { self.duration = duration }
+
+    package var count: Int { deadlines.count }
+
+    /// Starts or renews a lease.
+    package mutating func extend(_ job: JobID, token: Int, at now: Instant) {
+        deadlines[job] = (token, now + duration)
+    }
+
+    package mutating func release(_ job: JobID) {
+        deadlines[job] = nil
+    }
+
+    package mutating func extendAll(at now: Instant) {
+        for job in deadlines.keys { deadlines[job]?.deadline = now + duration }
+    }
+
+    /// The leases that ran out. They stay in the table until they are released.
+    package func expired(at now: Instant) -> [Lease] {
+        deadlines.filter { $0.value.deadline <= now }.map { Lease(job: $0.key, token: $0.value.token) }
+    }
+}

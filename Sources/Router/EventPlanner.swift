@@ -1,0 +1,51 @@
+import AMQP
+import Foundation
+import JobStore
+import Jobs
+import Logging
+import Pipeline
+import PythonHost
+import Registry
+
+/// Turns an event into a plan: reads today's services and asks their callbacks. Everything it knows of an event dies with the event.
+struct EventPlanner: Sendable {
+    let catalog: ServiceCatalogSource
+    let callbacks: CallbackHost
+    let logger: Logger
+
+    /// - Throws: when no callback can be asked at all, for example because there is no Python; the event is planned again later.
+    func plan(_ event: EventMessage) async throws -> PlannedRun {
+        let services = catalog.current()
+        let id = RunID.make(at: Date())
+        // Never shared with another run: jobs change files in place.
+        let dcmpath = "dicom/\(id)"
+        let filtered = services.pipeline.filtered(event.headers, level: event.level)
+        var headers = filtered.object ?? [:]
+        headers["dcmpath"] = .string(dcmpath)
+        let plan = try await RunPlanner.plan(
+            event: PlanInput(level: event.level, headers: .object(headers)), catalog: services, evaluate: evaluate)
+        let source = JobSource(
+            server: event.server, level: event.level, resourceID: event.resourceID, series: event.series, dcmpath: dcmpath)
+        return PlannedRun(
+            id: id,
+            plan: plan,
+            context: RunContext(source: source, headers: .object(headers), addedParams: plan.addedParams),
+            filteredHeaders: filtered == event.headers ? nil : filtered
+        )
+    }
+
+    private func evaluate(
+        _ questions: [CallbackQuestion], _ headers: JSONValue, _ addedParams: [String: JSONValue]
+    ) async throws -> [CallbackAnswer] {
+        let calls = questions.map { CallbackCall(jobName: $0.jobName, entry: $0.entry, params: $0.params) }
+        return try await callbacks.evaluate(calls, headers: headers, addedParams: addedParams).map { verdict in
+            let answer: CallbackAnswer.Verdict =
+                switch verdict.outcome {
+                case .accepted(let added): .accepted(added: .object(added))
+                case .declined: .declined
+                case .failed(let failure): .failed(failure)
+                }
+            return CallbackAnswer(answer, duration: verdict.duration, output: verdict.output)
+        }
+    }
+}

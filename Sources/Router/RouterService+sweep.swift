@@ -1,0 +1,87 @@
+import AMQP
+import Foundation
+import JobStore
+import Jobs
+import Logging
+import Pipeline
+import Registry
+
+extension RouterService {
+    /// How long after its confirmation a hint may wait unclaimed in an empty queue before it counts as lost.
+    private static let hintPatience = 60.0
+    private static let overdueLimit = 500
+
+    /// Finds what no message tells: leases that ran out, hints that got lost, workers that are gone.
+    func sweep(_ leases: LeaseBook) async {
+        var round = 0
+        while !Task.isCancelled {
+            do { try await Task.sleep(for: .seconds(5)) } catch { return }
+            round += 1
+            if broker.state == .open { inputs.append(contentsOf: leases.expired().map { .leaseExpired($0) }) }
+            if round.isMultiple(of: 3) { await findLostHints() }
+            if round.isMultiple(of: 60) { inputs.append(.forgetWorkers(seenBefore: Date().addingTimeInterval(-3600))) }
+        }
+    }
+
+    /// A hint is lost when its job waits although its queue is empty: a broker that was wiped, a queue that was purged.
+    private func findLostHints() async {
+        do {
+            let cutoff = Date().addingTimeInterval(-Self.hintPatience)
+            let overdue = try await ledger.write { try $0.overdueHints(before: cutoff, limit: Self.overdueLimit) }
+            for (channel, hints) in Dictionary(grouping: overdue, by: \.channel) {
+                guard try await broker.inspect(PipelineQueue.jobs(channel: channel)).messages == 0 else { continue }
+                logger.warning("hints were lost and are sent again", metadata: ["channel": "\(channel)", "count": "\(hints.count)"])
+                inputs.append(contentsOf: hints.map { .hintLost($0) })
+            }
+        } catch {
+            logger.warning("lost hints could not be looked for", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Tells the monitor what the registry holds, whenever that changes.
+    func watchServices() async {
+        var told: ServiceCatalog?
+        while !Task.isCancelled {
+            let catalog = planner.catalog.current()
+            if catalog.services != told?.services {
+                told = catalog
+                let services = catalog.services
+                let channels = Set(services.flatMap { $0.jobs.map(\.channel) } + ["default"]).sorted()
+                await declareChannels(channels)
+                inputs.append(.services(services.map(ServiceRecord.init), channels: channels))
+                logger.info(
+                    "services read",
+                    metadata: [
+                        "services": "\(services.count)", "errors": "\(catalog.problems.count { $0.severity == .error })",
+                    ])
+            }
+            do { try await Task.sleep(for: .seconds(5)) } catch { return }
+        }
+    }
+
+    /// A hint for a channel that no worker has ever served must wait somewhere.
+    func declareChannels(_ names: [String]) async {
+        for name in Set(names) {
+            do {
+                try await broker.declare(PipelineTopology.channel(name))
+            } catch {
+                logger.error("a channel's queues cannot be declared", metadata: ["channel": "\(name)", "error": "\(error)"])
+            }
+        }
+    }
+}
+
+extension ServiceRecord {
+    init(_ service: CatalogService) {
+        self.init(
+            name: service.name,
+            jobs: service.jobs,
+            problems: service.problems.map { problem in
+                let hints = [problem.allowed.map { "Allowed: \($0)." }, problem.nearest.map { "Did you mean \"\($0)\"?" }].compactMap(\.self)
+                return Problem(
+                    severity: problem.severity.rawValue, file: problem.file, entry: problem.entry, key: problem.key,
+                    message: ([problem.message] + hints).joined(separator: " "))
+            }
+        )
+    }
+}

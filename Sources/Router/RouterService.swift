@@ -1,0 +1,98 @@
+import AMQP
+import Bootstrap
+import Foundation
+import JobStore
+import Jobs
+import Logging
+import Pipeline
+import Registry
+import ServiceLifecycle
+
+/// The only writer of the ledger: takes events, claims, results and commands, commits what they change in batches, and only then
+/// acknowledges, answers and publishes.
+struct RouterService: Service {
+    let broker: AMQPClient
+    let ledger: Ledger
+    let planner: EventPlanner
+    let readiness: ReadinessFile
+    let logger: Logger
+
+    let inputs = BatchQueue<RouterInput>()
+    let outbox = BatchQueue<OutboxRow>()
+
+    /// How many inputs one COMMIT carries.
+    private static let batchLimit = 64
+
+    func run() async throws {
+        let leases = try await recover()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await OutboxRelay(broker: broker, rows: outbox, inputs: inputs, logger: logger).run() }
+            group.addTask { await work(leases) }
+            group.addTask {
+                defer {
+                    outbox.finish()
+                    inputs.finish()
+                }
+                await cancelWhenGracefulShutdown { await listen(leases) }
+            }
+            try await group.waitForAll()
+        }
+    }
+
+    /// What the last router left: rows that were committed and perhaps not sent, and jobs that run somewhere.
+    private func recover() async throws -> LeaseBook {
+        let (rows, running) = try await ledger.write { ledger in
+            (try ledger.pendingOutbox(), try ledger.runningAttempts())
+        }
+        outbox.append(contentsOf: rows)
+        let leases = LeaseBook(duration: .seconds(RouterTransaction.leaseSeconds))
+        for attempt in running { leases.extend(attempt.job, token: attempt.token) }
+        logger.info("recovered", metadata: ["outbox.rows": "\(rows.count)", "jobs.running": "\(running.count)"])
+        return leases
+    }
+
+    /// The loop: take what has piled up, commit it, carry out what follows.
+    private func work(_ leases: LeaseBook) async {
+        var cache = RunCache()
+        while let batch = await inputs.next(upTo: Self.batchLimit) {
+            for committed in await commit(batch, cache) {
+                cache.keep(committed.runs)
+                committed.after.forEach { carryOut($0, leases) }
+            }
+        }
+    }
+
+    private func carryOut(_ action: AfterCommit, _ leases: LeaseBook) {
+        switch action {
+        case .acknowledge(let delivery): delivery.ack()
+        case .answerClaim(let claim, let reply): answer(claim, ClaimReply.type, reply)
+        case .answerRenewal(let renewal, let reply): answer(renewal, RenewReply.type, reply)
+        case .send(let row): outbox.append(row)
+        case .publish(let fact): broker.publishTransient(.fact(fact))
+        case .stop(let message): broker.publishTransient(.control(message))
+        case .extendLease(let job, let token): leases.extend(job, token: token)
+        case .releaseLease(let job): leases.release(job)
+        }
+    }
+
+    private func answer(_ request: AMQPDelivery, _ type: String, _ reply: some Encodable) {
+        guard request.properties.replyTo != nil else { return }
+        broker.reply(to: request, with: .pipeline(type: type, persistent: false), body: PipelineJSON.encode(reply))
+    }
+}
+
+extension AMQPPublishing {
+    /// Facts may get lost on the way: whoever watches reads the ledger, and the sequence number tells what is missing.
+    fileprivate static func fact(_ fact: FactMessage) -> AMQPPublishing {
+        .pipeline(
+            exchange: PipelineExchange.events, routingKey: fact.kind, type: FactMessage.type, body: fact,
+            correlationID: fact.run?.rawValue, persistent: false, mandatory: false)
+    }
+
+    /// A worker that misses it learns the same from the answer to its next renewal.
+    fileprivate static func control(_ message: ControlMessage) -> AMQPPublishing {
+        .pipeline(
+            exchange: PipelineExchange.control, routingKey: "", type: ControlMessage.type, body: message,
+            correlationID: message.job.run.rawValue, persistent: false, mandatory: false)
+    }
+}

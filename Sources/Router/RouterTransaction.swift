@@ -1,0 +1,287 @@
+import AMQP
+import Foundation
+import JobStore
+import Jobs
+import Pipeline
+
+/// Carries out inputs inside one transaction of the ledger and collects what to do after its commit.
+struct RouterTransaction {
+    /// How long a worker may keep a job without renewing.
+    static let leaseSeconds = 30
+
+    let ledger: LedgerTransaction
+    let now: Date
+    /// The runs that the batch works on, as they were committed last or as this transaction has changed them.
+    private(set) var runs: [RunID: StoredRun]
+    private(set) var after: [AfterCommit] = []
+
+    init(ledger: LedgerTransaction, now: Date, runs: [RunID: StoredRun]) {
+        self.ledger = ledger
+        self.now = now
+        self.runs = runs
+    }
+
+    mutating func handle(_ input: RouterInput) throws {
+        switch input {
+        case .event(let event, let planned, _): try handle(event, planned)
+        case .reprocessed(let command, let planned, _): try handle(command, planned)
+        case .claim(let claim, let delivery): after.append(.answerClaim(delivery, try answer(claim)))
+        case .renewal(let renewal, let delivery): after.append(.answerRenewal(delivery, try answer(renewal)))
+        case .result(let result, _):
+            let change = RunInput.result(job: result.job.index, attempt: result.attempt, token: result.token, exit: result.exit)
+            _ = try apply(change, to: result.job.run)
+        case .command(let command, _): try handle(command)
+        case .dead(let delivery): try recordDead(delivery)
+        case .confirmed(let rows): try handle(confirmed: rows)
+        case .leaseExpired(let lease):
+            after.append(.releaseLease(lease.job))
+            _ = try apply(.leaseExpired(job: lease.job.index, token: lease.token), to: lease.job.run)
+        case .hintLost(let hint):
+            _ = try apply(.hintLost(job: hint.job.index, attempt: hint.attempt, dispatch: hint.dispatch), to: hint.job.run)
+        case .services(let services, let channels):
+            try ledger.replaceServices(services, at: now)
+            try ledger.noteChannels(channels)
+        case .forgetWorkers(let cutoff): try ledger.forgetWorkers(seenBefore: cutoff)
+        }
+        if let delivery = input.delivery { after.append(.acknowledge(delivery)) }
+    }
+}
+
+// MARK: - Events
+
+extension RouterTransaction {
+    private mutating func handle(_ event: EventMessage, _ planned: PlannedRun?) throws {
+        let (sequence, isNew) = try ledger.recordEvent(event, at: now)
+        if isNew {
+            let data: JSONValue = [
+                "level": .string(event.level.rawValue), "resourceId": .string(event.resourceID),
+                "reason": event.filtered.map { .string($0.code) } ?? .null,
+            ]
+            try publish(event.filtered == nil ? "event.received" : "event.filtered", data: data)
+        }
+        guard let planned, event.filtered == nil else { return }
+        guard try !ledger.hasRun(dedupeKey: event.snapshot) else { return }
+        try create(planned, event: sequence, dedupeKey: event.snapshot, origin: "event")
+    }
+
+    private mutating func create(_ planned: PlannedRun, event: Int64, dedupeKey: String, origin: String) throws {
+        var stored = StoredRun(run: Run(id: planned.id, plan: planned.plan), context: planned.context)
+        let effects = stored.run.apply(.start, at: now)
+        try ledger.insertRun(
+            stored, event: event, dedupeKey: dedupeKey, origin: origin, filteredHeaders: planned.filteredHeaders,
+            decisions: planned.plan.decisions, at: now)
+        runs[planned.id] = stored
+        try publish("run.created", run: planned.id, data: ["origin": .string(origin)])
+        try carryOut(effects, stored)
+    }
+}
+
+// MARK: - Work
+
+extension RouterTransaction {
+    private mutating func answer(_ claim: ClaimMessage) throws -> ClaimReply {
+        guard let stored = try stored(claim.job.run) else { return .no(.unknownRun(claim.job.run)) }
+        let channel = stored.run.jobs.indices.contains(claim.job.index) ? stored.run.jobs[claim.job.index].definition.channel : nil
+        let isPaused = try channel.map { try ledger.pausedChannels().contains($0) } ?? false
+        let input = RunInput.claim(job: claim.job.index, attempt: claim.attempt, worker: claim.worker, isPaused: isPaused)
+        for effect in try apply(input, to: claim.job.run) {
+            switch effect {
+            case .grant(let job, let attempt, let token):
+                return .go(
+                    JobOrder(
+                        job: claim.job, attempt: attempt, token: token, definition: stored.run.jobs[job].definition,
+                        headers: stored.context.headers, addedParams: .object(stored.context.addedParams), source: stored.context.source,
+                        leaseSeconds: Self.leaseSeconds))
+            case .deny(let reason): return .no(reason)
+            default: continue
+            }
+        }
+        preconditionFailure("A claim is either granted or denied.")
+    }
+
+    private mutating func answer(_ renewal: RenewMessage) throws -> RenewReply {
+        var reply = RenewReply()
+        for lease in renewal.leases {
+            let input = RunInput.renewal(job: lease.job.index, attempt: lease.attempt, token: lease.token)
+            guard let effects = try applyIfKnown(input, to: lease.job.run) else {
+                reply.lost.append(lease.job)
+                continue
+            }
+            for effect in effects {
+                switch effect {
+                case .renewed: after.append(.extendLease(lease.job, token: lease.token))
+                case .leaseLost: reply.lost.append(lease.job)
+                case .stop: reply.cancel.append(lease.job)
+                default: continue
+                }
+            }
+            if let progress = lease.progress, !reply.lost.contains(lease.job) {
+                try ledger.recordProgress(progress, of: lease.job, attempt: lease.attempt, token: lease.token)
+            }
+        }
+        try ledger.saveWorker(renewal.worker, busy: renewal.leases.count, at: now)
+        try ledger.noteChannels(renewal.worker.channels)
+        return reply
+    }
+
+    private mutating func handle(confirmed rows: [OutboxRow]) throws {
+        for row in rows {
+            try ledger.removeOutbox(row.id)
+            guard row.message.kind == .hint else { continue }
+            let job = row.message.job
+            let input = RunInput.hintConfirmed(job: job.index, attempt: row.message.attempt, dispatch: row.message.dispatch)
+            _ = try applyIfKnown(input, to: job.run)
+        }
+    }
+
+    private func recordDead(_ delivery: AMQPDelivery) throws {
+        guard delivery.properties.type != DeadJobMessage.type else { return }
+        try ledger.recordDeadMessage(
+            queue: delivery.properties.headers[PipelineHeader.deadQueue]?.string ?? delivery.routingKey,
+            reason: delivery.properties.headers[PipelineHeader.deadReason]?.string ?? "rejected",
+            messageID: delivery.properties.messageID,
+            type: delivery.properties.type,
+            size: delivery.body.count,
+            at: now)
+    }
+}
+
+// MARK: - Commands
+
+extension RouterTransaction {
+    private mutating func handle(_ command: CommandMessage) throws {
+        guard try ledger.claimMessage(id: command.id, kind: "command", at: now) else { return }
+        let outcome: String
+        switch command.action {
+        case .retryJob: outcome = try applyToJob(command) { .retry(job: $0, actor: command.actor) }
+        case .cancelJob: outcome = try applyToJob(command) { .cancel(job: $0, actor: command.actor) }
+        case .retryRun: outcome = try applyToRun(command, .retryAll(actor: command.actor))
+        case .cancelRun: outcome = try applyToRun(command, .cancelAll(actor: command.actor))
+        case .pauseChannel: outcome = try pause(command)
+        case .resumeChannel: outcome = try resume(command)
+        case .reprocessRun: outcome = "refused: the run is not known"
+        }
+        try record(command, outcome)
+    }
+
+    /// A nil plan says that there is no such run.
+    private mutating func handle(_ command: CommandMessage, _ planned: PlannedRun?) throws {
+        guard try ledger.claimMessage(id: command.id, kind: "command", at: now) else { return }
+        guard let planned, let run = RunID(rawValue: command.target), let event = try ledger.event(of: run) else {
+            try record(command, "refused: the run is not known")
+            return
+        }
+        try create(planned, event: event.sequence, dedupeKey: "command:\(command.id)", origin: "reprocess:\(run)")
+        try record(command, "done: run \(planned.id)")
+    }
+
+    private mutating func record(_ command: CommandMessage, _ outcome: String) throws {
+        try ledger.recordAction(
+            actor: command.actor, action: command.action.rawValue, target: command.target, outcome: outcome, at: now)
+        try publish(
+            "command.done", data: ["id": .string(command.id), "action": .string(command.action.rawValue), "outcome": .string(outcome)])
+    }
+
+    private mutating func applyToJob(_ command: CommandMessage, _ input: (Int) -> RunInput) throws -> String {
+        guard let job = JobID(rawValue: command.target) else { return "refused: '\(command.target)' is not a job's id" }
+        return Self.outcome(try applyIfKnown(input(job.index), to: job.run))
+    }
+
+    private mutating func applyToRun(_ command: CommandMessage, _ input: RunInput) throws -> String {
+        guard let run = RunID(rawValue: command.target) else { return "refused: '\(command.target)' is not a run's id" }
+        return Self.outcome(try applyIfKnown(input, to: run))
+    }
+
+    private static func outcome(_ effects: [RunEffect]?) -> String {
+        guard let effects else { return "refused: the run is not known" }
+        for case .refused(let reason) in effects { return "refused: \(reason.text)" }
+        return "done"
+    }
+
+    private mutating func pause(_ command: CommandMessage) throws -> String {
+        try ledger.setPaused(command.target, by: command.actor, at: now)
+        try publish("channel.paused", data: ["channel": .string(command.target)])
+        return "done"
+    }
+
+    private mutating func resume(_ command: CommandMessage) throws -> String {
+        try ledger.setPaused(command.target, by: nil, at: now)
+        for run in try ledger.runsWithReadyJobs(channel: command.target) {
+            _ = try apply(.channelResumed(channel: command.target), to: run)
+        }
+        try publish("channel.resumed", data: ["channel": .string(command.target)])
+        return "done"
+    }
+}
+
+// MARK: - One change of a run
+
+extension RouterTransaction {
+    private mutating func stored(_ id: RunID) throws -> StoredRun? {
+        if let known = runs[id] { return known }
+        let loaded = try ledger.loadRun(id)
+        runs[id] = loaded
+        return loaded
+    }
+
+    private mutating func apply(_ input: RunInput, to id: RunID) throws -> [RunEffect] {
+        try applyIfKnown(input, to: id) ?? [.refused(.unknownRun(id))]
+    }
+
+    /// - Returns: nil when the ledger has no such run, for example because it was restored from a backup.
+    private mutating func applyIfKnown(_ input: RunInput, to id: RunID) throws -> [RunEffect]? {
+        guard var stored = try stored(id) else { return nil }
+        let old = stored.run
+        let effects = stored.run.apply(input, at: now)
+        if stored.run != old { try ledger.update(stored.run, from: old) }
+        runs[id] = stored
+        try carryOut(effects, stored)
+        return effects
+    }
+
+    private mutating func carryOut(_ effects: [RunEffect], _ stored: StoredRun) throws {
+        let run = stored.run
+        for effect in effects {
+            switch effect {
+            case .hint(let job, let attempt, let dispatch, let delay):
+                try send(.hint, run, job, attempt, dispatch, delay: delay)
+            case .deadLetter(let job, let attempt):
+                try send(.dead, run, job, attempt, run.jobs[job].dispatch, reason: run.jobs[job].reason)
+            case .attemptStarted(let job, let attempt, let token, let worker):
+                try ledger.startAttempt(run.jobID(job), attempt: attempt, token: token, worker: worker, at: now)
+                after.append(.extendLease(run.jobID(job), token: token))
+            case .attemptEnded(let job, let attempt, let token, let ending):
+                try ledger.endAttempt(run.jobID(job), attempt: attempt, token: token, ending: ending, at: now)
+                after.append(.releaseLease(run.jobID(job)))
+            case .stop(let job, let token):
+                after.append(.stop(ControlMessage(action: .cancel, job: run.jobID(job), token: token)))
+            case .jobChanged(let job):
+                let state = run.jobs[job].state
+                let data: JSONValue = ["attempt": .integer(Int64(run.jobs[job].attempt)), "reason": .string(run.jobs[job].reason.code)]
+                try publish("job.\(state.rawValue)", run: run.id, job: run.jobID(job), data: data)
+            case .runChanged: try publish("run.\(run.state.rawValue)", run: run.id)
+            case .grant, .deny, .renewed, .leaseLost, .refused: continue
+            }
+        }
+    }
+
+    private mutating func send(
+        _ kind: OutboxMessage.Kind, _ run: Run, _ job: Int, _ attempt: Int, _ dispatch: Int, delay: RetryDelay? = nil, reason: Reason? = nil
+    ) throws {
+        let definition = run.jobs[job].definition
+        let message = OutboxMessage(
+            kind: kind, job: run.jobID(job), attempt: attempt, dispatch: dispatch, channel: definition.channel,
+            priority: definition.priority, delay: delay, reason: reason)
+        after.append(.send(try ledger.appendOutbox(message)))
+    }
+
+    private mutating func publish(_ kind: String, run: RunID? = nil, job: JobID? = nil, data: JSONValue = [:]) throws {
+        after.append(.publish(try ledger.appendFact(kind: kind, run: run, job: job, data: data, at: now)))
+    }
+}
+
+extension Reason {
+    fileprivate static func unknownRun(_ id: RunID) -> Reason {
+        Reason("unknown", "The ledger has no run \(id).", subject: id.rawValue)
+    }
+}
