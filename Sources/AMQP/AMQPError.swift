@@ -1,0 +1,91 @@
+/// What went wrong between us and the broker.
+///
+/// A caller decides by ``code`` and ``isRetriable``; `message` is for people: it says what failed, where, the broker's own
+/// words and the cure. It never holds a password or a message's body.
+package struct AMQPError: Error, Sendable {
+    /// A stable reason that code may switch over. More may be added.
+    package struct Code: Sendable, Hashable, CustomStringConvertible {
+        private enum Value: String, Sendable {
+            case invalidEndpoint, invalidMessage, authentication, accessRefused, topologyMismatch, notFound, connectionFailed
+            case connectionLost, channelClosed, returned, nacked, timeout, cancelled, shutdown, unexpectedFrame
+        }
+        private let value: Value
+        private init(_ value: Value) { self.value = value }
+
+        /// The URI of a broker cannot be used.
+        package static let invalidEndpoint = Self(.invalidEndpoint)
+        /// The message cannot be sent as it is (too large, a name over 255 bytes, a header table that cannot be written).
+        package static let invalidMessage = Self(.invalidMessage)
+        /// The broker refused the user or the password.
+        package static let authentication = Self(.authentication)
+        /// The user lacks a right (403), or another connection holds an exclusive queue (405).
+        package static let accessRefused = Self(.accessRefused)
+        /// An exchange or a queue exists with other properties (406).
+        package static let topologyMismatch = Self(.topologyMismatch)
+        /// An exchange, a queue or a virtual host is missing (404, 530).
+        package static let notFound = Self(.notFound)
+        /// No connection could be made.
+        package static let connectionFailed = Self(.connectionFailed)
+        /// The connection ended while the outcome was open: the message may or may not have arrived.
+        package static let connectionLost = Self(.connectionLost)
+        /// The broker closed the channel; `replyCode` and `message` say why. The outcome of what was in flight is not known.
+        package static let channelClosed = Self(.channelClosed)
+        /// A mandatory message that no queue wanted.
+        package static let returned = Self(.returned)
+        /// The broker could not take responsibility for the message (internal error, or a full queue that rejects).
+        package static let nacked = Self(.nacked)
+        /// No answer in time.
+        package static let timeout = Self(.timeout)
+        /// The calling task was cancelled while it waited.
+        package static let cancelled = Self(.cancelled)
+        /// The client is stopping or has stopped.
+        package static let shutdown = Self(.shutdown)
+        /// The broker sent something that this point of the protocol does not allow.
+        package static let unexpectedFrame = Self(.unexpectedFrame)
+
+        package var description: String { value.rawValue }
+    }
+
+    package var code: Code
+    package var message: String
+    /// The broker's AMQP reply code (404, 406, ...), when it sent one.
+    package var replyCode: Int?
+    package var file: String
+    package var line: Int
+
+    package init(_ code: Code, _ message: String, replyCode: Int? = nil, file: String = #fileID, line: Int = #line) {
+        self.code = code
+        self.message = message
+        self.replyCode = replyCode
+        self.file = file
+        self.line = line
+    }
+
+    /// Whether the same call may succeed later without anybody changing the message.
+    package var isRetriable: Bool {
+        switch code {
+        case .connectionFailed, .connectionLost, .channelClosed, .returned, .nacked, .timeout, .notFound: true
+        default: false
+        }
+    }
+}
+
+extension AMQPError: CustomStringConvertible {
+    package var description: String {
+        "\(code)\(replyCode.map { " \($0)" } ?? ""): \(message)"
+    }
+}
+
+extension AMQPError {
+    /// Maps a broker's reply code. `context` says what we were doing; `text` is the broker's own sentence.
+    static func broker(replyCode: Int, text: String, context: String, fallback: Code) -> AMQPError {
+        let code: Code =
+            switch replyCode {
+            case 403, 405: .accessRefused
+            case 404: .notFound
+            case 530: .notFound
+            default: fallback
+            }
+        return AMQPError(code, "\(context): \(text)", replyCode: replyCode)
+    }
+}

@@ -1,0 +1,61 @@
+import Synchronization
+
+/// The state of both connections, for everyone who wants to know.
+final class AMQPStatus: Sendable {
+    enum Part: Int, Sendable {
+        case publish, consume
+    }
+
+    private struct State {
+        var parts: [AMQPConnectionState] = [.connecting, .connecting]
+        var watchers: [UInt64: AsyncStream<AMQPConnectionState>.Continuation] = [:]
+        var nextID: UInt64 = 0
+
+        var combined: AMQPConnectionState {
+            // Closed only when both are: until then the client is still draining.
+            let states = parts.contains(.closed) && Set(parts.map(\.severity)).count > 1 ? parts.map { $0 == .closed ? .draining : $0 } : parts
+            return states.max { $0.severity < $1.severity }!
+        }
+    }
+
+    private let state = Mutex(State())
+
+    var current: AMQPConnectionState {
+        state.withLock { $0.combined }
+    }
+
+    func update(_ part: Part, _ new: AMQPConnectionState) {
+        state.withLock { state in
+            let old = state.combined
+            state.parts[part.rawValue] = new
+            let combined = state.combined
+            guard combined != old else { return }
+            for watcher in state.watchers.values {
+                watcher.yield(combined)
+                if combined == .closed { watcher.finish() }
+            }
+        }
+    }
+
+    /// The state now and each later one; slow readers see the newest.
+    func stream() -> AsyncStream<AMQPConnectionState> {
+        let (stream, continuation) = AsyncStream.makeStream(of: AMQPConnectionState.self, bufferingPolicy: .bufferingNewest(1))
+        let id = state.withLock { state in
+            continuation.yield(state.combined)
+            if state.combined == .closed { continuation.finish() }
+            state.nextID += 1
+            state.watchers[state.nextID] = continuation
+            return state.nextID
+        }
+        continuation.onTermination = { [weak self] _ in
+            self?.remove(id)
+        }
+        return stream
+    }
+
+    private func remove(_ id: UInt64) {
+        // The continuation must not die under the lock: its end calls back into here.
+        let removed = state.withLock { $0.watchers.removeValue(forKey: id) }
+        withExtendedLifetime(removed) {}
+    }
+}

@@ -1,0 +1,96 @@
+/// What a connection does next. A value: it decides, ``AMQPConnection`` acts.
+///
+///     disconnected --connect--> declaring --ready--> open --stop--> closing --> closed
+///          ^                        |                  |
+///          +-------- failed --------+------------------+
+struct ConnectionStateMachine {
+    typealias Instant = ContinuousClock.Instant
+
+    enum Phase: Equatable {
+        case disconnected(retryAt: Instant)
+        /// Connected and logged in; topology and channels are being set up.
+        case declaring
+        case open
+        case draining(until: Instant)
+        /// We said goodbye.
+        case closing(until: Instant)
+        case closed
+    }
+
+    enum Step: Equatable {
+        case connect(endpoint: Int)
+        /// Handle traffic; come back at `until` at the latest.
+        case serve(until: Instant?)
+        case beginDrain
+        case sayGoodbye
+        case finish
+    }
+
+    private(set) var phase: Phase
+    private(set) var attempt = 0
+    private var endpoint = 0
+    private let endpoints: Int
+    private let backoff: AMQPConfiguration.Backoff
+    private let drainTimeout: Duration
+    static let goodbyeTimeout = Duration.seconds(2)
+
+    init(endpoints: Int, backoff: AMQPConfiguration.Backoff, drainTimeout: Duration, now: Instant) {
+        self.endpoints = endpoints
+        self.backoff = backoff
+        self.drainTimeout = drainTimeout
+        phase = .disconnected(retryAt: now)
+    }
+
+    /// - Parameters:
+    ///   - isDrained: nothing of ours is in flight.
+    ///   - isAnswered: the broker has answered our goodbye.
+    mutating func next(now: Instant, stop: AMQPStop?, isDrained: Bool, isAnswered: Bool) -> Step {
+        switch (phase, stop) {
+        case (.closed, _), (.disconnected, .some):
+            phase = .closed
+            return .finish
+        case (.disconnected(let retryAt), nil):
+            return now >= retryAt ? .connect(endpoint: endpoint) : .serve(until: retryAt)
+        case (.declaring, nil), (.open, nil):
+            return .serve(until: nil)
+        case (.open, .drain):
+            phase = .draining(until: now + drainTimeout)
+            return .beginDrain
+        case (.draining(let until), .drain) where !isDrained && now < until:
+            return .serve(until: until)
+        case (.declaring, .some), (.open, .abandon), (.draining, _):
+            phase = .closing(until: now + Self.goodbyeTimeout)
+            return .sayGoodbye
+        case (.closing(let until), _):
+            guard isAnswered || now >= until else { return .serve(until: until) }
+            phase = .closed
+            return .finish
+        }
+    }
+
+    mutating func connected() {
+        phase = .declaring
+    }
+
+    /// Topology and channels are there.
+    mutating func ready() {
+        guard case .declaring = phase else { return }
+        phase = .open
+        attempt = 0
+    }
+
+    /// No connection, or the one we had is lost.
+    ///
+    /// - Parameter jitter: 0...1.
+    mutating func failed(now: Instant, jitter: Double) {
+        switch phase {
+        case .closing, .draining, .closed:
+            // Nothing worth a new connection is left to do.
+            phase = .closed
+        case .disconnected, .declaring, .open:
+            phase = .disconnected(retryAt: now + backoff.delay(attempt: attempt, jitter: jitter))
+            attempt += 1
+            endpoint = (endpoint + 1) % endpoints
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import Logging
+import Metrics
+
+/// One consumer: a channel with its own prefetch, opened again for as long as its task wants deliveries.
+final class Consumer: ChannelUser {
+    let request: ConsumerRequest
+    private let consumerTag: String
+    private let inbox: AMQPInbox
+    private let metrics: AMQPMetrics
+    private let logger: Logger
+    private var unsettled = UnsettledDeliveries()
+
+    init(_ request: ConsumerRequest, configuration: AMQPConfiguration, inbox: AMQPInbox, metrics: AMQPMetrics, logger: Logger) {
+        self.request = request
+        self.inbox = inbox
+        self.metrics = metrics
+        self.logger = logger
+        consumerTag = "\(configuration.connectionName.prefix(200)).\(request.id)"
+        super.init(name: "consumer of \(request.queue)", backoff: configuration.backoff)
+    }
+
+    override func setUp(_ channel: AMQPChannel, names: TopologyDeclaration.Names) {
+        unsettled = UnsettledDeliveries()
+        let context = "Consuming from the queue \"\(request.queue)\""
+        channel.request(.qos(prefetch: request.prefetch), expecting: .qosOK, context: context)
+        channel.request(
+            .consume(
+                queue: names[request.queue] ?? request.queue,
+                consumerTag: consumerTag,
+                noAck: false,
+                arguments: request.priority.map { ["x-priority": .int32(Int32(clamping: $0))] } ?? [:]
+            ),
+            expecting: .consumeOK,
+            context: context
+        ) { [unowned self] _ in
+            ready()
+            logger.debug("Consuming", metadata: ["amqp.queue": "\(request.queue)", "amqp.prefetch": "\(request.prefetch)"])
+        }
+    }
+
+    override func received(_ method: InboundMethod) {
+        guard case .cancel = method else { return }
+        // The queue is gone. Deliveries still held can no longer be settled to any use.
+        leaveChannel()?.close()
+        failed(AMQPError(.notFound, "The broker cancelled the consumer of the queue \"\(request.queue)\": the queue was deleted or has moved."))
+    }
+
+    override func received(_ content: AMQPContent) {
+        guard case .deliver(let consumerTag, let deliveryTag, let redelivered, let exchange, let routingKey) = content.method,
+            let channel
+        else { return }
+        guard unsettled.insert(deliveryTag) else {
+            channel.close()
+            return failed(AMQPError(.unexpectedFrame, "The broker numbered a delivery \(deliveryTag) out of turn."))
+        }
+        metrics.delivered.increment()
+        if let problem = content.problem {
+            logger.error(
+                "Rejected a message that cannot be used; it goes to the dead-letter exchange of its queue, if that has one",
+                metadata: ["amqp.queue": "\(request.queue)", "amqp.problem": "\(problem.rawValue)"]
+            )
+            return settle(deliveryTag, .reject(requeue: false))
+        }
+        let serial = channel.serial
+        request.buffer.append(
+            AMQPDelivery(
+                exchange: exchange,
+                routingKey: routingKey,
+                redelivered: redelivered,
+                consumerTag: consumerTag,
+                deliveryTag: deliveryTag,
+                properties: content.properties,
+                body: content.body,
+                settle: { [inbox] settlement in
+                    inbox.submit(.settle(channel: serial, deliveryTag: deliveryTag, settlement))
+                }
+            )
+        )
+    }
+
+    /// Tells the broker, unless the delivery is settled already.
+    func settle(_ deliveryTag: UInt64, _ settlement: AMQPSettlement) {
+        switch settlement {
+        case .ack(let multiple):
+            guard unsettled.settle(deliveryTag, multiple: multiple) else { return }
+            channel?.send(.ack(deliveryTag: deliveryTag, multiple: multiple))
+        case .nack(let requeue, let multiple):
+            guard unsettled.settle(deliveryTag, multiple: multiple) else { return }
+            channel?.send(.nack(deliveryTag: deliveryTag, multiple: multiple, requeue: requeue))
+        case .reject(let requeue):
+            guard unsettled.settle(deliveryTag, multiple: false) else { return }
+            channel?.send(.reject(deliveryTag: deliveryTag, requeue: requeue))
+        }
+        metrics.settled.increment()
+    }
+
+    override func channelEnded(_ error: AMQPError) {
+        request.buffer.discardAll()
+        unsettled = UnsettledDeliveries()
+    }
+}

@@ -1,0 +1,64 @@
+import CRabbitMQ
+import Foundation
+
+extension RabbitMQPool {
+    func properties(_ properties: AMQPProperties) -> amqp_basic_properties_t {
+        var result = amqp_basic_properties_t()
+        func set(_ value: String?, _ field: WritableKeyPath<amqp_basic_properties_t, amqp_bytes_t>, _ flag: Int32) {
+            guard let value else { return }
+            result[keyPath: field] = bytes(value)
+            result._flags |= UInt32(flag)
+        }
+        set(properties.contentType, \.content_type, AMQP_BASIC_CONTENT_TYPE_FLAG)
+        set(properties.contentEncoding, \.content_encoding, AMQP_BASIC_CONTENT_ENCODING_FLAG)
+        set(properties.type, \.type, AMQP_BASIC_TYPE_FLAG)
+        set(properties.messageID, \.message_id, AMQP_BASIC_MESSAGE_ID_FLAG)
+        set(properties.correlationID, \.correlation_id, AMQP_BASIC_CORRELATION_ID_FLAG)
+        set(properties.replyTo, \.reply_to, AMQP_BASIC_REPLY_TO_FLAG)
+        set(properties.appID, \.app_id, AMQP_BASIC_APP_ID_FLAG)
+        set(properties.expiration, \.expiration, AMQP_BASIC_EXPIRATION_FLAG)
+        result.delivery_mode = properties.deliveryMode.rawValue
+        result._flags |= UInt32(AMQP_BASIC_DELIVERY_MODE_FLAG)
+        if let priority = properties.priority {
+            result.priority = priority
+            result._flags |= UInt32(AMQP_BASIC_PRIORITY_FLAG)
+        }
+        if let timestamp = properties.timestamp {
+            result.timestamp = UInt64(max(0, timestamp.timeIntervalSince1970))
+            result._flags |= UInt32(AMQP_BASIC_TIMESTAMP_FLAG)
+        }
+        if !properties.headers.isEmpty {
+            result.headers = table(properties.headers)
+            result._flags |= UInt32(AMQP_BASIC_HEADERS_FLAG)
+        }
+        return result
+    }
+}
+
+extension AMQPProperties {
+    /// Nil when the header table is malformed or nested too deep.
+    init?(_ source: amqp_basic_properties_t) {
+        func has(_ flag: Int32) -> Bool { source._flags & UInt32(flag) != 0 }
+        func text(_ value: amqp_bytes_t, _ flag: Int32) -> String? { has(flag) ? String(value) : nil }
+        var headers: AMQPTable = [:]
+        if has(AMQP_BASIC_HEADERS_FLAG) {
+            guard let table = AMQPTable(source.headers) else { return nil }
+            headers = table
+        }
+        self.init(
+            contentType: text(source.content_type, AMQP_BASIC_CONTENT_TYPE_FLAG),
+            contentEncoding: text(source.content_encoding, AMQP_BASIC_CONTENT_ENCODING_FLAG),
+            type: text(source.type, AMQP_BASIC_TYPE_FLAG),
+            messageID: text(source.message_id, AMQP_BASIC_MESSAGE_ID_FLAG),
+            correlationID: text(source.correlation_id, AMQP_BASIC_CORRELATION_ID_FLAG),
+            replyTo: text(source.reply_to, AMQP_BASIC_REPLY_TO_FLAG),
+            appID: text(source.app_id, AMQP_BASIC_APP_ID_FLAG),
+            timestamp: has(AMQP_BASIC_TIMESTAMP_FLAG) ? Date(timeIntervalSince1970: TimeInterval(source.timestamp)) : nil,
+            // A message without a mode is transient by the protocol.
+            deliveryMode: has(AMQP_BASIC_DELIVERY_MODE_FLAG) ? DeliveryMode(rawValue: source.delivery_mode) ?? .transient : .transient,
+            priority: has(AMQP_BASIC_PRIORITY_FLAG) ? source.priority : nil,
+            expiration: text(source.expiration, AMQP_BASIC_EXPIRATION_FLAG),
+            headers: headers
+        )
+    }
+}
