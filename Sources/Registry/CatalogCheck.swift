@@ -1,0 +1,162 @@
+import Jobs
+
+/// The rules that concern several entries at once: names and dependencies.
+struct CatalogCheck {
+    /// Those that can run and those that are disabled.
+    private(set) var entries: [CatalogEntry]
+    private(set) var broken: [BrokenEntry]
+    private(set) var problems: [ServiceProblem] = []
+
+    init(entries: [CatalogEntry], broken: [BrokenEntry]) {
+        self.entries = entries
+        self.broken = broken
+    }
+
+    /// The first of two entries with one name stays: pre-services, then post-services, then services by folder.
+    mutating func rejectDuplicates() {
+        var owners: [String: CatalogEntry] = [:]
+        var rejected: Set<Int> = []
+        for (position, entry) in entries.enumerated() where !entry.isDisabled {
+            guard let owner = owners[entry.name] else {
+                owners[entry.name] = entry
+                continue
+            }
+            rejected.insert(position)
+            report(
+                entry, key: "jobName",
+                "\(entry.file) (entry #\(entry.index)) and \(owner.file) (entry #\(owner.index)) both name a job \"\(entry.name)\"; "
+                    + "the one in \(owner.file) stays.",
+                value: entry.name, allowed: "a name that no other job has"
+            )
+        }
+        reject(rejected)
+    }
+
+    mutating func rejectImpossibleDependencies() {
+        let active = entries.filter { !$0.isDisabled }
+        let byName = Dictionary(active.map { ($0.name, $0) }) { first, _ in first }
+        let unavailable = Set(entries.filter(\.isDisabled).map(\.name) + broken.compactMap(\.name))
+        let known = unavailable.union(byName.keys).union([RunPlanner.exportName])
+        var rejected: Set<Int> = []
+        for (position, entry) in entries.enumerated() where !entry.isDisabled {
+            for name in entry.dependsOn {
+                if !known.contains(name) {
+                    rejected.insert(position)
+                    report(
+                        entry, key: "dependsOn", "no service has a job \"\(name)\".", value: name, allowed: "the jobName of another job",
+                        nearest: NearestName.of(name, among: known.subtracting([entry.name]))
+                    )
+                } else if let parent = byName[name], parent.stage.order > entry.stage.order {
+                    rejected.insert(position)
+                    report(
+                        entry, key: "dependsOn",
+                        "\"\(name)\" is one of the \(parent.stage.title), which run after all \(entry.stage.title).", value: name,
+                        allowed: "a job of the same or an earlier stage"
+                    )
+                }
+            }
+            if let cycle = Self.cycle(from: entry, in: byName) {
+                rejected.insert(position)
+                report(
+                    entry, key: "dependsOn", "the dependencies form a circle: \(cycle.joined(separator: " -> ")).",
+                    value: cycle.joined(separator: " -> "), allowed: "dependencies that end somewhere"
+                )
+            }
+        }
+        reject(rejected)
+    }
+
+    mutating func warnAboutUnavailableDependencies() {
+        let running = Set(entries.filter { !$0.isDisabled }.map(\.name) + [RunPlanner.exportName])
+        let disabled = Set(entries.filter(\.isDisabled).map(\.name))
+        for entry in entries where !entry.isDisabled {
+            for name in entry.dependsOn where !running.contains(name) {
+                let state = disabled.contains(name) ? "is disabled" : "has errors in its settings"
+                report(
+                    entry, severity: .warning, key: "dependsOn",
+                    "\"\(name)\" \(state), so this job \(entry.onFailure == .run ? "runs without it" : "is skipped in every run").", value: name
+                )
+            }
+        }
+    }
+
+    /// The shortest way along dependencies from `start` back to itself, both ends included.
+    private static func cycle(from start: CatalogEntry, in byName: [String: CatalogEntry]) -> [String]? {
+        var cameFrom: [String: String] = [:]
+        var front = [start.name]
+        while !front.isEmpty {
+            var next: [String] = []
+            for name in front {
+                for parent in byName[name]?.dependsOn ?? [] where cameFrom[parent] == nil && byName[parent] != nil {
+                    cameFrom[parent] = name
+                    if parent == start.name { return path(to: parent, cameFrom) }
+                    next.append(parent)
+                }
+            }
+            front = next
+        }
+        return nil
+    }
+
+    private static func path(to end: String, _ cameFrom: [String: String]) -> [String] {
+        var path = [end]
+        var name = cameFrom[end]
+        while let current = name, current != end {
+            path.insert(current, at: 0)
+            name = cameFrom[current]
+        }
+        return [end] + path
+    }
+
+    private mutating func reject(_ positions: Set<Int>) {
+        for position in positions.sorted() {
+            let entry = entries[position]
+            broken.append(
+                BrokenEntry(
+                    name: entry.name, stage: entry.stage, service: entry.service, file: entry.file, index: entry.index,
+                    isStoring: entry.definition.isStoring
+                )
+            )
+        }
+        entries = entries.enumerated().filter { !positions.contains($0.offset) }.map(\.element)
+    }
+
+    private mutating func report(
+        _ entry: CatalogEntry,
+        severity: ServiceProblem.Severity = .error,
+        key: String,
+        _ message: String,
+        value: String,
+        allowed: String? = nil,
+        nearest: String? = nil
+    ) {
+        problems.append(
+            ServiceProblem(
+                severity: severity, service: entry.service, file: entry.file, entry: entry.name, key: key, message: message, value: value,
+                allowed: allowed, nearest: nearest
+            )
+        )
+    }
+}
+
+extension Stage {
+    /// Stages run in this order.
+    var order: Int {
+        switch self {
+        case .export: 0
+        case .pre: 1
+        case .services: 2
+        case .post: 3
+        }
+    }
+
+    /// As it stands in sentences.
+    var title: String {
+        switch self {
+        case .export: "export"
+        case .pre: "pre-services"
+        case .services: "services"
+        case .post: "post-services"
+        }
+    }
+}

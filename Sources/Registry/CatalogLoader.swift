@@ -1,0 +1,228 @@
+import Foundation
+import Jobs
+
+/// Reads the files of a registry once.
+struct CatalogLoader {
+    private let registry: URL
+    private let settings: URL
+    private let defaults: CatalogDefaults
+    private let fingerprint: RegistryFingerprint
+    private var pipeline = PipelineSettings()
+    private var entries: [CatalogEntry] = []
+    private var broken: [BrokenEntry] = []
+    private var problems: [ServiceProblem] = []
+
+    init(registry: URL, settings: URL, defaults: CatalogDefaults) {
+        self.registry = registry
+        self.settings = settings
+        self.defaults = defaults
+        // Before the files are opened: a change in between is then seen the next time.
+        self.fingerprint = RegistryFingerprint(registry: registry, settings: settings)
+    }
+
+    consuming func load() -> ServiceCatalog {
+        var failure = readPipeline()
+        readServices()
+        var check = CatalogCheck(entries: entries, broken: broken)
+        check.rejectDuplicates()
+        check.rejectImpossibleDependencies()
+        check.warnAboutUnavailableDependencies()
+        problems += check.problems
+        if failure == nil, let culprit = check.broken.first(where: { $0.stage == .pre }) {
+            failure = Self.failClosed("the pre-service \(culprit.label) has an error in its settings", subject: culprit.label)
+        }
+        return ServiceCatalog(
+            pipeline: pipeline,
+            defaults: defaults,
+            entries: Self.planningOrder(check.entries),
+            brokenEntries: check.broken,
+            problems: problems,
+            failure: failure,
+            fingerprint: fingerprint
+        )
+    }
+
+    /// Stage by stage, then by sortPosition. Entries come in the order of folders and files, which decides between equals.
+    private static func planningOrder(_ entries: [CatalogEntry]) -> [CatalogEntry] {
+        [Stage.pre, .services, .post].flatMap { stage in
+            entries.enumerated()
+                .filter { $0.element.stage == stage }
+                .sorted { ($0.element.sortPosition, $0.offset) < ($1.element.sortPosition, $1.offset) }
+                .map(\.element)
+        }
+    }
+}
+
+// MARK: - The pipeline's own settings
+
+extension CatalogLoader {
+    private static let pipelineKeys = ["preServices", "postServices", "headerFields", "fullTags"]
+
+    /// - Returns: why every run has to fail closed, if so.
+    private mutating func readPipeline() -> Reason? {
+        let isOwn = settings.standardizedFileURL == registry.appending(path: "settings.json").standardizedFileURL
+        let file = isOwn ? "settings.json" : settings.path
+        if isOwn, !FileManager.default.fileExists(atPath: settings.path) {
+            problems.append(
+                ServiceProblem(
+                    severity: .warning, service: ServiceCatalog.pipelineService, file: file,
+                    message: "the file does not exist, so there are no pre- and post-services and all tags are passed on."
+                )
+            )
+            return nil
+        }
+        let members: [String: JSONValue]
+        switch Self.read(settings) {
+        case .failure(let unreadable):
+            report(file, unreadable.message, allowed: "an object with \(Self.pipelineKeys.joined(separator: ", "))")
+            return Self.failClosed("the pipeline's settings cannot be read")
+        case .success(.object(let object)):
+            members = object
+        case .success(let other):
+            report(file, "the file holds \(EntryReader.shown(other)), not an object.", allowed: "an object with \(Self.pipelineKeys.joined(separator: ", "))")
+            return Self.failClosed("the pipeline's settings are no object")
+        }
+        for key in members.keys.sorted() where !Self.pipelineKeys.contains(key) {
+            problems.append(
+                ServiceProblem(
+                    severity: .warning, service: ServiceCatalog.pipelineService, file: file, key: key,
+                    message: "\(key) is not a known key and is ignored.", nearest: NearestName.of(key, among: Self.pipelineKeys)
+                )
+            )
+        }
+        var failure: Reason?
+        if !readHeaderSettings(members, file) {
+            failure = Self.failClosed("the pipeline's settings do not say clearly which tags may be passed on")
+        }
+        for (key, stage) in [("preServices", Stage.pre), ("postServices", .post)] {
+            switch members[key] {
+            case nil, .some(.null): break
+            case .some(.array(let list)): readEntries(list, stage: stage, service: ServiceCatalog.pipelineService, file: file)
+            case .some(.object(let one)): readEntries([.object(one)], stage: stage, service: ServiceCatalog.pipelineService, file: file)
+            case .some(let other):
+                report(file, "\(EntryReader.shown(other)) is not a list of jobs.", key: key, allowed: "a list of objects")
+                if stage == .pre { failure = Self.failClosed("the list of pre-services cannot be read") }
+            }
+        }
+        if members["preServices"] == nil, members.keys.contains(where: { NearestName.of($0, among: Self.pipelineKeys) == "preServices" }) {
+            failure = Self.failClosed("a key of the pipeline's settings is nearly, but not quite, preServices")
+        }
+        return failure
+    }
+
+    /// - Returns: false when a value is not what it should be.
+    private mutating func readHeaderSettings(_ members: [String: JSONValue], _ file: String) -> Bool {
+        let before = problems.count
+        var fields: [String]?
+        switch members["headerFields"] {
+        case nil, .some(.null): break
+        case .some(.array(let list)) where list.allSatisfy({ $0.string != nil }): fields = list.compactMap(\.string)
+        case .some(let other):
+            report(file, "\(EntryReader.shown(other)) is not a list of tag names.", key: "headerFields", allowed: "a list of texts")
+        }
+        switch members["fullTags"] {
+        // Only who names the tags to keep wants the others dropped.
+        case nil, .some(.null): pipeline = PipelineSettings(headerFields: fields ?? [], fullTags: fields == nil)
+        case .some(.bool(let isFull)): pipeline = PipelineSettings(headerFields: fields ?? [], fullTags: isFull)
+        case .some(let other):
+            report(file, "\(EntryReader.shown(other)) is neither true nor false.", key: "fullTags", allowed: "true, false")
+        }
+        return problems.count == before
+    }
+
+    private static func failClosed(_ cause: String, subject: String? = nil) -> Reason {
+        Reason("settings-error", "\(cause), and data that a pre-service has not prepared must not be processed.", subject: subject)
+    }
+
+    private mutating func report(_ file: String, _ message: String, key: String? = nil, allowed: String) {
+        problems.append(
+            ServiceProblem(
+                severity: .error, service: ServiceCatalog.pipelineService, file: file, key: key, message: message, allowed: allowed
+            )
+        )
+    }
+}
+
+// MARK: - Services
+
+extension CatalogLoader {
+    private mutating func readServices() {
+        for folder in RegistryFingerprint.folders(of: registry) {
+            let url = registry.appending(path: folder).appending(path: "settings.json")
+            guard FileManager.default.fileExists(atPath: url.path) else { continue }
+            let file = "\(folder)/settings.json"
+            switch Self.read(url) {
+            case .failure(let unreadable):
+                problems.append(ServiceProblem(severity: .error, service: folder, file: file, message: unreadable.message))
+            case .success(.array(let list)):
+                if list.isEmpty {
+                    problems.append(
+                        ServiceProblem(severity: .warning, service: folder, file: file, message: "the list is empty: the service has no job.")
+                    )
+                }
+                readEntries(list, stage: .services, service: folder, file: file)
+            case .success(let one):
+                readEntries([one], stage: .services, service: folder, file: file)
+            }
+        }
+    }
+
+    private mutating func readEntries(_ list: [JSONValue], stage: Stage, service: String, file: String) {
+        for (index, value) in list.enumerated() {
+            var reader = EntryReader(stage: stage, service: service, file: file, index: index, defaults: defaults)
+            switch reader.read(value) {
+            case .entry(let entry): entries.append(entry)
+            case .broken:
+                broken.append(
+                    BrokenEntry(
+                        name: reader.name, stage: stage, service: service, file: file, index: index,
+                        isStoring: value["storing"] == .bool(true)
+                    )
+                )
+            case .nothing: break
+            }
+            problems += reader.problems
+        }
+    }
+}
+
+// MARK: - Files
+
+extension CatalogLoader {
+    private struct Unreadable: Error {
+        let message: String
+    }
+
+    private static func read(_ file: URL) -> Result<JSONValue, Unreadable> {
+        let bytes: Data
+        do {
+            bytes = try Data(contentsOf: file)
+        } catch CocoaError.fileReadNoSuchFile {
+            return .failure(Unreadable(message: "the file does not exist."))
+        } catch CocoaError.fileReadNoPermission {
+            return .failure(Unreadable(message: "the file may not be read by this process."))
+        } catch {
+            return .failure(Unreadable(message: "the file cannot be read (\((error as NSError).localizedDescription))."))
+        }
+        do {
+            return .success(try JSONValue(json: bytes))
+        } catch {
+            return .failure(Unreadable(message: "the file is not JSON\(place(of: bytes))."))
+        }
+    }
+
+    /// Where the parser gave up. `JSONDecoder` does not tell, `JSONSerialization` gives an offset at the end of its sentence.
+    private static func place(of bytes: Data) -> String {
+        do {
+            _ = try JSONSerialization.jsonObject(with: bytes, options: .fragmentsAllowed)
+            return ""
+        } catch {
+            let text = (error as NSError).userInfo["NSDebugDescription"] as? String ?? ""
+            guard let offset = text.split(whereSeparator: { !$0.isASCII || !$0.isNumber }).last.flatMap({ Int($0) }) else { return "" }
+            let before = bytes.prefix(offset)
+            let line = before.count { $0 == 0x0a } + 1
+            let column = before.count - (before.lastIndex(of: 0x0a).map { $0 + 1 } ?? 0) + 1
+            return ": look at line \(line), column \(column)"
+        }
+    }
+}

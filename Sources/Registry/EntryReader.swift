@@ -1,0 +1,385 @@
+import Jobs
+
+/// Reads one entry of a settings file. Collects every problem instead of stopping at the first.
+struct EntryReader {
+    let stage: Stage
+    let service: String
+    let file: String
+    let index: Int
+    let defaults: CatalogDefaults
+    private(set) var problems: [ServiceProblem] = []
+    private(set) var name: String?
+    private var members: [String: JSONValue] = [:]
+
+    init(stage: Stage, service: String, file: String, index: Int, defaults: CatalogDefaults) {
+        self.stage = stage
+        self.service = service
+        self.file = file
+        self.index = index
+        self.defaults = defaults
+    }
+
+    enum Outcome {
+        case entry(CatalogEntry)
+        /// Something is wrong that would make the job run otherwise than its author meant.
+        case broken
+        /// Disabled, and without a name that another entry could refer to.
+        case nothing
+    }
+
+    mutating func read(_ value: JSONValue) -> Outcome {
+        guard case .object(let members) = value else {
+            report("the entry is \(Self.shown(value)), not an object.", value: value, allowed: "an object such as {\"jobName\": ...}")
+            return .broken
+        }
+        self.members = members.filter { $0.value != .null }
+        reportUnknownKeys(members)
+
+        let name = jobName()
+        self.name = name
+        let worker = dottedName("worker")
+        let callback = dottedName("callback")
+        let entry = CatalogEntry(
+            definition: JobDefinition(
+                name: name ?? "",
+                service: Self.topFolder(of: worker) ?? service,
+                stage: stage,
+                entry: worker ?? "",
+                params: params(),
+                channel: channel(),
+                priority: priority(),
+                timeout: timeout(),
+                retry: retry(),
+                isFinalizer: flag("finalizer"),
+                isStoring: flag("storing")
+            ),
+            callback: callback ?? "",
+            dependsOn: dependsOn(),
+            onFailure: choice("onFailure", of: CatalogEntry.OnFailure.self) ?? .skip,
+            events: events(),
+            sortPosition: sortPosition(),
+            description: description(),
+            isDisabled: disabled(),
+            service: service,
+            file: file,
+            index: index
+        )
+        if entry.isDisabled {
+            // What is switched off can do no harm, so that its errors are no more than advice.
+            for position in problems.indices { problems[position].severity = .warning }
+            return name == nil ? .nothing : .entry(entry)
+        }
+        return problems.contains { $0.severity == .error } ? .broken : .entry(entry)
+    }
+}
+
+// MARK: - Keys
+
+extension EntryReader {
+    static let knownKeys = [
+        "jobName", "worker", "callback", "dependsOn", "priority", "channel", "timeout", "params", "sortPosition", "description", "disabled",
+        "events", "retry", "finalizer", "storing", "onFailure",
+    ]
+
+    /// Keys that mean something elsewhere. Ignoring one could run a job that should not run, so they are errors.
+    static let unsupportedKeys = ["when", "command", "preload", "resources", "requires", "onLeaseLoss", "environment"]
+
+    private mutating func reportUnknownKeys(_ members: [String: JSONValue]) {
+        for (key, value) in members.sorted(by: { $0.key < $1.key }) where !Self.knownKeys.contains(key) {
+            if Self.unsupportedKeys.contains(key) {
+                guard value != .null else { continue }
+                report("this version does not support \(key), and running the job without it could be wrong.", key: key, allowed: "leave it out")
+            } else {
+                report(
+                    "\(key) is not a known key and is ignored.", severity: .warning, key: key,
+                    nearest: NearestName.of(key, among: Self.knownKeys + Self.unsupportedKeys)
+                )
+            }
+        }
+    }
+
+    private mutating func jobName() -> String? {
+        guard let value = members["jobName"] else {
+            report("jobName is missing.", key: "jobName", allowed: "a name that no other job has")
+            return nil
+        }
+        let allowed = "1 to 128 characters, no control characters, no space at either end"
+        guard let text = value.string, (1...128).contains(text.count), text.first != " ", text.last != " ",
+            text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f })
+        else {
+            report("\(Self.shown(value)) is not a job's name.", key: "jobName", value: value, allowed: allowed)
+            return nil
+        }
+        guard text != RunPlanner.exportName else {
+            report("\"\(text)\" is the built-in job that downloads the images.", key: "jobName", value: value, allowed: "any other name")
+            return nil
+        }
+        return text
+    }
+
+    private mutating func dottedName(_ key: String) -> String? {
+        let allowed = "folder.function or folder.module.function"
+        guard let value = members[key] else {
+            report("\(key) is missing.", key: key, allowed: allowed)
+            return nil
+        }
+        let forbidden: Set<Character> = ["/", "\\", " ", "\t", "\n", "\r", "\0"]
+        let parts = value.string?.split(separator: ".", omittingEmptySubsequences: false) ?? []
+        guard let text = value.string, parts.count >= 2, parts.allSatisfy({ !$0.isEmpty }), !text.contains(where: forbidden.contains) else {
+            report("\(Self.shown(value)) does not name a function.", key: key, value: value, allowed: allowed)
+            return nil
+        }
+        return text
+    }
+
+    private mutating func params() -> JSONValue {
+        guard let value = members["params"] else { return .null }
+        if value.object == nil {
+            report("params is \(Self.shown(value)), and is passed on as it is.", severity: .warning, key: "params", allowed: "an object")
+        }
+        return value
+    }
+
+    private mutating func channel() -> String {
+        guard let value = members["channel"] else { return defaults.channel }
+        guard let text = value.string, Self.isChannel(text) else {
+            report(
+                "\(Self.shown(value)) is not a channel's name.", key: "channel", value: value,
+                allowed: "1 to 64 characters of a-z, 0-9, dash and underscore"
+            )
+            return defaults.channel
+        }
+        return text
+    }
+
+    private mutating func priority() -> Priority {
+        guard let value = members["priority"] else { return defaults.priority }
+        let level =
+            switch value {
+            case .string(let text): Priority(text)
+            default: value.integer.flatMap { Priority(rawValue: Int($0)) }
+            }
+        guard let level else {
+            let names = Priority.allCases.reversed().map(\.name)
+            report(
+                "\(Self.shown(value)) is not a priority.", key: "priority", value: value,
+                allowed: names.joined(separator: ", ") + ", or 4 to 0",
+                nearest: value.string.flatMap { NearestName.of($0, among: names) }
+            )
+            return defaults.priority
+        }
+        return level
+    }
+
+    private mutating func timeout() -> JobTimeout {
+        guard let value = members["timeout"] else { return .standard }
+        let timeout =
+            switch value {
+            case .string(let text): JobTimeout(text)
+            default: value.integer.flatMap { JobTimeout(seconds: Int($0)) }
+            }
+        guard let timeout else {
+            report(
+                "\(Self.shown(value)) is not a duration.", key: "timeout", value: value,
+                allowed: "seconds (90), a text such as \"30s\", \"5m\", \"1h30m\", \"2d\", or -1 for no limit"
+            )
+            return .standard
+        }
+        return timeout
+    }
+
+    private mutating func dependsOn() -> [String] {
+        guard let value = members["dependsOn"] else { return [] }
+        let elements: [JSONValue] =
+            switch value {
+            case .array(let list): list
+            default: [value]
+            }
+        var names: [String] = []
+        for element in elements {
+            guard let text = element.string, !text.isEmpty else {
+                report(
+                    "\(Self.shown(element)) is not a job's name.", key: "dependsOn", value: element,
+                    allowed: "a jobName, a list of them, or null for none"
+                )
+                continue
+            }
+            if !names.contains(text) { names.append(text) }
+        }
+        return names
+    }
+
+    private mutating func events() -> Set<ResourceLevel> {
+        guard let value = members["events"] else { return Set(ResourceLevel.allCases) }
+        let names = ResourceLevel.allCases.map(\.rawValue)
+        let allowed = "a list of " + names.joined(separator: ", ")
+        let elements: [JSONValue] =
+            switch value {
+            case .array(let list): list
+            default: [value]
+            }
+        if elements.isEmpty {
+            report("events is empty, so the job would never run.", key: "events", value: value, allowed: allowed + "; leave it out for all of them")
+        }
+        var levels: Set<ResourceLevel> = []
+        for element in elements {
+            // Later versions of the older DCM PROCESSOR write stable-study.
+            let text = element.string.map { $0.hasPrefix("stable-") ? String($0.dropFirst(7)) : $0 }
+            if let level = text.flatMap(ResourceLevel.init(rawValue:)) {
+                levels.insert(level)
+            } else {
+                report(
+                    "\(Self.shown(element)) is not an event.", key: "events", value: element, allowed: allowed,
+                    nearest: text.flatMap { NearestName.of($0, among: names) }
+                )
+            }
+        }
+        return levels
+    }
+
+    private mutating func sortPosition() -> Double {
+        let standard: Double = stage == .services ? 999 : 1
+        switch members["sortPosition"] {
+        case nil: return standard
+        case .integer(let position): return Double(position)
+        case .number(let position): return position
+        case .some(let value):
+            report("\(Self.shown(value)) is not a number.", key: "sortPosition", value: value, allowed: "a number, such as \(Int(standard))")
+            return standard
+        }
+    }
+
+    private mutating func description() -> String? {
+        guard let value = members["description"] else { return nil }
+        if value.string == nil {
+            report("\(Self.shown(value)) is not a text and is ignored.", severity: .warning, key: "description", allowed: "a text")
+        }
+        return value.string
+    }
+
+    private mutating func flag(_ key: String) -> Bool {
+        guard let value = members[key] else { return false }
+        guard let isSet = value.bool else {
+            report("\(Self.shown(value)) is neither true nor false.", key: key, value: value, allowed: "true, false")
+            return false
+        }
+        return isSet
+    }
+
+    /// Upstream takes any truthy value; 0 and 1 are the ones in use besides true and false.
+    private mutating func disabled() -> Bool {
+        switch members["disabled"] {
+        case .integer(1): true
+        case .integer(0): false
+        default: flag("disabled")
+        }
+    }
+
+    private mutating func choice<Choice>(_ key: String, of type: Choice.Type) -> Choice?
+    where Choice: RawRepresentable<String> & CaseIterable {
+        guard let value = members[key] else { return nil }
+        guard let found = value.string.flatMap(Choice.init(rawValue:)) else {
+            let names = Choice.allCases.map(\.rawValue)
+            report(
+                "\(Self.shown(value)) is not a choice of \(key).", key: key, value: value, allowed: names.joined(separator: ", "),
+                nearest: value.string.flatMap { NearestName.of($0, among: names) }
+            )
+            return nil
+        }
+        return found
+    }
+}
+
+// MARK: - Retry
+
+extension EntryReader {
+    private static let retryKeys = ["max", "delay", "backoff"]
+    private static let longestDelay = RetryDelay.oneHour.seconds
+
+    private mutating func retry() -> RetryPolicy {
+        guard let value = members["retry"] else { return .never }
+        guard let object = value.object else {
+            report(
+                "\(Self.shown(value)) is not a retry policy.", key: "retry", value: value,
+                allowed: "an object such as {\"max\": 3, \"delay\": \"30s\", \"backoff\": \"exponential\"}"
+            )
+            return .never
+        }
+        for key in object.keys.sorted() where !Self.retryKeys.contains(key) {
+            report(
+                "\(key) is not a known key and is ignored.", severity: .warning, key: "retry.\(key)",
+                nearest: NearestName.of(key, among: Self.retryKeys)
+            )
+        }
+        var policy = RetryPolicy()
+        if let max = object["max"], max != .null {
+            if let count = max.integer, (0...100).contains(count) {
+                policy.max = Int(count)
+            } else {
+                report("\(Self.shown(max)) is not a number of retries.", key: "retry.max", value: max, allowed: "0 to 100")
+            }
+        } else {
+            report("max is missing, so that nothing would be retried.", key: "retry.max", allowed: "0 to 100")
+        }
+        if let delay = object["delay"], delay != .null {
+            let seconds = delay.integer.map(Int.init) ?? delay.string.flatMap { JobTimeout($0)?.seconds }
+            if let seconds, (0...Self.longestDelay).contains(seconds) {
+                policy.delay = seconds
+            } else {
+                report(
+                    "\(Self.shown(delay)) is not a pause between attempts.", key: "retry.delay", value: delay,
+                    allowed: "0 to \(Self.longestDelay) seconds, or a text such as \"30s\", \"5m\", \"1h\""
+                )
+            }
+        }
+        if let backoff = object["backoff"], backoff != .null {
+            if let found = backoff.string.flatMap(RetryPolicy.Backoff.init(rawValue:)) {
+                policy.backoff = found
+            } else {
+                let names = RetryPolicy.Backoff.allCases.map(\.rawValue)
+                report(
+                    "\(Self.shown(backoff)) is not a way to lengthen the pause.", key: "retry.backoff", value: backoff,
+                    allowed: names.joined(separator: ", "), nearest: backoff.string.flatMap { NearestName.of($0, among: names) }
+                )
+            }
+        }
+        return policy
+    }
+}
+
+// MARK: - Reporting
+
+extension EntryReader {
+    private mutating func report(
+        _ message: String,
+        severity: ServiceProblem.Severity = .error,
+        key: String? = nil,
+        value: JSONValue? = nil,
+        allowed: String? = nil,
+        nearest: String? = nil
+    ) {
+        problems.append(
+            ServiceProblem(
+                severity: severity, service: service, file: file, entry: members["jobName"]?.string ?? "#\(index)", key: key,
+                message: message, value: value.map(Self.shown), allowed: allowed, nearest: nearest
+            )
+        )
+    }
+
+    /// A value as it stands in the file, shortened: settings may hold long texts.
+    static func shown(_ value: JSONValue) -> String {
+        let text = value.text
+        return text.count <= 60 ? text : text.prefix(57) + "..."
+    }
+
+    /// The folder of `modules/` in which a function is looked for.
+    private static func topFolder(of name: String?) -> String? {
+        name?.split(separator: ".").first.map(String.init)
+    }
+
+    /// A channel becomes part of queue names and routing keys.
+    static func isChannel(_ name: String) -> Bool {
+        (1...64).contains(name.utf8.count)
+            && name.utf8.allSatisfy { (0x61...0x7a).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2d || $0 == 0x5f }
+    }
+}

@@ -1,0 +1,46 @@
+import Foundation
+
+/// What tells, without opening a file, whether the settings may have changed: the folders of the registry and the size, time
+/// and inode of every settings file.
+package struct RegistryFingerprint: Sendable, Hashable {
+    private struct Stamp: Sendable, Hashable {
+        var size: UInt64
+        var modified: Date
+        var inode: UInt64
+    }
+
+    private var stamps: [String: Stamp] = [:]
+    private var folders: [String]
+    /// False while a file is so young that a second change could leave the same size and time behind.
+    private(set) var isSettled = true
+
+    private static let settlingTime: TimeInterval = 2
+
+    init(registry: URL, settings: URL, now: Date = Date()) {
+        folders = Self.folders(of: registry)
+        let files = [settings] + folders.map { registry.appending(path: $0).appending(path: "settings.json") }
+        for file in files {
+            // Attributes of what a link points to: installing by swapping a link has to show.
+            let path = file.resolvingSymlinksInPath().path
+            guard let attributes = try? FileManager.default.attributesOfItem(atPath: path) else { continue }
+            let modified = attributes[.modificationDate] as? Date ?? .distantPast
+            stamps[file.path] = Stamp(
+                size: (attributes[.size] as? NSNumber)?.uint64Value ?? 0,
+                modified: modified,
+                inode: (attributes[.systemFileNumber] as? NSNumber)?.uint64Value ?? 0
+            )
+            if abs(now.timeIntervalSince(modified)) < Self.settlingTime { isSettled = false }
+        }
+    }
+
+    /// Whether nothing has changed since `earlier` was taken.
+    func proves(unchangedSince earlier: RegistryFingerprint) -> Bool {
+        earlier.isSettled && stamps == earlier.stamps && folders == earlier.folders
+    }
+
+    /// The folders that may hold a service, sorted. Hidden ones and Python's caches are none.
+    static func folders(of registry: URL) -> [String] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: registry.path)) ?? []
+        return names.filter { !$0.hasPrefix(".") && $0 != "__pycache__" }.sorted()
+    }
+}
