@@ -160,7 +160,7 @@ package struct BrokerNode: Sendable, Equatable {
         values["RABBITMQ_NODE_PORT"] = "\(ports.amqp)"
         values["RABBITMQ_DIST_PORT"] = "\(ports.distribution)"
         values["RABBITMQ_MNESIA_BASE"] = dataFolder.path
-        values["RABBITMQ_LOG_BASE"] = logFile.deletingLastPathComponent().path
+        values["RABBITMQ_LOG_BASE"] = folder.appendingPathComponent("log").path
         values["RABBITMQ_CONFIG_FILE"] = configurationFile.path
         values["RABBITMQ_ENABLED_PLUGINS_FILE"] = pluginsFile.path
         values["ERL_CRASH_DUMP"] = folder.appendingPathComponent("erl_crash.dump").path

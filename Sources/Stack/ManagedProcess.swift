@@ -29,17 +29,21 @@ package final class ManagedProcess: Sendable {
     package let command: Command
     package let pid: pid_t
     package let startedAt: ContinuousClock.Instant
+    /// Where in the log file this process begins to speak, in bytes.
+    package let logStart: UInt64
     private let ended = Mutex<ProcessExit?>(nil)
 
     /// Starts the program. Its log file and the folder of it are made when they are missing.
     ///
+    /// - Parameter detached: it is meant to live on after this process, so the lifeline does not hold it.
     /// - Throws: ``StackError`` `.fileSystem` or `.cannotStart`.
-    package init(_ command: Command) throws {
+    package init(_ command: Command, detached: Bool = false) throws {
         try FileSystem.makeFolder(command.logFile.deletingLastPathComponent())
         self.command = command
+        self.logStart = (try? FileHandle(forReadingFrom: command.logFile)).flatMap { try? $0.seekToEnd() } ?? 0
         self.pid = try Spawn.start(command)
         self.startedAt = .now
-        Lifeline.shared.watch(pid)
+        if !detached { Lifeline.shared.watch(pid) }
     }
 
     /// How it ended, nil while it runs.

@@ -35,11 +35,11 @@ package struct StackError: Error, CustomStringConvertible, Sendable {
     /// The last lines of that log when the error was made.
     package let logTail: [String]
 
-    package init(_ code: Code, _ message: String, logFile: URL? = nil) {
+    package init(_ code: Code, _ message: String, logFile: URL? = nil, logStart: UInt64 = 0) {
         self.code = code
         self.message = message
         self.logFile = logFile
-        self.logTail = logFile.map { LogTail.lastLines(of: $0, count: 12) } ?? []
+        self.logTail = logFile.map { LogTail.lastLines(of: $0, count: 12, from: logStart) } ?? []
     }
 
     package var description: String {

@@ -1,0 +1,18 @@
+import ArgumentParser
+
+/// What `./dcm` runs after it has installed and built.
+@main
+struct DCMTool: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "dcm",
+        abstract: "Starts, watches and steers a DCM Processor.",
+        subcommands: [
+            DemoCommand.self,
+            UpCommand.self,
+            DownCommand.self,
+            StatusCommand.self,
+            LogsCommand.self,
+            SuperviseCommand.self,
+        ]
+    )
+}

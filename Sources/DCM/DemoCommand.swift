@@ -1,0 +1,55 @@
+import ArgumentParser
+import Foundation
+import Stack
+
+struct DemoCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "demo",
+        abstract: "Starts a stack, sends two sample patients by DICOM and follows their jobs.",
+        discussion: """
+            Orthanc's StableAge is 3 seconds here unless set otherwise. Each demo sends the images with fresh UIDs: Orthanc
+            takes a repeated instance without any event, so an exact resend would show nothing.
+            """
+    )
+
+    @OptionGroup var options: StackOptions
+
+    @Option(help: ArgumentHelp("Give up on unfinished jobs after so long.", valueName: "seconds"))
+    var timeout = 900
+
+    func run() async throws {
+        let clock = ContinuousClock()
+        let began = clock.now
+        let endpoints = try await options.start(defaults: ["ORTHANC_STABLE_AGE": "3"])
+        say(endpoints.summary(home: options.home) + "\n")
+        let started = clock.now
+        let sample = try await SampleStudies.write(for: options.home)
+        for patient in sample.patients {
+            let sending = clock.now
+            try await sample.send(patient, to: endpoints)
+            say("Sent \(patient.label): \(patient.instances) images, \(patient.studies.count) studies in \(seconds(clock.now - sending))")
+        }
+        let sent = clock.now
+        let follower = RunFollower(endpoints: endpoints, sample: sample, started: sent)
+        let runs = try await follower.follow(for: .seconds(timeout))
+        say("\n\(RunFollower.table(runs, sample: sample))\n")
+        let environment = ProcessInfo.processInfo.environment
+        let times = [
+            ("install", environment["DCM_INSTALL_SECONDS"].map { "\($0) s" }),
+            ("build", environment["DCM_BUILD_SECONDS"].map { "\($0) s" }),
+            ("start", seconds(started - began)),
+            ("send", seconds(sent - started)),
+            ("run", seconds(clock.now - sent)),
+        ]
+        say("Time: " + times.compactMap { name, time in time.map { "\(name) \($0)" } }.joined(separator: ", "))
+        say("Look at it: \(endpoints.monitor)")
+        say("The stack goes on running; './dcm down\(options.location.suffix)' stops it.")
+        let unfinished = runs.filter { $0.state != "succeeded" }
+        if !unfinished.isEmpty { throw ExitCode.failure }
+    }
+}
+
+/// `12.3 s`
+func seconds(_ duration: Duration) -> String {
+    String(format: "%.1f s", Double(duration.components.seconds) + Double(duration.components.attoseconds) / 1e18)
+}

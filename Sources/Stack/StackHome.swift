@@ -1,0 +1,53 @@
+package import Foundation
+
+/// Where a stack keeps things: everything under one folder.
+package struct StackHome: Sendable, Equatable {
+    package let folder: URL
+
+    /// - Parameter path: as typed, relative to the current folder.
+    package init(path: String) {
+        folder = URL(fileURLWithPath: (path as NSString).expandingTildeInPath).standardizedFileURL
+    }
+
+    private func part(_ name: String) -> URL { folder.appendingPathComponent(name) }
+
+    package var environmentFile: URL { part(".env") }
+    package var endpointsFile: URL { part("endpoints.json") }
+    package var portsFile: URL { part("ports.json") }
+    package var broker: URL { part("broker") }
+    package var orthanc: URL { part("orthanc") }
+    package var data: URL { part("data") }
+    package var logs: URL { part("logs") }
+    package var modules: URL { part("modules") }
+    package var registry: URL { part("registry") }
+    package var state: URL { part("state") }
+    package var cache: URL { part("cache") }
+    private var run: URL { part("run") }
+    package var lockFile: URL { run.appendingPathComponent("supervisor.lock") }
+    package var startLockFile: URL { run.appendingPathComponent("up.lock") }
+    package var desiredFile: URL { run.appendingPathComponent("desired.json") }
+    package var statusFile: URL { run.appendingPathComponent("status.json") }
+
+    package func logFile(_ name: String) -> URL { logs.appendingPathComponent("\(name).log") }
+    package func readyFile(_ name: String) -> URL { run.appendingPathComponent("\(name).ready") }
+
+    package func makeFolders() throws {
+        for folder in [folder, data, logs, state, run] { try FileSystem.makeFolder(folder) }
+    }
+
+    /// Gives a home that has no services yet the checkout's sample services; one that has some keeps them.
+    package func addSampleServices(from checkout: URL?) throws {
+        for (target, name) in [(registry, "registry"), (modules, "modules")] {
+            let present = (try? FileManager.default.contentsOfDirectory(atPath: target.path)) ?? []
+            if !present.isEmpty { continue }
+            try FileSystem.makeFolder(target)
+            guard let source = checkout?.appendingPathComponent(name), FileSystem.exists(source) else { continue }
+            for entry in try FileManager.default.contentsOfDirectory(atPath: source.path) where entry != "__pycache__" {
+                try FileManager.default.copyItem(
+                    at: source.appendingPathComponent(entry),
+                    to: target.appendingPathComponent(entry)
+                )
+            }
+        }
+    }
+}
