@@ -23,10 +23,12 @@ struct CatalogCheck {
             }
             rejected.insert(position)
             report(
-                entry, key: "jobName",
+                entry,
+                key: "jobName",
                 "\(entry.file) (entry #\(entry.index)) and \(owner.file) (entry #\(owner.index)) both name a job \"\(entry.name)\"; "
                     + "the one in \(owner.file) stays.",
-                value: entry.name, allowed: "a name that no other job has"
+                value: entry.name,
+                allowed: "a name that no other job has",
             )
         }
         reject(rejected)
@@ -43,23 +45,32 @@ struct CatalogCheck {
                 if !known.contains(name) {
                     rejected.insert(position)
                     report(
-                        entry, key: "dependsOn", "no service has a job \"\(name)\".", value: name, allowed: "the jobName of another job",
-                        nearest: NearestName.of(name, among: known.subtracting([entry.name]))
+                        entry,
+                        key: "dependsOn",
+                        "no service has a job \"\(name)\".",
+                        value: name,
+                        allowed: "the jobName of another job",
+                        nearest: NearestName.of(name, among: known.subtracting([entry.name])),
                     )
                 } else if let parent = byName[name], parent.stage.order > entry.stage.order {
                     rejected.insert(position)
                     report(
-                        entry, key: "dependsOn",
-                        "\"\(name)\" is one of the \(parent.stage.title), which run after all \(entry.stage.title).", value: name,
-                        allowed: "a job of the same or an earlier stage"
+                        entry,
+                        key: "dependsOn",
+                        "\"\(name)\" is one of the \(parent.stage.title), which run after all \(entry.stage.title).",
+                        value: name,
+                        allowed: "a job of the same or an earlier stage",
                     )
                 }
             }
             if let cycle = Self.cycle(from: entry, in: byName) {
                 rejected.insert(position)
                 report(
-                    entry, key: "dependsOn", "the dependencies form a circle: \(cycle.joined(separator: " -> ")).",
-                    value: cycle.joined(separator: " -> "), allowed: "dependencies that end somewhere"
+                    entry,
+                    key: "dependsOn",
+                    "the dependencies form a circle: \(cycle.joined(separator: " -> ")).",
+                    value: cycle.joined(separator: " -> "),
+                    allowed: "dependencies that end somewhere",
                 )
             }
         }
@@ -73,8 +84,11 @@ struct CatalogCheck {
             for name in entry.dependsOn where !running.contains(name) {
                 let state = disabled.contains(name) ? "is disabled" : "has errors in its settings"
                 report(
-                    entry, severity: .warning, key: "dependsOn",
-                    "\"\(name)\" \(state), so this job \(entry.onFailure == .run ? "runs without it" : "is skipped in every run").", value: name
+                    entry,
+                    severity: .warning,
+                    key: "dependsOn",
+                    "\"\(name)\" \(state), so this job \(entry.onFailure == .run ? "runs without it" : "is skipped in every run").",
+                    value: name,
                 )
             }
         }
@@ -113,8 +127,12 @@ struct CatalogCheck {
             let entry = entries[position]
             broken.append(
                 BrokenEntry(
-                    name: entry.name, stage: entry.stage, service: entry.service, file: entry.file, index: entry.index,
-                    isStoring: entry.definition.isStoring
+                    name: entry.name,
+                    stage: entry.stage,
+                    service: entry.service,
+                    file: entry.file,
+                    index: entry.index,
+                    isStoring: entry.definition.isStoring,
                 )
             )
         }
@@ -128,12 +146,19 @@ struct CatalogCheck {
         _ message: String,
         value: String,
         allowed: String? = nil,
-        nearest: String? = nil
+        nearest: String? = nil,
     ) {
         problems.append(
             ServiceProblem(
-                severity: severity, service: entry.service, file: entry.file, entry: entry.name, key: key, message: message, value: value,
-                allowed: allowed, nearest: nearest
+                severity: severity,
+                service: entry.service,
+                file: entry.file,
+                entry: entry.name,
+                key: key,
+                message: message,
+                value: value,
+                allowed: allowed,
+                nearest: nearest,
             )
         )
     }

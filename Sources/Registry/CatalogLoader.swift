@@ -38,7 +38,7 @@ struct CatalogLoader {
             brokenEntries: check.broken,
             problems: problems,
             failure: failure,
-            fingerprint: fingerprint
+            fingerprint: fingerprint,
         )
     }
 
@@ -65,8 +65,10 @@ extension CatalogLoader {
         if isOwn, !FileManager.default.fileExists(atPath: settings.path) {
             problems.append(
                 ServiceProblem(
-                    severity: .warning, service: ServiceCatalog.pipelineService, file: file,
-                    message: "the file does not exist, so there are no pre- and post-services and all tags are passed on."
+                    severity: .warning,
+                    service: ServiceCatalog.pipelineService,
+                    file: file,
+                    message: "the file does not exist, so there are no pre- and post-services and all tags are passed on.",
                 )
             )
             return nil
@@ -79,14 +81,22 @@ extension CatalogLoader {
         case .success(.object(let object)):
             members = object
         case .success(let other):
-            report(file, "the file holds \(EntryReader.shown(other)), not an object.", allowed: "an object with \(Self.pipelineKeys.joined(separator: ", "))")
+            report(
+                file,
+                "the file holds \(EntryReader.shown(other)), not an object.",
+                allowed: "an object with \(Self.pipelineKeys.joined(separator: ", "))",
+            )
             return Self.failClosed("the pipeline's settings are no object")
         }
         for key in members.keys.sorted() where !Self.pipelineKeys.contains(key) {
             problems.append(
                 ServiceProblem(
-                    severity: .warning, service: ServiceCatalog.pipelineService, file: file, key: key,
-                    message: "\(key) is not a known key and is ignored.", nearest: NearestName.of(key, among: Self.pipelineKeys)
+                    severity: .warning,
+                    service: ServiceCatalog.pipelineService,
+                    file: file,
+                    key: key,
+                    message: "\(key) is not a known key and is ignored.",
+                    nearest: NearestName.of(key, among: Self.pipelineKeys),
                 )
             )
         }
@@ -137,7 +147,12 @@ extension CatalogLoader {
     private mutating func report(_ file: String, _ message: String, key: String? = nil, allowed: String) {
         problems.append(
             ServiceProblem(
-                severity: .error, service: ServiceCatalog.pipelineService, file: file, key: key, message: message, allowed: allowed
+                severity: .error,
+                service: ServiceCatalog.pipelineService,
+                file: file,
+                key: key,
+                message: message,
+                allowed: allowed,
             )
         )
     }
@@ -157,7 +172,12 @@ extension CatalogLoader {
             case .success(.array(let list)):
                 if list.isEmpty {
                     problems.append(
-                        ServiceProblem(severity: .warning, service: folder, file: file, message: "the list is empty: the service has no job.")
+                        ServiceProblem(
+                            severity: .warning,
+                            service: folder,
+                            file: file,
+                            message: "the list is empty: the service has no job.",
+                        )
                     )
                 }
                 readEntries(list, stage: .services, service: folder, file: file)
@@ -175,8 +195,12 @@ extension CatalogLoader {
             case .broken:
                 broken.append(
                     BrokenEntry(
-                        name: reader.name, stage: stage, service: service, file: file, index: index,
-                        isStoring: value["storing"] == .bool(true)
+                        name: reader.name,
+                        stage: stage,
+                        service: service,
+                        file: file,
+                        index: index,
+                        isStoring: value["storing"] == .bool(true),
                     )
                 )
             case .nothing: break

@@ -51,7 +51,7 @@ struct EntryReader {
                 timeout: timeout(),
                 retry: retry(),
                 isFinalizer: flag("finalizer"),
-                isStoring: flag("storing")
+                isStoring: flag("storing"),
             ),
             callback: callback ?? "",
             dependsOn: dependsOn(),
@@ -62,7 +62,7 @@ struct EntryReader {
             isDisabled: disabled(),
             service: service,
             file: file,
-            index: index
+            index: index,
         )
         if entry.isDisabled {
             // What is switched off can do no harm, so that its errors are no more than advice.
@@ -88,11 +88,17 @@ extension EntryReader {
         for (key, value) in members.sorted(by: { $0.key < $1.key }) where !Self.knownKeys.contains(key) {
             if Self.unsupportedKeys.contains(key) {
                 guard value != .null else { continue }
-                report("this version does not support \(key), and running the job without it could be wrong.", key: key, allowed: "leave it out")
+                report(
+                    "this version does not support \(key), and running the job without it could be wrong.",
+                    key: key,
+                    allowed: "leave it out",
+                )
             } else {
                 report(
-                    "\(key) is not a known key and is ignored.", severity: .warning, key: key,
-                    nearest: NearestName.of(key, among: Self.knownKeys + Self.unsupportedKeys)
+                    "\(key) is not a known key and is ignored.",
+                    severity: .warning,
+                    key: key,
+                    nearest: NearestName.of(key, among: Self.knownKeys + Self.unsupportedKeys),
                 )
             }
         }
@@ -144,8 +150,10 @@ extension EntryReader {
         guard let value = members["channel"] else { return defaults.channel }
         guard let text = value.string, Self.isChannel(text) else {
             report(
-                "\(Self.shown(value)) is not a channel's name.", key: "channel", value: value,
-                allowed: "1 to 64 characters of a-z, 0-9, dash and underscore"
+                "\(Self.shown(value)) is not a channel's name.",
+                key: "channel",
+                value: value,
+                allowed: "1 to 64 characters of a-z, 0-9, dash and underscore",
             )
             return defaults.channel
         }
@@ -162,9 +170,11 @@ extension EntryReader {
         guard let level else {
             let names = Priority.allCases.reversed().map(\.name)
             report(
-                "\(Self.shown(value)) is not a priority.", key: "priority", value: value,
+                "\(Self.shown(value)) is not a priority.",
+                key: "priority",
+                value: value,
                 allowed: names.joined(separator: ", ") + ", or 4 to 0",
-                nearest: value.string.flatMap { NearestName.of($0, among: names) }
+                nearest: value.string.flatMap { NearestName.of($0, among: names) },
             )
             return defaults.priority
         }
@@ -180,8 +190,10 @@ extension EntryReader {
             }
         guard let timeout else {
             report(
-                "\(Self.shown(value)) is not a duration.", key: "timeout", value: value,
-                allowed: "seconds (90), a text such as \"30s\", \"5m\", \"1h30m\", \"2d\", or -1 for no limit"
+                "\(Self.shown(value)) is not a duration.",
+                key: "timeout",
+                value: value,
+                allowed: "seconds (90), a text such as \"30s\", \"5m\", \"1h30m\", \"2d\", or -1 for no limit",
             )
             return .standard
         }
@@ -199,8 +211,10 @@ extension EntryReader {
         for element in elements {
             guard let text = element.string, !text.isEmpty else {
                 report(
-                    "\(Self.shown(element)) is not a job's name.", key: "dependsOn", value: element,
-                    allowed: "a jobName, a list of them, or null for none"
+                    "\(Self.shown(element)) is not a job's name.",
+                    key: "dependsOn",
+                    value: element,
+                    allowed: "a jobName, a list of them, or null for none",
                 )
                 continue
             }
@@ -219,7 +233,12 @@ extension EntryReader {
             default: [value]
             }
         if elements.isEmpty {
-            report("events is empty, so the job would never run.", key: "events", value: value, allowed: allowed + "; leave it out for all of them")
+            report(
+                "events is empty, so the job would never run.",
+                key: "events",
+                value: value,
+                allowed: allowed + "; leave it out for all of them",
+            )
         }
         var levels: Set<ResourceLevel> = []
         for element in elements {
@@ -229,8 +248,11 @@ extension EntryReader {
                 levels.insert(level)
             } else {
                 report(
-                    "\(Self.shown(element)) is not an event.", key: "events", value: element, allowed: allowed,
-                    nearest: text.flatMap { NearestName.of($0, among: names) }
+                    "\(Self.shown(element)) is not an event.",
+                    key: "events",
+                    value: element,
+                    allowed: allowed,
+                    nearest: text.flatMap { NearestName.of($0, among: names) },
                 )
             }
         }
@@ -244,7 +266,12 @@ extension EntryReader {
         case .integer(let position): return Double(position)
         case .number(let position): return position
         case .some(let value):
-            report("\(Self.shown(value)) is not a number.", key: "sortPosition", value: value, allowed: "a number, such as \(Int(standard))")
+            report(
+                "\(Self.shown(value)) is not a number.",
+                key: "sortPosition",
+                value: value,
+                allowed: "a number, such as \(Int(standard))",
+            )
             return standard
         }
     }
@@ -281,8 +308,11 @@ extension EntryReader {
         guard let found = value.string.flatMap(Choice.init(rawValue:)) else {
             let names = Choice.allCases.map(\.rawValue)
             report(
-                "\(Self.shown(value)) is not a choice of \(key).", key: key, value: value, allowed: names.joined(separator: ", "),
-                nearest: value.string.flatMap { NearestName.of($0, among: names) }
+                "\(Self.shown(value)) is not a choice of \(key).",
+                key: key,
+                value: value,
+                allowed: names.joined(separator: ", "),
+                nearest: value.string.flatMap { NearestName.of($0, among: names) },
             )
             return nil
         }
@@ -300,15 +330,19 @@ extension EntryReader {
         guard let value = members["retry"] else { return .never }
         guard let object = value.object else {
             report(
-                "\(Self.shown(value)) is not a retry policy.", key: "retry", value: value,
-                allowed: "an object such as {\"max\": 3, \"delay\": \"30s\", \"backoff\": \"exponential\"}"
+                "\(Self.shown(value)) is not a retry policy.",
+                key: "retry",
+                value: value,
+                allowed: "an object such as {\"max\": 3, \"delay\": \"30s\", \"backoff\": \"exponential\"}",
             )
             return .never
         }
         for key in object.keys.sorted() where !Self.retryKeys.contains(key) {
             report(
-                "\(key) is not a known key and is ignored.", severity: .warning, key: "retry.\(key)",
-                nearest: NearestName.of(key, among: Self.retryKeys)
+                "\(key) is not a known key and is ignored.",
+                severity: .warning,
+                key: "retry.\(key)",
+                nearest: NearestName.of(key, among: Self.retryKeys),
             )
         }
         var policy = RetryPolicy()
@@ -327,8 +361,10 @@ extension EntryReader {
                 policy.delay = seconds
             } else {
                 report(
-                    "\(Self.shown(delay)) is not a pause between attempts.", key: "retry.delay", value: delay,
-                    allowed: "0 to \(Self.longestDelay) seconds, or a text such as \"30s\", \"5m\", \"1h\""
+                    "\(Self.shown(delay)) is not a pause between attempts.",
+                    key: "retry.delay",
+                    value: delay,
+                    allowed: "0 to \(Self.longestDelay) seconds, or a text such as \"30s\", \"5m\", \"1h\"",
                 )
             }
         }
@@ -338,8 +374,11 @@ extension EntryReader {
             } else {
                 let names = RetryPolicy.Backoff.allCases.map(\.rawValue)
                 report(
-                    "\(Self.shown(backoff)) is not a way to lengthen the pause.", key: "retry.backoff", value: backoff,
-                    allowed: names.joined(separator: ", "), nearest: backoff.string.flatMap { NearestName.of($0, among: names) }
+                    "\(Self.shown(backoff)) is not a way to lengthen the pause.",
+                    key: "retry.backoff",
+                    value: backoff,
+                    allowed: names.joined(separator: ", "),
+                    nearest: backoff.string.flatMap { NearestName.of($0, among: names) },
                 )
             }
         }
@@ -356,12 +395,19 @@ extension EntryReader {
         key: String? = nil,
         value: JSONValue? = nil,
         allowed: String? = nil,
-        nearest: String? = nil
+        nearest: String? = nil,
     ) {
         problems.append(
             ServiceProblem(
-                severity: severity, service: service, file: file, entry: members["jobName"]?.string ?? "#\(index)", key: key,
-                message: message, value: value.map(Self.shown), allowed: allowed, nearest: nearest
+                severity: severity,
+                service: service,
+                file: file,
+                entry: members["jobName"]?.string ?? "#\(index)",
+                key: key,
+                message: message,
+                value: value.map(Self.shown),
+                allowed: allowed,
+                nearest: nearest,
             )
         )
     }

@@ -20,7 +20,11 @@ enum JobOrder {
             let earlier = running.filter { accepted[$0].entry.stage.order < child.stage.order }
             let barrier = earlier + (child.definition.isFinalizer ? waitedFor[child.stage] ?? [] : [])
             for parent in barrier {
-                edges[parent] = Dependency(parent: places[parent] ?? 0, condition: child.definition.isFinalizer ? .finished : .succeeded, origin: .stage)
+                edges[parent] = Dependency(
+                    parent: places[parent] ?? 0,
+                    condition: child.definition.isFinalizer ? .finished : .succeeded,
+                    origin: .stage,
+                )
             }
             var waitsForExport = !earlier.contains { !accepted[$0].entry.definition.isFinalizer }
             var exportOrigin = Dependency.Origin.stage
@@ -30,14 +34,17 @@ enum JobOrder {
                     exportOrigin = .declared
                 } else if let parent = byName[name], accepted[parent].skipped == nil {
                     edges[parent] = Dependency(
-                        parent: places[parent] ?? 0, condition: condition(of: child, on: accepted[parent].entry), origin: .declared
+                        parent: places[parent] ?? 0,
+                        condition: condition(of: child, on: accepted[parent].entry),
+                        origin: .declared,
                     )
                 }
             }
             var dependencies = edges.values.sorted { $0.parent < $1.parent }
             if waitsForExport {
                 dependencies.insert(
-                    Dependency(parent: 0, condition: child.definition.isFinalizer ? .finished : .succeeded, origin: exportOrigin), at: 0
+                    Dependency(parent: 0, condition: child.definition.isFinalizer ? .finished : .succeeded, origin: exportOrigin),
+                    at: 0,
                 )
             }
             return RunPlan.Entry(definition: child.definition, dependencies: dependencies, skipped: accepted[position].skipped)
@@ -55,10 +62,17 @@ enum JobOrder {
     private static func export(priority: Priority, channel: String) -> RunPlan.Entry {
         RunPlan.Entry(
             definition: JobDefinition(
-                name: RunPlanner.exportName, service: "", stage: .export, kind: .export, entry: "", channel: channel, priority: priority,
-                timeout: .standard, retry: RetryPolicy(max: 5, delay: 5)
+                name: RunPlanner.exportName,
+                service: "",
+                stage: .export,
+                kind: .export,
+                entry: "",
+                channel: channel,
+                priority: priority,
+                timeout: .standard,
+                retry: RetryPolicy(max: 5, delay: 5),
             ),
-            dependencies: []
+            dependencies: [],
         )
     }
 }

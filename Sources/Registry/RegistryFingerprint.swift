@@ -27,7 +27,7 @@ package struct RegistryFingerprint: Sendable, Hashable {
             stamps[file.path] = Stamp(
                 size: (attributes[.size] as? NSNumber)?.uint64Value ?? 0,
                 modified: modified,
-                inode: (attributes[.systemFileNumber] as? NSNumber)?.uint64Value ?? 0
+                inode: (attributes[.systemFileNumber] as? NSNumber)?.uint64Value ?? 0,
             )
             if abs(now.timeIntervalSince(modified)) < Self.settlingTime { isSettled = false }
         }

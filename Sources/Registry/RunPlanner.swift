@@ -63,7 +63,11 @@ struct Planning {
                 decide(entry, .skipped, Reason("planning-failed", "Not asked, because planning failed.", subject: failure.subject))
             } else if !entry.events.contains(level) {
                 let levels = ResourceLevel.allCases.filter(entry.events.contains).map(\.rawValue).joined(separator: " and ")
-                decide(entry, .declined, Reason("event-level", "It handles \(levels) events only, and this is about a \(level.rawValue)."))
+                decide(
+                    entry,
+                    .declined,
+                    Reason("event-level", "It handles \(levels) events only, and this is about a \(level.rawValue)."),
+                )
                 absences[entry.name] = .notWanted("does not handle \(level.rawValue) events")
             } else if stage == .post, !hasRunnableService {
                 decide(entry, .skipped, Reason("nothing-to-do", "Not asked, because no service accepted this \(level.rawValue)."))
@@ -74,8 +78,15 @@ struct Planning {
         for entry in catalog.brokenEntries where entry.stage == stage {
             decisions.append(
                 Decision(
-                    job: entry.label, service: entry.service, stage: stage, verdict: .failed,
-                    reason: Reason("settings-error", "Its settings have an error, which the page of its service shows.", subject: entry.service)
+                    job: entry.label,
+                    service: entry.service,
+                    stage: stage,
+                    verdict: .failed,
+                    reason: Reason(
+                        "settings-error",
+                        "Its settings have an error, which the page of its service shows.",
+                        subject: entry.service,
+                    ),
                 )
             )
         }
@@ -128,20 +139,29 @@ struct Planning {
                     "pre-callback-failed",
                     "the callback of the pre-service \(entry.name) failed (\(cause.type)), and data that a pre-service has not prepared "
                         + "must not be processed.",
-                    subject: entry.name
+                    subject: entry.name,
                 )
             }
         }
     }
 
     private mutating func decide(
-        _ entry: CatalogEntry, _ verdict: Decision.Verdict, _ reason: Reason, _ answer: CallbackAnswer? = nil, _ cause: JobExit.Failure? = nil
+        _ entry: CatalogEntry,
+        _ verdict: Decision.Verdict,
+        _ reason: Reason,
+        _ answer: CallbackAnswer? = nil,
+        _ cause: JobExit.Failure? = nil,
     ) {
         let parts = [answer?.output, cause.map { $0.traceback ?? "\($0.type): \($0.message)" }].compactMap(\.self).filter { !$0.isEmpty }
         decisions.append(
             Decision(
-                job: entry.name, service: entry.service, stage: entry.stage, verdict: verdict, reason: reason, duration: answer?.duration,
-                output: parts.isEmpty ? nil : parts.joined(separator: "\n")
+                job: entry.name,
+                service: entry.service,
+                stage: entry.stage,
+                verdict: verdict,
+                reason: reason,
+                duration: answer?.duration,
+                output: parts.isEmpty ? nil : parts.joined(separator: "\n"),
             )
         )
     }
@@ -153,7 +173,8 @@ struct Planning {
         guard hasRunnableService else {
             for position in decisions.indices where decisions[position].verdict == .accepted {
                 decisions[position].reason = Reason(
-                    "nothing-to-do", "Its callback accepted this \(level.rawValue), but there is nothing to do: no service did."
+                    "nothing-to-do",
+                    "Its callback accepted this \(level.rawValue), but there is nothing to do: no service did.",
                 )
             }
             return RunPlan(decisions: decisions)

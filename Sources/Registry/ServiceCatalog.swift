@@ -50,7 +50,7 @@ extension ServiceCatalog {
                 name: name,
                 entries: own.filter { !$0.isDisabled },
                 disabled: own.filter(\.isDisabled),
-                problems: problems.filter { $0.service == name }
+                problems: problems.filter { $0.service == name },
             )
         }
     }

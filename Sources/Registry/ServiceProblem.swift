@@ -32,7 +32,7 @@ package struct ServiceProblem: Sendable, Hashable, Codable {
         message: String,
         value: String? = nil,
         allowed: String? = nil,
-        nearest: String? = nil
+        nearest: String? = nil,
     ) {
         self.severity = severity
         self.service = service

@@ -14,7 +14,7 @@ import Testing
               "finalizer": true, "storing": true, "onFailure": "run"},
              {"jobName": "b", "worker": "a.run", "callback": "a.ask"}]
             """,
-            to: "a/settings.json"
+            to: "a/settings.json",
         )
         let catalog = folder.load(CatalogDefaults(priority: .low, channel: "slow"))
         #expect(catalog.problems.isEmpty)
@@ -22,9 +22,17 @@ import Testing
         #expect(
             a.definition
                 == JobDefinition(
-                    name: "a", service: "mod", stage: .services, entry: "mod.sub.run", params: ["x": [1]], channel: "gpu-1", priority: .high,
-                    timeout: .after(seconds: 5400), retry: RetryPolicy(max: 3, delay: 120, backoff: .constant), isFinalizer: true,
-                    isStoring: true
+                    name: "a",
+                    service: "mod",
+                    stage: .services,
+                    entry: "mod.sub.run",
+                    params: ["x": [1]],
+                    channel: "gpu-1",
+                    priority: .high,
+                    timeout: .after(seconds: 5400),
+                    retry: RetryPolicy(max: 3, delay: 120, backoff: .constant),
+                    isFinalizer: true,
+                    isStoring: true,
                 )
         )
         #expect(a.callback == "a.ask")
@@ -51,7 +59,7 @@ import Testing
             """
             "dependsOn": null, "priority": null, "channel": null, "timeout": null, "params": null, "sortPosition": null, "disabled": null,
             "events": null, "retry": null, "finalizer": null, "storing": null, "onFailure": null, "description": null, "when": null
-            """
+            """,
         )
         let catalog = folder.load()
         #expect(catalog.problems.isEmpty)
@@ -94,7 +102,12 @@ import Testing
         Mistake(members: #""retry": {}"#, key: "retry.max"),
         Mistake(members: #""retry": {"max": -1}"#, key: "retry.max", value: "-1"),
         Mistake(members: #""retry": {"max": 1, "delay": "2h"}"#, key: "retry.delay", value: #""2h""#),
-        Mistake(members: #""retry": {"max": 1, "backoff": "exponentiell"}"#, key: "retry.backoff", value: #""exponentiell""#, nearest: "exponential"),
+        Mistake(
+            members: #""retry": {"max": 1, "backoff": "exponentiell"}"#,
+            key: "retry.backoff",
+            value: #""exponentiell""#,
+            nearest: "exponential",
+        ),
         Mistake(members: #""when": {"Modality": "CT"}"#, key: "when"),
         Mistake(members: #""command": "x""#, key: "command"),
         Mistake(members: #""preload": false"#, key: "preload"),
@@ -107,7 +120,8 @@ import Testing
         let folder = try RegistryFolder()
         try folder.service("good")
         try folder.write(
-            "[{\(RegistryFolder.entry("bad", mistake.members))}, {\(RegistryFolder.entry("other"))}]", to: "mixed/settings.json"
+            "[{\(RegistryFolder.entry("bad", mistake.members))}, {\(RegistryFolder.entry("other"))}]",
+            to: "mixed/settings.json",
         )
         let catalog = folder.load()
         #expect(catalog.names == ["good", "other"])
@@ -256,7 +270,8 @@ import Testing
     @Test func aDisabledEntryReservesNoName() throws {
         let folder = try RegistryFolder()
         try folder.write(
-            "[{\(RegistryFolder.entry("a", "\"disabled\": true"))}, {\(RegistryFolder.entry("a"))}]", to: "a/settings.json"
+            "[{\(RegistryFolder.entry("a", "\"disabled\": true"))}, {\(RegistryFolder.entry("a"))}]",
+            to: "a/settings.json",
         )
         let catalog = folder.load()
         #expect(catalog.problems.isEmpty)
@@ -374,7 +389,9 @@ import Testing
         )
         let tree: JSONValue = [
             "id": "p", "tags": ["PatientName": "X"], "dcmpath": "d", "seriesIds": ["s"],
-            "studies": [["id": "t", "tags": ["StudyDate": "1"], "series": [["id": "s", "tags": ["Modality": "CT", "PatientName": "X"]]]]],
+            "studies": [
+                ["id": "t", "tags": ["StudyDate": "1"], "series": [["id": "s", "tags": ["Modality": "CT", "PatientName": "X"]]]]
+            ],
         ]
         #expect(
             settings.filtered(tree, level: .study)

@@ -1,5 +1,6 @@
-@testable import Registry
 import Testing
+
+@testable import Registry
 
 @Suite struct NearestNameTests {
     @Test(arguments: [

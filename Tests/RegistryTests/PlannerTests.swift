@@ -11,11 +11,12 @@ struct Planned {
         _ folder: RegistryFolder,
         level: ResourceLevel = .study,
         defaults: CatalogDefaults = CatalogDefaults(),
-        answers: [String: CallbackAnswer.Verdict] = [:]
+        answers: [String: CallbackAnswer.Verdict] = [:],
     ) async throws {
         var asked: [[CallbackQuestion]] = []
         plan = try await RunPlanner.plan(
-            event: PlanInput(level: level, headers: ["dcmpath": "dicom/1"]), catalog: folder.load(defaults)
+            event: PlanInput(level: level, headers: ["dcmpath": "dicom/1"]),
+            catalog: folder.load(defaults),
         ) { questions, _, _ in
             asked.append(questions)
             return questions.map { CallbackAnswer(answers[$0.jobName] ?? .accepted(added: [:]), duration: 0.1) }
@@ -39,7 +40,9 @@ struct Planned {
     }
 }
 
-private let raised = CallbackAnswer.Verdict.failed(JobExit.Failure(type: "KeyError", message: "Doe^Jane", traceback: "Traceback: Doe^Jane"))
+private let raised = CallbackAnswer.Verdict.failed(
+    JobExit.Failure(type: "KeyError", message: "Doe^Jane", traceback: "Traceback: Doe^Jane")
+)
 
 private func pipeline(pre: [String] = [], post: [String] = []) -> String {
     let lists = [pre, post].map { $0.map { "{\($0)}" }.joined(separator: ",") }
@@ -183,7 +186,9 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
             var seen: [[String: JSONValue]] = []
             let headers: JSONValue = ["seriesId": .string(patient)]
             let plan = try await RunPlanner.plan(event: PlanInput(level: .series, headers: headers), catalog: catalog) {
-                questions, headers, added in
+                questions,
+                headers,
+                added in
                 seen.append(added)
                 let owner = headers["seriesId"] ?? .null
                 return questions.map {
@@ -209,7 +214,10 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
 @Suite struct PlannerGraphTests {
     @Test func stagesWaitForTheOnesBefore() async throws {
         let folder = try RegistryFolder(
-            pipeline: pipeline(pre: [entry("p1"), entry("p2", #""dependsOn": "p1""#)], post: [entry("z1"), entry("z2", #""dependsOn": "z1""#)])
+            pipeline: pipeline(
+                pre: [entry("p1"), entry("p2", #""dependsOn": "p1""#)],
+                post: [entry("z1"), entry("z2", #""dependsOn": "z1""#)],
+            )
         )
         try folder.service("s1", #""dependsOn": "p2""#)
         try folder.service("s2")
@@ -233,8 +241,15 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
         #expect(
             planned.plan.jobs[0].definition
                 == JobDefinition(
-                    name: "export", service: "", stage: .export, kind: .export, entry: "", channel: "site", priority: .urgent,
-                    timeout: .after(seconds: 3600), retry: RetryPolicy(max: 5, delay: 5)
+                    name: "export",
+                    service: "",
+                    stage: .export,
+                    kind: .export,
+                    entry: "",
+                    channel: "site",
+                    priority: .urgent,
+                    timeout: .after(seconds: 3600),
+                    retry: RetryPolicy(max: 5, delay: 5),
                 )
         )
         #expect(try planned.edges("a") == ["export succeeded stage"])
@@ -304,7 +319,9 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
     }
 
     @Test func anActiveJobIsFoundBesideADisabledOneOfTheSameName() async throws {
-        let folder = try RegistryFolder(pipeline: pipeline(post: [entry("base", #""disabled": true"#), entry("post", #""dependsOn": "base""#)]))
+        let folder = try RegistryFolder(
+            pipeline: pipeline(post: [entry("base", #""disabled": true"#), entry("post", #""dependsOn": "base""#)])
+        )
         try folder.service("base")
         let planned = try await Planned(folder)
         #expect(try planned.job("post").skipped == nil)
@@ -327,7 +344,10 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
         let folder = try RegistryFolder(
             pipeline: pipeline(
                 pre: [entry("anon")],
-                post: [entry("clean", #""finalizer": true, "dependsOn": "tidy""#), entry("tidy", #""finalizer": true"#), entry("store", #""storing": true"#)]
+                post: [
+                    entry("clean", #""finalizer": true, "dependsOn": "tidy""#), entry("tidy", #""finalizer": true"#),
+                    entry("store", #""storing": true"#),
+                ],
             )
         )
         try folder.service("a")

@@ -27,7 +27,8 @@ final class RegistryFolder {
     }
 
     static func entry(_ name: String, _ members: String = "") -> String {
-        "\"jobName\": \"\(name)\", \"worker\": \"\(name).worker\", \"callback\": \"\(name).callback\"" + (members.isEmpty ? "" : ", " + members)
+        "\"jobName\": \"\(name)\", \"worker\": \"\(name).worker\", \"callback\": \"\(name).callback\""
+            + (members.isEmpty ? "" : ", " + members)
     }
 
     func load(_ defaults: CatalogDefaults = CatalogDefaults()) -> ServiceCatalog {
