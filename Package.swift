@@ -15,6 +15,7 @@ let settings: [SwiftSetting] =
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let configuration = Target.Dependency.product(name: "Configuration", package: "swift-configuration")
 
 func library(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
@@ -62,7 +63,7 @@ let package = Package(
         library("PythonHost", ["Jobs", logging]),
         library("JobStore", ["Jobs", "Pipeline", .product(name: "GRDB", package: "GRDB.swift")]),
         library("Pipeline", ["AMQP", "Jobs"]),
-        library("Bootstrap", ["AMQP", "Pipeline", configuration, logging, lifecycle]),
+        library("Bootstrap", ["AMQP", "Pipeline", configuration, logging, lifecycle, signals]),
         library(
             "Dashboard",
             [

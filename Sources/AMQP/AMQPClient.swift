@@ -10,7 +10,7 @@ import Synchronization
 /// Make one client a process, run it as a service that starts first and stops last.
 package final class AMQPClient: Service, Sendable {
     private let configuration: AMQPConfiguration
-    private let topology: AMQPTopology
+    private let topology: GrowingTopology
     private let logger: Logger
     private let status = AMQPStatus()
     private let publishInbox = AMQPInbox()
@@ -22,7 +22,7 @@ package final class AMQPClient: Service, Sendable {
 
     package init(configuration: AMQPConfiguration, topology: AMQPTopology, logger: Logger) {
         self.configuration = configuration
-        self.topology = topology
+        self.topology = GrowingTopology(topology)
         self.logger = logger
         let limit = configuration.publishTimeout
         breakers = [StuckCallBreaker(limit: limit), StuckCallBreaker(limit: limit)]
@@ -49,10 +49,7 @@ package final class AMQPClient: Service, Sendable {
                 _ = await publishing.result
             } onGracefulShutdown: { [self] in
                 consumeInbox.stop(.drain)
-                if case .open = status.current { return }
-                if case .blocked = status.current { return }
-                // Without an open connection nothing can be drained, and a silent broker must not hold us.
-                for breaker in breakers { breaker.stop() }
+                interruptLogins()
             }
         } onCancel: {
             stopNow()
@@ -61,8 +58,16 @@ package final class AMQPClient: Service, Sendable {
 
     private func stopNow() {
         for inbox in [publishInbox, consumeInbox] { inbox.stop(.abandon) }
-        if status.current.severity > 1 {
-            for breaker in breakers { breaker.stop() }
+        interruptLogins()
+    }
+
+    /// Without an open connection nothing can be drained, and a silent broker must not hold us.
+    private func interruptLogins() {
+        for part in [AMQPStatus.Part.publish, .consume] {
+            switch status[part] {
+            case .connecting, .waiting: breakers[part.rawValue].stop()
+            case .open, .blocked, .draining, .closed: break
+            }
         }
     }
 
@@ -116,6 +121,27 @@ package final class AMQPClient: Service, Sendable {
         }
         try Task.checkCancellation()
         throw Self.stopped
+    }
+
+    // MARK: Topology
+
+    /// Adds to what is declared at each connect, and declares it now.
+    ///
+    /// - Throws: `.topologyMismatch`, `.accessRefused`, `.connectionLost`, `.shutdown`, `.cancelled`.
+    package func declare(_ addition: AMQPTopology) async throws(AMQPError) {
+        guard topology.add(addition) else { return }
+        let promise = AMQPPromise<Void>()
+        guard publishInbox.submit(.declare(addition, promise)) else { throw Self.stopped }
+        try await promise.value(cancelled: "The task was cancelled while a topology was declared.")
+    }
+
+    /// How many messages wait in a queue and how many consumers it has, now.
+    ///
+    /// - Throws: `.notFound`, `.connectionLost`, `.shutdown`, `.cancelled`.
+    package func inspect(_ queue: String) async throws(AMQPError) -> AMQPQueueStatus {
+        let promise = AMQPPromise<AMQPQueueStatus>()
+        guard publishInbox.submit(.inspect(queue: queue, promise)) else { throw Self.stopped }
+        return try await promise.value(cancelled: "The task was cancelled while a queue was looked at.")
     }
 
     // MARK: Publishing

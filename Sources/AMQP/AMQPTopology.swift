@@ -80,3 +80,14 @@ package struct AMQPBinding: Sendable, Hashable {
         self.arguments = arguments
     }
 }
+
+extension AMQPTopology {
+    /// Both, each thing once.
+    package static func + (left: AMQPTopology, right: AMQPTopology) -> AMQPTopology {
+        AMQPTopology(
+            exchanges: left.exchanges + right.exchanges.filter { !left.exchanges.contains($0) },
+            queues: left.queues + right.queues.filter { !left.queues.contains($0) },
+            bindings: left.bindings + right.bindings.filter { !left.bindings.contains($0) }
+        )
+    }
+}

@@ -1,6 +1,6 @@
 import Foundation
 import Logging
-package import ServiceLifecycle
+import ServiceLifecycle
 import Synchronization
 
 /// Tells whoever started this process that it does its work: a JSON file `{"pid":n,"service":name}` at READY_FILE,

@@ -1,6 +1,7 @@
 import Foundation
 import Logging
 package import ServiceLifecycle
+import UnixSignals
 
 /// How every executable starts: settings, logging, services, signals.
 package enum ServiceMain {

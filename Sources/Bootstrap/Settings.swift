@@ -1,5 +1,5 @@
 package import Configuration
-import Foundation
+package import Foundation
 
 /// The settings of a service, read from environment variables. docs/configuration.md lists them all.
 ///

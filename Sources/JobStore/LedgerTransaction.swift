@@ -1,6 +1,6 @@
-package import Foundation
-package import GRDB
-package import Jobs
+import Foundation
+import GRDB
+import Jobs
 
 /// One transaction of the ledger's writer. Only valid inside ``Ledger/write(_:)``.
 package struct LedgerTransaction {

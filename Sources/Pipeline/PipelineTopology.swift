@@ -119,13 +119,3 @@ package enum PipelineTopology {
         return AMQPQueue(name: name, arguments: arguments.merging(more) { _, new in new })
     }
 }
-
-extension AMQPTopology {
-    package static func + (left: AMQPTopology, right: AMQPTopology) -> AMQPTopology {
-        AMQPTopology(
-            exchanges: left.exchanges + right.exchanges.filter { !left.exchanges.contains($0) },
-            queues: left.queues + right.queues.filter { !left.queues.contains($0) },
-            bindings: left.bindings + right.bindings.filter { !left.bindings.contains($0) }
-        )
-    }
-}

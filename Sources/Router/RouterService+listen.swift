@@ -1,4 +1,5 @@
 import AMQP
+import Bootstrap
 import Foundation
 import JobStore
 import Jobs

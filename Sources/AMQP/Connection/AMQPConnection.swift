@@ -11,7 +11,7 @@ final class AMQPConnection {
     typealias Instant = ContinuousClock.Instant
 
     private let configuration: AMQPConfiguration
-    private let topology: AMQPTopology
+    private let topology: GrowingTopology
     private let role: any AMQPRole
     private let inbox: AMQPInbox
     private let status: AMQPStatus
@@ -34,7 +34,7 @@ final class AMQPConnection {
     init(
         role: any AMQPRole,
         configuration: AMQPConfiguration,
-        topology: AMQPTopology,
+        topology: GrowingTopology,
         inbox: AMQPInbox,
         status: AMQPStatus,
         breaker: StuckCallBreaker,
@@ -109,14 +109,19 @@ final class AMQPConnection {
         var next = role.nextDeadline
         guard let link else { return next }
         try link.receive(readable: readable, now: now)
-        if let declared {
-            self.declared = nil
-            try applyTopology(declared, link)
+        // After our goodbye nothing may follow.
+        if !machine.isClosing {
+            if let declared {
+                self.declared = nil
+                try applyTopology(declared, link)
+            }
+            if declaredOnce { restoreChannels(link, now: now) }
+            showState(link)
+            role.work(link, now: now)
         }
-        if declaredOnce { restoreChannels(link, now: now) }
-        showState(link)
-        role.work(link, now: now)
         try link.flush(now: now)
+        // An empty topology is declared without an answer to wait for.
+        if declared != nil { next = now }
         next = [next, role.nextDeadline, try link.heartbeat(now: now), restoreAt].compactMap(\.self).min()
         return next
     }
@@ -154,7 +159,7 @@ final class AMQPConnection {
     }
 
     private func declare(on link: AMQPLink) {
-        let declaration = TopologyDeclaration(topology, includesExclusive: role.part == .consume) { [unowned self] result in
+        let declaration = TopologyDeclaration(topology.current, includesExclusive: role.part == .consume) { [unowned self] result in
             declared = result
         }
         self.declaration = declaration

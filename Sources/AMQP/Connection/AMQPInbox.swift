@@ -5,6 +5,8 @@ enum AMQPCommand: Sendable {
     case publish(PublishSubmission)
     case publishTransient(AMQPPublishing)
     case call(AMQPCall)
+    case declare(AMQPTopology, AMQPPromise<Void>)
+    case inspect(queue: String, AMQPPromise<AMQPQueueStatus>)
     case startConsumer(ConsumerRequest)
     case stopConsumer(id: UInt64)
     /// `channel` is the serial number of the channel that delivered; numbers are never used again.

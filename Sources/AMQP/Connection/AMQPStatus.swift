@@ -24,6 +24,10 @@ final class AMQPStatus: Sendable {
         state.withLock { $0.combined }
     }
 
+    subscript(part: Part) -> AMQPConnectionState {
+        state.withLock { $0.parts[part.rawValue] }
+    }
+
     func update(_ part: Part, _ new: AMQPConnectionState) {
         state.withLock { state in
             let old = state.combined

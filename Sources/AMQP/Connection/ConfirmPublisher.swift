@@ -120,7 +120,14 @@ final class ConfirmPublisher: ChannelUser {
 
     override func channelEnded(_ error: AMQPError) {
         checkAt = nil
-        for entry in tracker.removeAll() { entry.settle(.failure(error.outcomeUnknown)) }
+        for entry in tracker.removeAll() {
+            // One message to an exchange that is not there takes the channel down for all; only its sender is at fault.
+            if error.replyCode == 404, error.message.contains("no exchange '\(entry.message.exchange)'") {
+                entry.settle(.failure(AMQPError(.notFound, error.message, replyCode: 404)))
+            } else {
+                entry.settle(.failure(error.outcomeUnknown))
+            }
+        }
     }
 
     // MARK: Time

@@ -68,6 +68,11 @@ struct ConnectionStateMachine {
         }
     }
 
+    /// Whether we have said goodbye.
+    var isClosing: Bool {
+        if case .closing = phase { true } else { false }
+    }
+
     mutating func connected() {
         phase = .declaring
     }

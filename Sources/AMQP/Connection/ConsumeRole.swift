@@ -34,7 +34,7 @@ final class ConsumeRole: AMQPRole {
             )
         case .stopConsumer(let id):
             stop(id)
-        case .publish, .publishTransient, .call: break
+        case .publish, .publishTransient, .call, .declare, .inspect: break
         }
     }
 

@@ -3,6 +3,7 @@ final class PublishRole: AMQPRole {
     private let publisher: ConfirmPublisher
     private let transient: TransientPublisher
     private let caller: Caller
+    private let administrator = Administrator()
     let users: [ChannelUser]
 
     init(configuration: AMQPConfiguration, metrics: AMQPMetrics) {
@@ -20,6 +21,8 @@ final class PublishRole: AMQPRole {
         case .publish(let submission): publisher.submit(submission)
         case .publishTransient(let message): transient.publish(message, link: link)
         case .call(let call): caller.submit(call)
+        case .declare(let topology, let promise): administrator.declare(topology, promise)
+        case .inspect(let queue, let promise): administrator.inspect(queue, promise)
         case .startConsumer, .stopConsumer, .settle: break
         }
     }
@@ -27,6 +30,7 @@ final class PublishRole: AMQPRole {
     func work(_ link: AMQPLink, now: Instant) {
         // Calls first: somebody waits for each of them, and they are few.
         caller.work(link)
+        administrator.work(link)
         publisher.work(link, now: now)
     }
 
@@ -39,11 +43,12 @@ final class PublishRole: AMQPRole {
         [publisher.nextDeadline, caller.nextDeadline].compactMap(\.self).min()
     }
 
-    func linkLost() {}
+    func linkLost() { administrator.linkLost() }
     func beginDrain() {}
 
     func finish(_ error: AMQPError) {
         publisher.finish(error)
         caller.finish(error)
+        administrator.finish(error)
     }
 }

@@ -45,7 +45,7 @@ final class TopologyDeclaration: AMQPChannelOwner {
                 channel.request(
                     .queueDeclare(queue, name: name), expecting: .queueDeclareOK, context: step.context
                 ) { [unowned self] reply in
-                    if queue.isServerNamed, case .queueDeclareOK(let real) = reply { names[queue.name] = real }
+                    if queue.isServerNamed, case .queueDeclareOK(let real, _, _) = reply { names[queue.name] = real }
                     advance(channel)
                 }
             case .binding(let binding, let queue):

@@ -53,7 +53,8 @@ extension InboundMethod {
         case AMQP_BASIC_CANCEL_METHOD:
             self = .cancel(consumerTag: String(decoded(amqp_basic_cancel_t.self).consumer_tag))
         case AMQP_QUEUE_DECLARE_OK_METHOD:
-            self = .queueDeclareOK(queue: String(decoded(amqp_queue_declare_ok_t.self).queue))
+            let ok = decoded(amqp_queue_declare_ok_t.self)
+            self = .queueDeclareOK(queue: String(ok.queue), messages: Int(ok.message_count), consumers: Int(ok.consumer_count))
         case AMQP_CHANNEL_CLOSE_METHOD:
             let close = decoded(amqp_channel_close_t.self)
             self = .channelClose(

@@ -16,7 +16,7 @@ enum InboundMethod: Equatable {
     case channelClose(code: Int, text: String, classID: Int, methodID: Int)
     case channelCloseOK
     case exchangeDeclareOK
-    case queueDeclareOK(queue: String)
+    case queueDeclareOK(queue: String, messages: Int, consumers: Int)
     case queueBindOK
     case qosOK
     case consumeOK
@@ -48,6 +48,8 @@ enum OutboundMethod {
     case exchangeDeclare(AMQPExchange)
     /// `name` is empty to let the broker make one up.
     case queueDeclare(AMQPQueue, name: String)
+    /// Asks for a queue that must exist, without changing anything.
+    case queueInspect(String)
     case queueBind(queue: String, exchange: String, routingKey: String, arguments: AMQPTable)
     case qos(prefetch: UInt16)
     case consume(queue: String, consumerTag: String, noAck: Bool, arguments: AMQPTable)

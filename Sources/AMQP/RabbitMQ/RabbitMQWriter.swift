@@ -75,6 +75,12 @@ final class RabbitMQWriter {
             declare.auto_delete = queue.autoDelete ? 1 : 0
             declare.arguments = pool.table(queue.arguments)
             writeMethod(AMQP_QUEUE_DECLARE_METHOD, &declare, channel)
+        case .queueInspect(let queue):
+            var declare = amqp_queue_declare_t()
+            declare.queue = pool.bytes(queue)
+            declare.passive = 1
+            declare.arguments = amqp_empty_table
+            writeMethod(AMQP_QUEUE_DECLARE_METHOD, &declare, channel)
         case .queueBind(let queue, let exchange, let routingKey, let arguments):
             var bind = amqp_queue_bind_t()
             bind.queue = pool.bytes(queue)
