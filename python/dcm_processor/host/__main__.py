@@ -16,6 +16,8 @@ def main():
     arguments = parser.parse_args()
 
     _close_strangers(arguments.fd)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     connection = socket.socket(fileno=arguments.fd)
     os.set_inheritable(connection.fileno(), False)
     channel = frames.FrameChannel(connection)

@@ -14,8 +14,6 @@ OUTPUT_LIMIT = 16 * 1024
 def serve(channel, settings):
     owner = os.getpid()
     code = services.CodeStamp([settings["root"]])
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     while True:
         request = channel.receive()
         if request is None:

@@ -78,6 +78,11 @@ class FrameChannel:
         self._buffer = FrameBuffer()
         self._ready = []
 
+    @property
+    def has_ready(self):
+        """Whether a message waits here that the socket will not announce again."""
+        return bool(self._ready)
+
     def send(self, message):
         self.connection.sendall(encode(message))
 

@@ -1,0 +1,184 @@
+import Foundation
+import Glibc
+import Synchronization
+
+/// A Python process that has imported one module and forks for each job of it.
+final class JobHost: Sendable {
+    /// What became of a request to run a job.
+    enum Answer: Sendable {
+        case exited(HostReply.Exited)
+        case refused(HostReply.Refused)
+        /// The host ended first. `hasStarted`: the job ran.
+        case ended(HostProcess.End, hasStarted: Bool)
+        /// The host takes no more jobs.
+        case retired
+    }
+
+    private struct Running {
+        var answer: CheckedContinuation<Answer, Never>
+        var onProgress: @Sendable (Double, String?) -> Void
+        var askedAt = ContinuousClock.now
+        var started: (pid: pid_t, at: ContinuousClock.Instant)?
+        var cancelledAt: ContinuousClock.Instant?
+    }
+
+    private struct State {
+        var running: [String: Running] = [:]
+        var isRetired = false
+        var end: HostProcess.End?
+        var lastUse = ContinuousClock.now
+    }
+
+    /// Shared with the thread that reads the process's messages.
+    private final class Table: Sendable {
+        let state = Mutex(State())
+    }
+
+    private let table: Table
+    private let process: HostProcess
+    let preloads: Bool
+
+    /// - Throws: ``PythonHostError`` `.cannotStart`.
+    init(_ configuration: PythonHostConfiguration, service: String, preloads: Bool) throws {
+        let table = Table()
+        self.table = table
+        self.preloads = preloads
+        self.process = try HostProcess(
+            configuration.command(.jobs),
+            onReply: { Self.take($0, table) },
+            onEnd: { Self.finish($0, table) }
+        )
+        process.send(
+            .hello(
+                .init(
+                    root: configuration.root.path,
+                    service: service,
+                    preload: preloads,
+                    importLimit: configuration.importLimit / .seconds(1)
+                )
+            )
+        )
+    }
+
+    var pid: pid_t { process.pid }
+    var isUsable: Bool { table.state.withLock { !$0.isRetired && $0.end == nil } }
+    var isIdle: Bool { table.state.withLock { $0.running.isEmpty } }
+    var lastUse: ContinuousClock.Instant { table.state.withLock { $0.lastUse } }
+    func recentOutput() -> String { process.recentOutput(limit: 2000) }
+
+    /// Runs a job to its end. Cancelling the task ends the job's group; the answer still tells how it ended.
+    func run(_ job: PythonJob, limits: Limits, onProgress: @escaping @Sendable (Double, String?) -> Void) async -> Answer {
+        let name = job.name
+        // Not a child task: it has to go on watching when this task is cancelled.
+        let watch = Task { await self.watch(name, limits) }
+        defer { watch.cancel() }
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let refusal: Answer? = table.state.withLock { state in
+                    state.lastUse = .now
+                    if let end = state.end { return state.isRetired ? .retired : .ended(end, hasStarted: false) }
+                    if state.isRetired { return .retired }
+                    state.running[name] = Running(answer: continuation, onProgress: onProgress)
+                    return nil
+                }
+                if let refusal { return continuation.resume(returning: refusal) }
+                process.send(.run(job.order))
+                if Task.isCancelled { cancel(name) }
+            }
+        } onCancel: {
+            cancel(name)
+        }
+    }
+
+    /// Takes no more jobs, and ends when its last one has.
+    func retire() {
+        let isIdle = table.state.withLock { state in
+            state.isRetired = true
+            return state.running.isEmpty
+        }
+        if isIdle { process.hangUp() }
+    }
+
+    func end(because reason: String) {
+        process.end(because: reason)
+    }
+
+    private func cancel(_ name: String) {
+        let isNews = table.state.withLock { state in
+            guard let job = state.running[name], job.cancelledAt == nil else { return false }
+            state.running[name]?.cancelledAt = .now
+            return true
+        }
+        if isNews { process.send(.stop(.init(job: name, reason: "cancel"))) }
+    }
+
+    // MARK: The host that does not react
+
+    /// How long the host itself may take for what it should do by itself.
+    struct Limits: Sendable {
+        /// To greet, to import, to fork.
+        var start: Duration
+        /// To end a job whose time is over; nil when its time is never over.
+        var timeout: Duration?
+        /// To end a job that was cancelled.
+        var cancel: Duration
+    }
+
+    static let startOverrun = "the import took too long"
+    static let timeoutOverrun = "it did not end a job whose time was over"
+    static let cancelOverrun = "it did not end a job that was cancelled"
+
+    /// The host watches its jobs; this watches the host, which may be stuck in an import or stopped.
+    private func watch(_ name: String, _ limits: Limits) async {
+        while !Task.isCancelled {
+            let due: (at: ContinuousClock.Instant, reason: String)? = table.state.withLock { state in
+                guard let job = state.running[name] else { return nil }
+                guard let started = job.started else {
+                    // A host in the middle of an import hears nothing; there is nothing yet that a grace could save.
+                    return job.cancelledAt.map { ($0 + .seconds(1), Self.cancelOverrun) } ?? (job.askedAt + limits.start, Self.startOverrun)
+                }
+                if let cancelledAt = job.cancelledAt { return (cancelledAt + limits.cancel, Self.cancelOverrun) }
+                return limits.timeout.map { (started.at + $0, Self.timeoutOverrun) }
+            }
+            if let due, due.at <= .now { return process.end(because: due.reason) }
+            // A look every second: what is due changes when the job starts or is cancelled.
+            try? await Task.sleep(for: min(.seconds(1), due.map { $0.at - .now } ?? .seconds(1)))
+        }
+    }
+
+    // MARK: On the reading thread
+
+    private static func take(_ reply: HostReply, _ table: Table) {
+        switch reply {
+        case .started(let started):
+            table.state.withLock { $0.running[started.job]?.started = (started.pid, .now) }
+        case .progress(let progress):
+            let observer = table.state.withLock { $0.running[progress.job]?.onProgress }
+            observer?(progress.fraction, progress.text)
+        case .exited(let exited):
+            answer(exited.job, .exited(exited), table)
+        case .refused(let refused):
+            answer(refused.job, .refused(refused), table)
+        case .hello, .asking, .verdict, .done, .stale:
+            break
+        }
+    }
+
+    private static func answer(_ name: String, _ answer: Answer, _ table: Table) {
+        let job = table.state.withLock { $0.running.removeValue(forKey: name) }
+        job?.answer.resume(returning: answer)
+    }
+
+    private static func finish(_ end: HostProcess.End, _ table: Table) {
+        let orphans = table.state.withLock { state in
+            state.end = end
+            defer { state.running = [:] }
+            return Array(state.running.values)
+        }
+        for job in orphans {
+            // The leader followed its host (PR_SET_PDEATHSIG); what it had started itself did not.
+            if let started = job.started { kill(-started.pid, SIGKILL) }
+            job.answer.resume(returning: .ended(end, hasStarted: job.started != nil))
+        }
+    }
+}
