@@ -62,6 +62,17 @@ extension CatalogLoader {
     private mutating func readPipeline() -> Reason? {
         let isOwn = settings.standardizedFileURL == registry.appending(path: "settings.json").standardizedFileURL
         let file = isOwn ? "settings.json" : settings.path
+        do {
+            _ = try FileManager.default.contentsOfDirectory(atPath: registry.path)
+        } catch {
+            // Without services every event would be declined in silence.
+            report(
+                ".",
+                "the folder \(registry.path) cannot be listed, so no service is known.",
+                allowed: "a folder that this process may read",
+            )
+            return Reason("settings-error", "the registry's folder cannot be listed, so no service is known.")
+        }
         if isOwn, !FileManager.default.fileExists(atPath: settings.path) {
             problems.append(
                 ServiceProblem(
@@ -164,9 +175,11 @@ extension CatalogLoader {
     private mutating func readServices() {
         for folder in RegistryFingerprint.folders(of: registry) {
             let url = registry.appending(path: folder).appending(path: "settings.json")
-            guard FileManager.default.fileExists(atPath: url.path) else { continue }
             let file = "\(folder)/settings.json"
             switch Self.read(url) {
+            case .failure(let unreadable) where unreadable.isMissing:
+                // A package that services share, for example.
+                continue
             case .failure(let unreadable):
                 problems.append(ServiceProblem(severity: .error, service: folder, file: file, message: unreadable.message))
             case .success(.array(let list)):
@@ -215,6 +228,7 @@ extension CatalogLoader {
 extension CatalogLoader {
     private struct Unreadable: Error {
         let message: String
+        var isMissing = false
     }
 
     private static func read(_ file: URL) -> Result<JSONValue, Unreadable> {
@@ -222,7 +236,7 @@ extension CatalogLoader {
         do {
             bytes = try Data(contentsOf: file)
         } catch CocoaError.fileReadNoSuchFile {
-            return .failure(Unreadable(message: "the file does not exist."))
+            return .failure(Unreadable(message: "the file does not exist.", isMissing: true))
         } catch CocoaError.fileReadNoPermission {
             return .failure(Unreadable(message: "the file may not be read by this process."))
         } catch {

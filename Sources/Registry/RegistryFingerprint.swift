@@ -41,6 +41,14 @@ package struct RegistryFingerprint: Sendable, Hashable {
     /// The folders that may hold a service, sorted. Hidden ones and Python's caches are none.
     static func folders(of registry: URL) -> [String] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: registry.path)) ?? []
-        return names.filter { !$0.hasPrefix(".") && $0 != "__pycache__" }.sorted()
+        return
+            names
+            .filter { name in
+                guard !name.hasPrefix("."), name != "__pycache__" else { return false }
+                var isFolder: ObjCBool = false
+                return FileManager.default.fileExists(atPath: registry.appending(path: name).path, isDirectory: &isFolder)
+                    && isFolder.boolValue
+            }
+            .sorted()
     }
 }

@@ -219,6 +219,27 @@ import Testing
         #expect(catalog.errors.map(\.service) == ["odd"])
     }
 
+    @Test func aRegistryThatIsNotThereFailsEveryRun() throws {
+        let folder = try RegistryFolder()
+        try FileManager.default.removeItem(at: folder.url)
+        let catalog = folder.load()
+        #expect(catalog.failure?.code == "settings-error")
+        #expect(catalog.errors.count == 1)
+        #expect(catalog.errors.first?.message.contains(folder.url.path) == true)
+    }
+
+    @Test func otherFilesAndFoldersAreNoServices() throws {
+        let folder = try RegistryFolder()
+        try folder.service("a")
+        try folder.service(".hidden")
+        try folder.service("__pycache__")
+        try folder.write("", to: "shared/__init__.py")
+        try folder.write("", to: "README.md")
+        let catalog = folder.load()
+        #expect(catalog.services.map(\.name) == ["a"])
+        #expect(catalog.problems.isEmpty)
+    }
+
     @Test func listsServicesWithJobsAndProblems() throws {
         let folder = try RegistryFolder(pipeline: #"{"preServices": [{\#(RegistryFolder.entry("anon"))}]}"#)
         try folder.service("b", #""oops": 1"#)

@@ -6,7 +6,8 @@ import Testing
 /// The sample services that come with the product.
 @Suite struct SampleRegistryTests {
     private func load() -> ServiceCatalog {
-        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        let root = URL(filePath: #filePath).resolvingSymlinksInPath().deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
         let registry = root.appending(path: "registry")
         return ServiceCatalog.load(registry: registry, settings: registry.appending(path: "settings.json"))
     }
@@ -23,6 +24,6 @@ import Testing
             questions.map { _ in CallbackAnswer(.accepted(added: [:])) }
         }
         #expect(plan.jobs.map(\.definition.name) == ["export", "temp", "dcm2nii", "preview"])
-        #expect(plan.jobs[3].dependencies == [Dependency(parent: 0, origin: .stage), Dependency(parent: 2, origin: .declared)])
+        #expect(plan.jobs.last?.dependencies == [Dependency(parent: 0, origin: .stage), Dependency(parent: 2, origin: .declared)])
     }
 }

@@ -4,4 +4,4 @@ def callback(jobName, headers, params, added_params, **kwargs):
     Returns True or False, or the pair of that and a dict. The dict reaches later callbacks and every worker of this run as
     added_params[jobName].
     """
-    return True, {"greeting": params["greeting"], "after": sorted(added_params)}
+    return True, {"greeting": params.get("greeting"), "after": sorted(added_params)}
