@@ -5,6 +5,11 @@ extension OrthancClient {
         try await value(at: "/system")
     }
 
+    /// The server's clock in UTC, `20260131T235959`: the clock of `lastUpdate`.
+    package func now() async throws -> String {
+        String(decoding: try await data("/tools/now"), as: UTF8.self)
+    }
+
     /// Entries of the change log after `since`, in order.
     package func changes(since: Int64, limit: Int) async throws -> OrthancChanges {
         try await value(at: "/changes?since=\(since)&limit=\(limit)")

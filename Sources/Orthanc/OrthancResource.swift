@@ -38,6 +38,7 @@ package struct OrthancStudy: Sendable, Hashable, Decodable {
     package var isStable: Bool
     package var lastUpdate: String?
     package var tags: JSONValue
+    package var patientTags: JSONValue?
     package var patient: OrthancID
     package var series: [OrthancID]
 
@@ -46,6 +47,7 @@ package struct OrthancStudy: Sendable, Hashable, Decodable {
         case isStable = "IsStable"
         case lastUpdate = "LastUpdate"
         case tags = "MainDicomTags"
+        case patientTags = "PatientMainDicomTags"
         case patient = "ParentPatient"
         case series = "Series"
     }

@@ -1,0 +1,25 @@
+import AMQP
+import Jobs
+import Pipeline
+
+/// Hands events to the router. Returns only when the event cannot be lost any more.
+protocol EventPublishing: Sendable {
+    func publish(_ event: EventMessage) async throws
+}
+
+/// Publishes to the broker and waits for its confirm.
+struct BrokerEventPublisher: EventPublishing {
+    let client: AMQPClient
+
+    func publish(_ event: EventMessage) async throws {
+        try await client.publish(
+            .pipeline(
+                exchange: PipelineExchange.ingest,
+                routingKey: PipelineKey.ingest(level: event.level, isFiltered: event.filtered != nil),
+                type: EventMessage.type,
+                body: event,
+                messageID: event.snapshot
+            )
+        )
+    }
+}

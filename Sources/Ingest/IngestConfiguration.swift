@@ -1,0 +1,42 @@
+import Jobs
+import Orthanc
+
+/// What ingest does with one Orthanc server.
+struct IngestConfiguration: Sendable {
+    /// What the first start does with the resources that are there already.
+    enum Start: String, Sendable, CaseIterable {
+        /// They are left alone; only what becomes stable from now on makes events.
+        case now
+        /// Each of them makes an event.
+        case all
+    }
+
+    /// The levels that make events, without repetition.
+    var levels: [ResourceLevel] = [.study]
+    var filter = IngestFilter()
+    var start = Start.now
+    var pollInterval = Duration.seconds(1)
+    /// From the end of one sweep to the begin of the next.
+    var sweepInterval = Duration.seconds(300)
+    /// Seconds without a new instance after which Orthanc calls a resource stable.
+    var stableAge = 60
+    /// More seconds than the stable age before a sweep takes matters in its own hand.
+    var sweepMargin = 15
+    /// Entries of the change log, and resources of a sweep, in one request.
+    var pageSize = 1000
+    var sweepPageSize = 200
+    /// Attempts to read one resource that Orthanc cannot read; afterwards it is left to the sweeps.
+    var readAttempts = 5
+    var backoff = Backoff()
+
+    /// Pauses after failures: doubled from one to the next.
+    struct Backoff: Sendable {
+        var initial = Duration.seconds(1)
+        var maximum = Duration.seconds(30)
+
+        /// - Parameter failures: in a row, at least 1.
+        func pause(after failures: Int) -> Duration {
+            min(initial * (1 << min(failures - 1, 16)), maximum)
+        }
+    }
+}

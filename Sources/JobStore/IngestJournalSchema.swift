@@ -1,0 +1,53 @@
+import GRDB
+
+/// Ingest's tables. Times are seconds since 1970 (REAL) where they are ours, and Orthanc's own text where they are Orthanc's.
+enum IngestJournalSchema {
+    static func migrator() -> DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("v1") { db in
+            try db.execute(sql: version1)
+        }
+        return migrator
+    }
+
+    private static let version1 = """
+        CREATE TABLE cursor (
+            server      TEXT PRIMARY KEY,
+            seq         INTEGER NOT NULL,
+            resource    TEXT NOT NULL,
+            date        TEXT NOT NULL,
+            updated_at  REAL NOT NULL
+        ) WITHOUT ROWID;
+
+        CREATE TABLE snapshot (
+            server      TEXT NOT NULL,
+            level       TEXT NOT NULL,
+            resource    TEXT NOT NULL,
+            snapshot    TEXT NOT NULL,
+            last_update TEXT NOT NULL,
+            origin      TEXT NOT NULL,
+            series      BLOB NOT NULL,   -- JSON {seriesId: hash}
+            recorded_at REAL NOT NULL,
+            PRIMARY KEY (server, level, resource)
+        ) WITHOUT ROWID;
+
+        CREATE TABLE level (
+            server        TEXT NOT NULL,
+            level         TEXT NOT NULL,
+            first_seen_at REAL NOT NULL,
+            is_baselined  INTEGER NOT NULL,
+            PRIMARY KEY (server, level)
+        ) WITHOUT ROWID;
+
+        CREATE TABLE source (
+            server        TEXT PRIMARY KEY,
+            state         TEXT NOT NULL,
+            last_seq      INTEGER NOT NULL,
+            cursor_seq    INTEGER NOT NULL,
+            lag           INTEGER NOT NULL,
+            checked_at    REAL NOT NULL,
+            error_code    TEXT,
+            error_text    TEXT
+        ) WITHOUT ROWID;
+        """
+}

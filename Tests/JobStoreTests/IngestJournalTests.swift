@@ -1,0 +1,71 @@
+import Foundation
+import JobStore
+import Jobs
+import Testing
+
+struct IngestJournalTests {
+    private let folder = FileManager.default.temporaryDirectory.appending(path: "journal-\(UUID().uuidString)", directoryHint: .isDirectory)
+    private let start = Date(timeIntervalSince1970: 1_700_000_000)
+
+    private func record(_ resource: String, _ snapshot: String, lastUpdate: String = "20260101T000000") -> IngestRecord {
+        IngestRecord(
+            server: "a", level: .study, resource: resource, snapshot: snapshot, lastUpdate: lastUpdate, origin: .event,
+            series: ["s1": "h1", "s2": "h2"], recordedAt: start
+        )
+    }
+
+    @Test func remembersAcrossOpenings() async throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        do {
+            let journal = try IngestJournal(folder: folder)
+            #expect(try await journal.cursor(of: "a") == nil)
+            try await journal.save([record("r1", "x")], cursor: IngestCursor(sequence: 7, resource: "r1", date: "d"), server: "a", at: start)
+        }
+        let journal = try IngestJournal(folder: folder)
+        #expect(try await journal.cursor(of: "a") == IngestCursor(sequence: 7, resource: "r1", date: "d"))
+        #expect(try await journal.cursor(of: "b") == nil)
+        #expect(try await journal.record(of: "r1", .study, server: "a") == record("r1", "x"))
+        #expect(try await journal.record(of: "r1", .series, server: "a") == nil)
+        #expect(try await journal.record(of: "r1", .study, server: "b") == nil)
+    }
+
+    @Test func theLatestRecordOfAResourceCounts() async throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let journal = try IngestJournal(folder: folder)
+        try await journal.save([record("r1", "x"), record("r2", "y")], server: "a", at: start)
+        try await journal.save([record("r1", "z", lastUpdate: "20260102T000000")], server: "a", at: start)
+        #expect(try await journal.record(of: "r1", .study, server: "a")?.snapshot == "z")
+        #expect(
+            try await journal.lastUpdates(of: ["r1", "r2", "r3"], .study, server: "a")
+                == ["r1": "20260102T000000", "r2": "20260101T000000"]
+        )
+        #expect(try await journal.lastUpdates(of: [], .study, server: "a") == [:])
+    }
+
+    @Test func theFirstSightOfALevelStays() async throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let journal = try IngestJournal(folder: folder)
+        let first = try await journal.register(.study, server: "a", at: start)
+        #expect(first.firstSeenAt == start && !first.isBaselined)
+        try await journal.markBaselined(.study, server: "a")
+        let second = try await journal.register(.study, server: "a", at: start.addingTimeInterval(60))
+        #expect(second.firstSeenAt == start && second.isBaselined)
+        let other = try await journal.register(.series, server: "a", at: start.addingTimeInterval(60))
+        #expect(other.firstSeenAt == start.addingTimeInterval(60) && !other.isBaselined)
+    }
+
+    @Test func anotherProcessSeesTheSources() async throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let reader = IngestJournal.readOnly(at: folder)
+        #expect(try await reader.sources() == [])
+        let journal = try IngestJournal(folder: folder)
+        _ = try await journal.register(.study, server: "a", at: start)
+        #expect(try await reader.sources() == [IngestSource(server: "a", checkedAt: start)])
+        let source = IngestSource(
+            server: "a", state: .unavailable, lastSequence: 90, cursorSequence: 70, checkedAt: start, error: Reason("unauthorized", "Why.")
+        )
+        try await journal.report(source)
+        #expect(try await reader.sources() == [source])
+        #expect(source.lag == 20)
+    }
+}
