@@ -13,6 +13,6 @@ struct DCMTool: AsyncParsableCommand {
             StatusCommand.self,
             LogsCommand.self,
             SuperviseCommand.self,
-        ]
+        ],
     )
 }

@@ -9,7 +9,7 @@ struct DemoCommand: AsyncParsableCommand {
         discussion: """
             Orthanc's StableAge is 3 seconds here unless set otherwise. Each demo sends the images with fresh UIDs: Orthanc
             takes a repeated instance without any event, so an exact resend would show nothing.
-            """
+            """,
     )
 
     @OptionGroup var options: StackOptions

@@ -5,7 +5,7 @@ import Stack
 struct DownCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "down",
-        abstract: "Stops every process of a stack and keeps its state."
+        abstract: "Stops every process of a stack and keeps its state.",
     )
 
     @OptionGroup var location: HomeOptions

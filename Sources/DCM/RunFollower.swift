@@ -41,7 +41,7 @@ struct RunFollower: Sendable {
         throw StackError(
             .timedOut,
             "Not all runs finished in \(limit.components.seconds) s: \(open.isEmpty ? "none is open" : open.joined(separator: ", ")); "
-                + "\(missing) sent resources have no run. './dcm logs ingest' and './dcm logs router' tell more."
+                + "\(missing) sent resources have no run. './dcm logs ingest' and './dcm logs router' tell more.",
         )
     }
 

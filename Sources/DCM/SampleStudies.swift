@@ -39,12 +39,12 @@ struct SampleStudies: Sendable {
                 checkout.appendingPathComponent("python/demo/sample_studies.py").path, folder.path, "--cache", home.cache.path,
             ],
             environment: ProcessInfo.processInfo.environment,
-            logFile: home.logFile("demo")
+            logFile: home.logFile("demo"),
         )
         try await run(command, within: .seconds(300))
         let manifest = try JSONDecoder().decode(
             Manifest.self,
-            from: Data(contentsOf: folder.appendingPathComponent("studies.json"))
+            from: Data(contentsOf: folder.appendingPathComponent("studies.json")),
         )
         if manifest.patients.count == 1 {
             say("Without Debian's package invesalius-examples there is no head CT: one patient only.")
@@ -62,7 +62,7 @@ struct SampleStudies: Sendable {
                 folder.appendingPathComponent(patient.folder).path,
             ],
             environment: Command.plainEnvironment,
-            logFile: URL(fileURLWithPath: endpoints.logs).appendingPathComponent("demo.log")
+            logFile: URL(fileURLWithPath: endpoints.logs).appendingPathComponent("demo.log"),
         )
         try await Self.run(command, within: .seconds(300))
     }
@@ -73,7 +73,7 @@ struct SampleStudies: Sendable {
             .timedOut,
             "\(command.name) was not done after \(limit.components.seconds) s.",
             logFile: command.logFile,
-            logStart: process.logStart
+            logStart: process.logStart,
         )
         let exit = try await poll(for: limit, every: .milliseconds(20), orThrow: failure) { process.exit }
         guard exit == .status(0) else {

@@ -32,7 +32,7 @@ struct StackOptions: ParsableArguments {
             environment: environment,
             home: home.folder,
             checkout: Checkout.folder,
-            defaults: defaults
+            defaults: defaults,
         )
         var arguments = ["supervise", "--home", home.folder.path, "--bin", executables.path]
         for (name, value) in defaults.sorted(by: { $0.key < $1.key }) { arguments += ["--default", "\(name)=\(value)"] }
@@ -41,7 +41,7 @@ struct StackOptions: ParsableArguments {
             executable: Checkout.program.path,
             arguments: arguments,
             environment: environment.merging(Checkout.folder.map { ["DCM_CHECKOUT": $0.path] } ?? [:]) { $1 },
-            logFile: home.logFile("supervisor")
+            logFile: home.logFile("supervisor"),
         )
         say("Starting the stack in \(home.folder.path)")
         return try await StackClient(home: home).up(workers: workers, daemon: daemon, settings: settings, say: say)

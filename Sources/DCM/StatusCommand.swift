@@ -5,7 +5,7 @@ import Stack
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
-        abstract: "Shows what runs in a stack and where to find it; ends with status 3 when it does not run."
+        abstract: "Shows what runs in a stack and where to find it; ends with status 3 when it does not run.",
     )
 
     @OptionGroup var location: HomeOptions

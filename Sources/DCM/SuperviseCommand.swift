@@ -10,7 +10,7 @@ struct SuperviseCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "supervise",
         abstract: "Runs a stack in the foreground.",
-        shouldDisplay: false
+        shouldDisplay: false,
     )
 
     @OptionGroup var options: StackOptions
@@ -26,7 +26,7 @@ struct SuperviseCommand: AsyncParsableCommand {
             defaults.compactMap { text in
                 text.firstIndex(of: "=").map { (String(text[..<$0]), String(text[text.index(after: $0)...])) }
             },
-            uniquingKeysWith: { $1 }
+            uniquingKeysWith: { $1 },
         )
         try FileSystem.makeFolder(home.folder)
         // Or the daemon would hold on to whatever folder `up` was typed in.
@@ -40,7 +40,7 @@ struct SuperviseCommand: AsyncParsableCommand {
                 environment: ProcessInfo.processInfo.environment,
                 checkout: Checkout.folder,
                 executables: options.executables,
-                defaults: lowest
+                defaults: lowest,
             )
         }
         do {

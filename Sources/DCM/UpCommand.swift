@@ -9,7 +9,7 @@ struct UpCommand: AsyncParsableCommand {
         discussion: """
             Broker, Orthanc, ledger, data, logs, registry and modules are all under the folder of the stack. Settings come from
             the environment, over DIR/.env, over the checkout's .env. DIR/endpoints.json tells programs where everything is.
-            """
+            """,
     )
 
     @OptionGroup var options: StackOptions

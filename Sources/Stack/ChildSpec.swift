@@ -33,7 +33,7 @@ package struct ChildSpec: Sendable {
         staysWatched: Bool = false,
         command: @escaping @Sendable () throws -> Command,
         prepare: @escaping @Sendable () throws -> Void = {},
-        readiness: @escaping @Sendable (ManagedProcess) async -> Readiness = { _ in .ready }
+        readiness: @escaping @Sendable (ManagedProcess) async -> Readiness = { _ in .ready },
     ) {
         self.name = name
         self.after = after

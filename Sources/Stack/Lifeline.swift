@@ -17,17 +17,17 @@ final class Lifeline: Sendable {
             for known in $alive; do [ "$known" = "$pid" ] || rest="$rest $known"; done
             if [ "$sign" = + ]; then alive="$rest $pid"; else alive=$rest; fi
         done
-        for pid in $alive; do kill -TERM -- "-$pid"; done
+        for pid in $alive; do kill -s TERM -- "-$pid"; done
         round=0
         while [ $round -lt 50 ]; do
             rest=
-            for pid in $alive; do kill -0 -- "-$pid" && rest="$rest $pid"; done
+            for pid in $alive; do kill -s 0 -- "-$pid" && rest="$rest $pid"; done
             [ -n "$rest" ] || exit 0
             alive=$rest
             sleep 0.1
             round=$((round + 1))
         done
-        for pid in $alive; do kill -KILL -- "-$pid"; done
+        for pid in $alive; do kill -s KILL -- "-$pid"; done
         """
 
     private struct State {
@@ -37,6 +37,12 @@ final class Lifeline: Sendable {
     }
 
     private let state = Mutex(State())
+
+    deinit {
+        state.withLock { state in
+            if let socket = state.socket { close(socket) }
+        }
+    }
 
     /// Has the shell hold this descriptor open. To be called before the first child is started.
     func keepOpen(_ descriptor: Int32) {

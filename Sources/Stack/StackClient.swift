@@ -36,13 +36,13 @@ package struct StackClient: Sendable {
         workers: Int?,
         daemon: Command,
         settings: StackSettings,
-        say: @Sendable (String) -> Void
+        say: @Sendable (String) -> Void,
     ) async throws -> Endpoints {
         try home.makeFolders()
         let turn = try await FileLock.lock(
             home.startLockFile,
             within: .seconds(300),
-            orThrow: StackError(.timedOut, "Another start of the stack in \(home.folder.path) is still at work after 5 minutes.")
+            orThrow: StackError(.timedOut, "Another start of the stack in \(home.folder.path) is still at work after 5 minutes."),
         )
         defer { withExtendedLifetime(turn) {} }
         let request = StackRequest(workers: try workers ?? StackRequest.read(home)?.workers ?? settings.workers() ?? 2)
@@ -72,7 +72,7 @@ package struct StackClient: Sendable {
         try await poll(
             for: .seconds(30),
             every: .milliseconds(100),
-            orThrow: StackError(.timedOut, "Processes of an earlier stack in \(home.folder.path) do not end; './dcm down' stops them.")
+            orThrow: StackError(.timedOut, "Processes of an earlier stack in \(home.folder.path) do not end; './dcm down' stops them."),
         ) { try isRunning ? nil : true }
     }
 
@@ -94,7 +94,7 @@ package struct StackClient: Sendable {
         let limit = StackError(
             .timedOut,
             "The stack was not ready after 5 minutes: \(home.statusFile.path) tells what is missing.",
-            logFile: home.logFile("supervisor")
+            logFile: home.logFile("supervisor"),
         )
         try await poll(for: .seconds(300), every: .milliseconds(50), orThrow: limit) { () -> Bool? in
             let status = StackStatus.read(home)
@@ -136,7 +136,7 @@ package struct StackClient: Sendable {
         let failure = StackError(
             .timedOut,
             "The stack in \(home.folder.path) is still there after 4 minutes.",
-            logFile: home.logFile("supervisor")
+            logFile: home.logFile("supervisor"),
         )
         var said = Set(StackStatus.read(home)?.children.map(\.name) ?? [])
         try await poll(for: .seconds(240), every: .milliseconds(100), orThrow: failure) {

@@ -45,7 +45,7 @@ package struct StackHome: Sendable, Equatable {
             for entry in try FileManager.default.contentsOfDirectory(atPath: source.path) where entry != "__pycache__" {
                 try FileManager.default.copyItem(
                     at: source.appendingPathComponent(entry),
-                    to: target.appendingPathComponent(entry)
+                    to: target.appendingPathComponent(entry),
                 )
             }
         }

@@ -27,7 +27,7 @@ package struct StackPlan: Sendable {
         environment: [String: String],
         checkout: URL?,
         executables: URL,
-        defaults: [String: String] = [:]
+        defaults: [String: String] = [:],
     ) throws -> StackPlan {
         try home.makeFolders()
         try StackSecrets.generateMissing(in: home)
@@ -48,12 +48,12 @@ package struct StackPlan: Sendable {
                     distribution: ports.brokerDistribution,
                     epmd: ports.epmd,
                     management: ports.management,
-                    prometheus: ports.prometheus
+                    prometheus: ports.prometheus,
                 ),
                 user: secrets.brokerUser,
                 password: secrets.brokerPassword,
                 cookie: secrets.erlangCookie,
-                management: true
+                management: true,
             ),
             orthanc: OrthancNode(
                 folder: home.orthanc,
@@ -62,10 +62,10 @@ package struct StackPlan: Sendable {
                 dicomPort: ports.dicom,
                 user: secrets.orthancUser,
                 password: secrets.orthancPassword,
-                stableAge: try settings.stableAge()
+                stableAge: try settings.stableAge(),
             ),
             checkout: checkout,
-            executables: executables
+            executables: executables,
         )
         try home.addSampleServices(from: checkout)
         try plan.broker.writeFiles()

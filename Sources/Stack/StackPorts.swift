@@ -29,7 +29,14 @@ package struct StackPorts: Codable, Sendable, Equatable {
     ]
 
     private static let none = StackPorts(
-        amqp: 0, brokerDistribution: 0, epmd: 0, management: 0, prometheus: 0, orthanc: 0, dicom: 0, monitor: 0
+        amqp: 0,
+        brokerDistribution: 0,
+        epmd: 0,
+        management: 0,
+        prometheus: 0,
+        orthanc: 0,
+        dicom: 0,
+        monitor: 0,
     )
 
     /// Reads the kept ports, replaces those that somebody else took meanwhile, and writes the file again.
@@ -47,7 +54,7 @@ package struct StackPorts: Codable, Sendable, Equatable {
                     throw StackError(
                         .portTaken,
                         "\(setting) asks for port \(wanted) for \(use.title), but another program listens on it. "
-                            + "Stop that program, set another port, or unset \(setting) to get a free one."
+                            + "Stop that program, set another port, or unset \(setting) to get a free one.",
                     )
                 }
                 ports[keyPath: use.path] = UInt16(wanted)

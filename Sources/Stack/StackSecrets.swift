@@ -22,7 +22,7 @@ package struct StackSecrets: Sendable {
         try EnvironmentFile.append(
             wanted.filter { present[$0.name, default: ""].isEmpty },
             to: home.environmentFile,
-            heading: "Generated at the first start. Keep this file private."
+            heading: "Generated at the first start. Keep this file private.",
         )
     }
 

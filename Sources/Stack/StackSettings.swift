@@ -31,7 +31,7 @@ package struct StackSettings: Sendable {
         guard let value = Int(text), range.contains(value) else {
             throw StackError(
                 .badSetting,
-                "\(name) is '\(text)'; it has to be a whole number from \(range.lowerBound) to \(range.upperBound)."
+                "\(name) is '\(text)'; it has to be a whole number from \(range.lowerBound) to \(range.upperBound).",
             )
         }
         return value

@@ -136,7 +136,7 @@ package actor Supervisor {
                     .exited,
                     "\(spec.name) ended (\(exit))\(readyAt == nil ? " before it was ready" : "").",
                     logFile: process.command.logFile,
-                    logStart: process.logStart
+                    logStart: process.logStart,
                 )
                 fail(spec, end.description)
                 return Life(worked: readyAt.map { .now - $0 } ?? .zero, exit: exit)
