@@ -34,10 +34,10 @@ struct ConfirmTracker<Entry> {
     mutating func settle(tag: UInt64, multiple: Bool) -> [Confirmed] {
         // Tag 0 with `multiple` means everything so far.
         let last = multiple && tag == 0 ? nextTag - 1 : tag
-        guard last >= base, last < nextTag else { return [] }
+        guard last >= base + UInt64(head), last < nextTag else { return [] }
         let lastIndex = Int(last - base)
         var settled: [Confirmed] = []
-        for index in (multiple ? head : lastIndex)...lastIndex where index >= head {
+        for index in (multiple ? head : lastIndex)...lastIndex {
             guard let slot = slots[index] else { continue }
             settled.append(Confirmed(entry: slot.entry, returned: slot.returned))
             slots[index] = nil

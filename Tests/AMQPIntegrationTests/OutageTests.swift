@@ -1,0 +1,216 @@
+import AMQP
+import Foundation
+import Glibc
+import Stack
+import Synchronization
+import Testing
+
+extension AMQPBrokerTests {
+    /// What the broker does to us: each test breaks something and then checks that nothing confirmed was lost and all goes on.
+    @Suite(.enabled(if: Broker.isOurs, "needs a broker of its own, to break it"))
+    struct Outage {
+        @Test func `connections closed by an operator come back, and nothing confirmed is lost`() async throws {
+            try await keepsWhatWasConfirmed { node in
+                try await node.rabbitmqctl("close_all_connections", "--vhost", node.virtualHost, "test")
+            }
+        }
+
+        @Test func `a broker that is killed and restarted loses nothing confirmed`() async throws {
+            try await keepsWhatWasConfirmed { node in
+                await node.kill()
+                try await node.restart()
+            }
+        }
+
+        /// Publishes while the broker is being broken, then reads everything back.
+        private func keepsWhatWasConfirmed(_ breakIt: @Sendable (PrivateBroker) async throws -> Void) async throws {
+            let node = try #require(Broker.current?.node)
+            let queue = unique("outage")
+            let topology = AMQPTopology(queues: [classicQueue(queue)])
+            // Two clients: the consumer sees its own outage.
+            try await withClient(topology) { client in
+                let confirmed = Recorder()
+                let publisher = Task {
+                    var number = 0
+                    while !Task.isCancelled {
+                        let batch = (number..<number + 20).map { message(to: queue, "\($0)") }
+                        for (index, outcome) in await client.publish(batch).enumerated() {
+                            switch outcome {
+                            case .success: confirmed.add(number + index)
+                            case .failure(let error):
+                                // Cancelled by us, or an outage: whether it arrived is not known.
+                                #expect([.connectionLost, .channelClosed, .cancelled, .nacked].contains(error.code), "\(error)")
+                            }
+                        }
+                        number += 20
+                    }
+                }
+                let received = Recorder()
+                let consumer = Task {
+                    try await client.consume(queue, prefetch: 50) { deliveries in
+                        for await delivery in deliveries {
+                            received.add(Int(delivery.text)!)
+                            delivery.ack()
+                        }
+                    }
+                }
+                try await eventually("Traffic") { confirmed.count > 100 && received.count > 100 }
+                try await breakIt(node)
+                let before = confirmed.count
+                try await client.wait(for: "open") { $0 == .open }
+                try await eventually("Traffic after the outage") { confirmed.count > before + 100 }
+                publisher.cancel()
+                await publisher.value
+                try await eventually("Every confirmed message is received") { confirmed.numbers.isSubset(of: received.numbers) }
+                consumer.cancel()
+                _ = await consumer.result
+            }
+        }
+
+        @Test func `a silent broker is noticed within two heartbeats`() async throws {
+            let node = try #require(Broker.current?.node)
+            let pid = try #require(node.pid)
+            let queue = unique("silent")
+            try await withClient(
+                AMQPTopology(queues: [classicQueue(queue)]),
+                configure: {
+                    $0.heartbeat = .seconds(1)
+                    $0.connectTimeout = .seconds(2)
+                }
+            ) { client in
+                try await client.publish(message(to: queue, "before"))
+                #expect(kill(pid, SIGSTOP) == 0)
+                defer { kill(pid, SIGCONT) }
+                let start = ContinuousClock.now
+                let error = await #expect(throws: AMQPError.self) { try await client.publish(message(to: queue, "into the silence")) }
+                #expect(error?.code == .connectionLost)
+                #expect(ContinuousClock.now - start < .seconds(5))
+                #expect(kill(pid, SIGCONT) == 0)
+                try await client.wait(for: "open") { $0 == .open }
+                try await client.publish(message(to: queue, "after"))
+                let texts = Set(try await client.take(2, from: queue).map(\.text))
+                #expect(texts.contains("before"))
+            }
+        }
+
+        @Test func `idle connections live on heartbeats`() async throws {
+            try await withClient(configure: { $0.heartbeat = .seconds(1) }) { client in
+                var states = client.states.makeAsyncIterator()
+                #expect(await states.next() == .open)
+                // Five heartbeats. A wrong one on either side would end the connection after two.
+                let change = Task { [client] in
+                    for await state in client.states where state != .open { return state }
+                    return .open
+                }
+                try await Task.sleep(for: .seconds(5))
+                #expect(client.state == .open)
+                change.cancel()
+                #expect(await change.value == .open)
+            }
+        }
+
+        @Test func `a memory alarm holds publishers back, lets consumers go on, and passes`() async throws {
+            let node = try #require(Broker.current?.node)
+            let queue = unique("alarm")
+            try await withClient(AMQPTopology(queues: [classicQueue(queue)])) { client in
+                for outcome in await client.publish((0..<10).map { message(to: queue, "\($0)") }) { try outcome.get() }
+                try await node.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
+                // The broker says so at the first message; this one may get through or wait.
+                let first = Task { try await client.publish(message(to: queue, "10")) }
+                do {
+                    try await client.wait(for: "blocked") { if case .blocked = $0 { true } else { false } }
+                    #expect(try await client.take(10, from: queue).map(\.text) == (0..<10).map(String.init))
+                } catch {
+                    try await node.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+                    throw error
+                }
+                let second = Task { try await client.publish(message(to: queue, "11")) }
+                try await node.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+                try await first.value
+                try await second.value
+                try await client.wait(for: "open") { $0 == .open }
+                #expect(try await client.take(2, from: queue).map(\.text) == ["10", "11"])
+            }
+        }
+
+        @Test func `a blocked broker is a timeout that says so`() async throws {
+            let node = try #require(Broker.current?.node)
+            let queue = unique("blocked")
+            try await withClient(AMQPTopology(queues: [classicQueue(queue)]), configure: { $0.publishTimeout = .milliseconds(500) }) { client in
+                try await node.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
+                var message_: AMQPError?
+                do {
+                    // The first ones are sent and wait for their confirm; once the broker has said that it is blocked, they are not sent.
+                    try await eventually("Blocked") {
+                        do throws(AMQPError) {
+                            try await client.publish(message(to: queue, "x"))
+                        } catch {
+                            #expect(error.code == .timeout)
+                            message_ = error
+                        }
+                        return message_?.message.contains("blocked") == true
+                    }
+                } catch {
+                    try await node.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+                    throw error
+                }
+                try await node.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+                try await client.wait(for: "open") { $0 == .open }
+            }
+        }
+
+        @Test func `reconnects leave no thread and no descriptor behind`() async throws {
+            let node = try #require(Broker.current?.node)
+            let queue = unique("leak")
+            try await withClient(AMQPTopology(queues: [classicQueue(queue)]), configure: { $0.backoff.initial = .milliseconds(20) }) { client in
+                try await client.consume(queue, prefetch: 10) { deliveries in
+                    let iterator = deliveries.makeAsyncIterator()
+                    func roundTrip() async throws {
+                        try await eventually("A round trip") {
+                            (try? await client.publish(message(to: queue, "x"))) != nil
+                        }
+                        try #require(await iterator.next() != nil)
+                    }
+                    try await roundTrip()
+                    let before = Resources()
+                    for _ in 0..<8 {
+                        try await node.rabbitmqctl("close_all_connections", "--vhost", node.virtualHost, "test")
+                        try await client.wait(for: "open") { $0 == .open }
+                        try await roundTrip()
+                    }
+                    let after = Resources()
+                    #expect(after.sockets <= before.sockets)
+                    #expect(after.connectionThreads == before.connectionThreads)
+                }
+            }
+        }
+    }
+}
+
+/// The numbers that one side has seen.
+final class Recorder: Sendable {
+    private let state = Mutex<Set<Int>>([])
+
+    func add(_ number: Int) {
+        _ = state.withLock { $0.insert(number) }
+    }
+
+    var numbers: Set<Int> { state.withLock { $0 } }
+    var count: Int { state.withLock(\.count) }
+}
+
+/// What the kernel counts for this process.
+struct Resources {
+    let sockets: Int
+    let connectionThreads: Int
+
+    init() {
+        let files = FileManager.default
+        let descriptors = (try? files.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+        sockets = descriptors.count { (try? files.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix("socket:") == true }
+        let threads = (try? files.contentsOfDirectory(atPath: "/proc/self/task")) ?? []
+        connectionThreads = threads.count {
+            (try? String(contentsOfFile: "/proc/self/task/\($0)/comm", encoding: .utf8))?.hasPrefix("amqp-") == true
+        }
+    }
+}

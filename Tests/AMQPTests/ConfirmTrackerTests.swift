@@ -1,0 +1,112 @@
+import Testing
+
+@testable import AMQP
+
+@Suite struct ConfirmTrackerTests {
+    private func tracker(_ count: Int) -> ConfirmTracker<Int> {
+        var tracker = ConfirmTracker<Int>()
+        for index in 1...count { tracker.append(index) }
+        return tracker
+    }
+
+    @Test func `tags count from one`() {
+        var tracker = ConfirmTracker<Int>()
+        #expect(tracker.nextTag == 1)
+        tracker.append(1)
+        #expect(tracker.nextTag == 2)
+        #expect(tracker.settle(tag: 1, multiple: false).map(\.entry) == [1])
+        #expect(tracker.nextTag == 2)
+        #expect(tracker.isEmpty)
+    }
+
+    @Test func `several at once and out of order`() {
+        var tracker = tracker(6)
+        #expect(tracker.settle(tag: 4, multiple: false).map(\.entry) == [4])
+        #expect(tracker.settle(tag: 2, multiple: false).map(\.entry) == [2])
+        #expect(tracker.settle(tag: 5, multiple: true).map(\.entry) == [1, 3, 5])
+        #expect(tracker.count == 1)
+        #expect(tracker.settle(tag: 6, multiple: true).map(\.entry) == [6])
+        #expect(tracker.isEmpty)
+    }
+
+    @Test func `zero with multiple means all`() {
+        var tracker = tracker(3)
+        #expect(tracker.settle(tag: 0, multiple: true).map(\.entry) == [1, 2, 3])
+        #expect(tracker.settle(tag: 0, multiple: true).isEmpty)
+    }
+
+    @Test func `tags that are not open settle nothing`() {
+        var tracker = tracker(3)
+        #expect(tracker.settle(tag: 4, multiple: false).isEmpty)
+        #expect(tracker.settle(tag: 4, multiple: true).isEmpty)
+        #expect(tracker.settle(tag: 0, multiple: false).isEmpty)
+        #expect(tracker.settle(tag: 2, multiple: false).map(\.entry) == [2])
+        #expect(tracker.settle(tag: 2, multiple: false).isEmpty)
+        #expect(tracker.count == 2)
+    }
+
+    @Test func `a return marks the first match and its ack tells`() {
+        var tracker = ConfirmTracker<String>()
+        for name in ["a", "b", "a"] { tracker.append(name) }
+        let error = AMQPError(.returned, "no queue")
+        let first = tracker.markReturned(error) { $0 == "a" }
+        let second = tracker.markReturned(error) { $0 == "a" }
+        let third = tracker.markReturned(error) { $0 == "a" }
+        let stranger = tracker.markReturned(error) { $0 == "c" }
+        #expect([first, second, third, stranger] == [true, true, false, false])
+        let settled = tracker.settle(tag: 3, multiple: true)
+        #expect(settled.map { $0.returned != nil } == [true, false, true])
+    }
+
+    @Test func `a lost channel gives back what is open, in order, and tags start anew`() {
+        var tracker = tracker(5)
+        _ = tracker.settle(tag: 1, multiple: false)
+        _ = tracker.settle(tag: 3, multiple: false)
+        #expect(tracker.removeAll() == [2, 4, 5])
+        #expect(tracker.isEmpty)
+        #expect(tracker.nextTag == 1)
+    }
+
+    /// Against a plain dictionary, with random acks over many more tags than the tracker keeps slots for.
+    @Test(arguments: 1...20 as ClosedRange<UInt64>)
+    func `random histories settle each message once`(seed: UInt64) {
+        var random = SeededGenerator(seed: seed)
+        var tracker = ConfirmTracker<UInt64>()
+        var open: Set<UInt64> = []
+        var last: UInt64 = 0
+        for _ in 0..<3000 {
+            if Bool.random(using: &random) || open.isEmpty {
+                last += 1
+                #expect(tracker.nextTag == last)
+                tracker.append(last)
+                open.insert(last)
+            } else if UInt8.random(in: 0..<4, using: &random) == 0 {
+                let tag = UInt64.random(in: max(1, last > 40 ? last - 40 : 1)...last, using: &random)
+                let expected = open.filter { $0 <= tag }.sorted()
+                #expect(tracker.settle(tag: tag, multiple: true).map(\.entry) == expected)
+                open.subtract(expected)
+            } else {
+                let tag = open.randomElement(using: &random)!
+                #expect(tracker.settle(tag: tag, multiple: false).map(\.entry) == [tag])
+                open.remove(tag)
+            }
+            #expect(tracker.count == open.count)
+        }
+        #expect(tracker.removeAll() == open.sorted())
+    }
+}
+
+/// Random, but the same for each run.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var value = state
+        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
+        return value ^ (value >> 31)
+    }
+}
