@@ -113,8 +113,8 @@ extension LedgerTransaction {
         try rows(
             """
             SELECT id, attempt, dispatch, channel FROM job
-            WHERE (state = 'dispatched' AND dispatched_at < ?1) OR (state = 'retrying' AND not_before < ?1) LIMIT ?2
-            """, [cutoff.ledgerTime, limit]
+            WHERE (state = 'dispatched' AND dispatched_at < :cutoff) OR (state = 'retrying' AND not_before < :cutoff) LIMIT :limit
+            """, ["cutoff": cutoff.ledgerTime, "limit": limit]
         ).compactMap { row in
             JobID(rawValue: row["id"]).map {
                 OverdueHint(job: $0, attempt: row["attempt"], dispatch: row["dispatch"], channel: row["channel"])

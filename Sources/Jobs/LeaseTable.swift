@@ -5,6 +5,11 @@ package struct LeaseTable: Sendable {
     package struct Lease: Sendable, Hashable {
         package var job: JobID
         package var token: Int
+
+        package init(job: JobID, token: Int) {
+            self.job = job
+            self.token = token
+        }
     }
 
     package typealias Instant = ContinuousClock.Instant

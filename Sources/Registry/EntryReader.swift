@@ -148,7 +148,7 @@ extension EntryReader {
 
     private mutating func channel() -> String {
         guard let value = members["channel"] else { return defaults.channel }
-        guard let text = value.string, Self.isChannel(text) else {
+        guard let text = value.string, ChannelName.isValid(text) else {
             report(
                 "\(Self.shown(value)) is not a channel's name.",
                 key: "channel",
@@ -421,11 +421,5 @@ extension EntryReader {
     /// The folder of `modules/` in which a function is looked for.
     private static func topFolder(of name: String?) -> String? {
         name?.split(separator: ".").first.map(String.init)
-    }
-
-    /// A channel becomes part of queue names and routing keys.
-    static func isChannel(_ name: String) -> Bool {
-        (1...64).contains(name.utf8.count)
-            && name.utf8.allSatisfy { (0x61...0x7a).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2d || $0 == 0x5f }
     }
 }

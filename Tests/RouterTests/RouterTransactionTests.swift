@@ -1,0 +1,228 @@
+import AMQP
+import Foundation
+import JobStore
+import Jobs
+import Pipeline
+import Synchronization
+import Testing
+
+@testable import Router
+
+/// The router's decisions against a real ledger, without a broker.
+@Suite struct RouterTransactionTests {
+    let now = Date(timeIntervalSince1970: 1_700_000_000)
+    let runID = RunID(milliseconds: 7, random: (1, 1))
+
+    final class Bench: Sendable {
+        let ledger: Ledger
+        private let folder: URL
+
+        init() throws {
+            folder = FileManager.default.temporaryDirectory.appending(path: "router-\(UUID().uuidString)")
+            ledger = try Ledger(folder: folder)
+        }
+
+        deinit { try? FileManager.default.removeItem(at: folder) }
+
+        /// Commits inputs as one batch, as a router that has just started would: with nothing in memory.
+        @discardableResult
+        func commit(_ inputs: RouterInput..., at now: Date) async throws -> [AfterCommit] {
+            try await ledger.write { ledger in
+                var transaction = RouterTransaction(ledger: ledger, now: now, runs: [:])
+                for input in inputs { try transaction.handle(input) }
+                return transaction.after
+            }
+        }
+    }
+
+    func delivery() -> AMQPDelivery { AMQPDelivery(body: []) }
+
+    func event(_ snapshot: String = "s1", filtered: Reason? = nil) -> EventMessage {
+        EventMessage(
+            server: "orthanc", level: .study, resourceID: "abc", snapshot: snapshot, observedAt: now, filtered: filtered,
+            series: [.init(id: "x", instances: 2)], headers: ["id": "abc"])
+    }
+
+    func planned(_ id: RunID? = nil) -> PlannedRun {
+        let id = id ?? runID
+        func entry(_ name: String, after parents: [Int]) -> RunPlan.Entry {
+            .init(
+                definition: JobDefinition(name: name, service: "s", stage: .services, entry: "s.\(name)"),
+                dependencies: parents.map { Dependency(parent: $0, origin: .declared) })
+        }
+        return PlannedRun(
+            id: id,
+            plan: RunPlan(jobs: [entry("a", after: []), entry("b", after: [0])], addedParams: ["a": ["k": 1]]),
+            context: RunContext(
+                source: JobSource(server: "orthanc", level: .study, resourceID: "abc", series: [], dcmpath: "dicom/\(id)"),
+                headers: ["id": "abc", "dcmpath": .string("dicom/\(id)")], addedParams: ["a": ["k": 1]]))
+    }
+
+    func granted(_ after: [AfterCommit]) -> JobOrder? {
+        for case .answerClaim(_, .go(let order)) in after { return order }
+        return nil
+    }
+
+    func refusal(_ after: [AfterCommit]) -> Reason? {
+        for case .answerClaim(_, .no(let reason)) in after { return reason }
+        return nil
+    }
+
+    func hints(_ after: [AfterCommit]) -> [OutboxMessage] {
+        after.compactMap { if case .send(let row) = $0 { row.message } else { nil } }
+    }
+
+    func claim(_ job: Int, attempt: Int = 1) -> RouterInput {
+        .claim(ClaimMessage(job: JobID(run: runID, index: job), attempt: attempt, worker: "w1"), delivery())
+    }
+
+    func result(_ order: JobOrder, _ outcome: JobExit.Outcome = .succeeded) -> RouterInput {
+        let exit = JobExit(
+            outcome: outcome, kind: outcome == .failed ? .exception : .completed, startedAt: now, finishedAt: now)
+        return .result(ResultMessage(job: order.job, attempt: order.attempt, token: order.token, worker: "w1", exit: exit), delivery())
+    }
+
+    @Test func anEventBecomesARunOnceHoweverOftenItIsDelivered() async throws {
+        let bench = try Bench()
+        let first = try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        #expect(hints(first).map(\.job) == [JobID(run: runID, index: 0)])
+        // W4: committed, not acknowledged, delivered again and planned again under another id.
+        let other = RunID(milliseconds: 8, random: (2, 2))
+        let second = try await bench.commit(.event(event(), planned(other), delivery()), at: now)
+        #expect(hints(second).isEmpty)
+        let found1 = try await bench.ledger.write { try $0.loadRun(other) }
+        #expect(found1 == nil)
+    }
+
+    @Test func aFilteredEventIsRecordedAndMakesNoRun() async throws {
+        let bench = try Bench()
+        let after = try await bench.commit(.event(event(filtered: Reason("modality", "US is not supported")), nil, delivery()), at: now)
+        #expect(hints(after).isEmpty)
+        #expect(after.contains { if case .publish(let fact) = $0 { fact.kind == "event.filtered" } else { false } })
+        #expect(after.contains { if case .acknowledge = $0 { true } else { false } })
+    }
+
+    @Test func aClaimGetsTheWholeOrderAndTheSecondClaimIsRefused() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        // W9: the claim comes before the relay has heard the confirmation.
+        let after = try await bench.commit(claim(0), claim(0), at: now)
+        let order = try #require(granted(after))
+        #expect(order.token == 1)
+        #expect(order.headers["dcmpath"]?.string == "dicom/\(runID)")
+        #expect(order.addedParams["a"]?["k"]?.integer == 1)
+        #expect(refusal(after)?.code == "leased")
+    }
+
+    @Test func aResultStartsTheChildAndItsRepetitionDoesNothing() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let order = try #require(granted(try await bench.commit(claim(0), at: now)))
+        // A batch with both copies, as after a reconnect.
+        let after = try await bench.commit(result(order), result(order), at: now)
+        #expect(hints(after).map(\.job.index) == [1])
+        #expect(after.count { if case .acknowledge = $0 { true } else { false } } == 2)
+    }
+
+    @Test func aConfirmationAfterTheClaimDoesNotTakeTheJobBack() async throws {
+        let bench = try Bench()
+        let created = try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let rows = created.compactMap { if case .send(let row) = $0 { row } else { nil } }
+        try await bench.commit(claim(0), at: now)
+        try await bench.commit(.confirmed(rows), at: now)
+        let loaded = try await bench.ledger.write { try $0.loadRun(runID) }
+        let stored = try #require(loaded)
+        #expect(stored.run.jobs[0].state == .running)
+        let found2 = try await bench.ledger.write { try $0.pendingOutbox() }
+        #expect(found2.isEmpty)
+    }
+
+    @Test func aClaimForARunNobodyKnowsIsAnsweredAndAcknowledged() async throws {
+        let bench = try Bench()
+        let after = try await bench.commit(claim(0), at: now)
+        #expect(refusal(after)?.code == "unknown")
+        #expect(after.contains { if case .acknowledge = $0 { true } else { false } })
+    }
+
+    @Test func aRenewalKeepsTheLeaseAndSaysWhatToStop() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let order = try #require(granted(try await bench.commit(claim(0), at: now)))
+        let worker = WorkerInfo(id: "w1", host: "h", pid: 1, version: "1", slots: 1, channels: ["default"], startedAt: now)
+        func renewal(token: Int) -> RouterInput {
+            .renewal(
+                RenewMessage(
+                    worker: worker,
+                    leases: [.init(job: order.job, attempt: order.attempt, token: token, progress: .init(fraction: 0.5, text: "half"))]),
+                delivery())
+        }
+        func reply(_ after: [AfterCommit]) -> RenewReply? {
+            for case .answerRenewal(_, let reply) in after { return reply }
+            return nil
+        }
+        let kept = try await bench.commit(renewal(token: order.token), at: now)
+        #expect(reply(kept) == RenewReply())
+        #expect(kept.contains { if case .extendLease = $0 { true } else { false } })
+        #expect(reply(try await bench.commit(renewal(token: order.token + 1), at: now))?.lost == [order.job])
+        let command = CommandMessage(id: "c", action: .cancelRun, target: runID.rawValue, actor: "op", at: now)
+        let cancelled = try await bench.commit(.command(command, delivery()), at: now)
+        #expect(cancelled.contains { if case .stop(let message) = $0 { message.token == order.token } else { false } })
+        #expect(reply(try await bench.commit(renewal(token: order.token), at: now))?.cancel == [order.job])
+    }
+
+    @Test func aPausedChannelAnswersNoUntilItIsResumed() async throws {
+        let bench = try Bench()
+        func command(_ action: CommandMessage.Action) -> RouterInput {
+            .command(CommandMessage(id: action.rawValue, action: action, target: "default", actor: "op", at: now), delivery())
+        }
+        try await bench.commit(.event(event(), planned(), delivery()), command(.pauseChannel), at: now)
+        #expect(refusal(try await bench.commit(claim(0), at: now))?.code == "channel-paused")
+        let resumed = try await bench.commit(command(.resumeChannel), at: now)
+        #expect(hints(resumed).map(\.dispatch) == [2])
+        #expect(granted(try await bench.commit(claim(0), at: now)) != nil)
+    }
+
+    @Test func aCommandIsCarriedOutOnce() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let order = try #require(granted(try await bench.commit(claim(0), at: now)))
+        try await bench.commit(result(order, .failed), at: now)
+        let retry = RouterInput.command(
+            CommandMessage(id: "c", action: .retryJob, target: order.job.rawValue, actor: "op", at: now), delivery())
+        #expect(hints(try await bench.commit(retry, at: now)).map(\.attempt) == [2])
+        #expect(hints(try await bench.commit(retry, at: now)).isEmpty)
+    }
+
+    @Test func reprocessingMakesARunOfItsOwnFromTheSameEvent() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let other = RunID(milliseconds: 9, random: (3, 3))
+        let command = CommandMessage(id: "c", action: .reprocessRun, target: runID.rawValue, actor: "op", at: now)
+        let after = try await bench.commit(.reprocessed(command, planned(other), delivery()), at: now)
+        #expect(hints(after).map(\.job.run) == [other])
+        let found3 = try await bench.ledger.write { try $0.loadRun(other) }
+        #expect(found3 != nil)
+    }
+
+    @Test func whatWasNotConfirmedIsThereForTheNextRouter() async throws {
+        let bench = try Bench()
+        // W5: committed, and the router dies before it publishes.
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let rows = try await bench.ledger.write { try $0.pendingOutbox() }
+        #expect(rows.map(\.message.job) == [JobID(run: runID, index: 0)])
+    }
+
+    @Test func anExpiredLeaseSendsTheJobAgainAndFencesTheOldWorker() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let lost = try #require(granted(try await bench.commit(claim(0), at: now)))
+        let after = try await bench.commit(.leaseExpired(.init(job: lost.job, token: lost.token)), at: now)
+        #expect(hints(after).map(\.attempt) == [2])
+        let next = try #require(granted(try await bench.commit(claim(0, attempt: 2), at: now)))
+        #expect(next.token > lost.token)
+        try await bench.commit(result(lost), at: now)
+        let loaded = try await bench.ledger.write { try $0.loadRun(runID) }
+        let stored = try #require(loaded)
+        #expect(stored.run.jobs[0].state == .running)
+    }
+}
