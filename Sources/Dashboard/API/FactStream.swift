@@ -1,0 +1,65 @@
+import Foundation
+import HTTPTypes
+import Hummingbird
+import JobStore
+import Jobs
+import NIOCore
+import ServiceLifecycle
+
+/// `/api/v1/stream`: facts as server-sent events. The event's id is the fact's number, so that a browser that was away
+/// goes on where it was, without a gap.
+struct FactStream: Sendable {
+    static let capacity = 500
+    let feed: FactFeed
+
+    @Sendable func respond(_ request: Request, _ context: DashboardContext) async throws -> Response {
+        guard feed.watchers < Self.capacity else { throw Problem.unavailable("Too many streams are open.") }
+        let run = request.query("run")
+        let resumed = (request.headers[.lastEventID] ?? request.query("after")).flatMap(Int64.init)
+        let latest = feed.latest
+        // A number from the future belongs to another ledger: that client has to look at everything anew.
+        let start = resumed.map { $0 > latest ? latest : max(0, $0) } ?? latest
+        let isReset = (resumed ?? 0) > latest
+        let body = ResponseBody { [feed] writer in
+            var position = start
+            try await writer.write(ByteBuffer(string: "retry: 2000\n\n" + (isReset ? "event: reset\ndata: {}\n\n" : "")))
+            var lastWrite = ContinuousClock.now
+            for await _ in feed.watch().cancelOnGracefulShutdown() {
+                while case let facts = try await Self.facts(feed, after: position), let last = facts.last {
+                    position = last.sequence
+                    let text = facts.filter { run == nil || $0.runID == run }.map(Self.event).joined()
+                    guard !text.isEmpty else { continue }
+                    try await writer.write(ByteBuffer(string: text))
+                    lastWrite = .now
+                }
+                // Also tells us when the browser is gone.
+                if lastWrite.duration(to: .now) > .seconds(10) {
+                    try await writer.write(ByteBuffer(string: ": still here\n\n"))
+                    lastWrite = .now
+                }
+            }
+            try await writer.finish(nil)
+        }
+        return Response(
+            status: .ok,
+            headers: [.contentType: "text/event-stream", .cacheControl: "no-store", HTTPField.Name("X-Accel-Buffering")!: "no"],
+            body: body
+        )
+    }
+
+    /// A ledger that cannot be read now ends nothing: the next look may succeed.
+    private static func facts(_ feed: FactFeed, after position: Int64) async throws -> [LedgerFact] {
+        do {
+            return try await feed.facts(after: position)
+        } catch is CancellationError {
+            throw CancellationError()
+        } catch {
+            return []
+        }
+    }
+
+    private static func event(_ fact: LedgerFact) -> String {
+        // JSON has no line breaks of its own, so one data line is enough.
+        "id: \(fact.sequence)\nevent: fact\ndata: \(JSONValue(fact).text)\n\n"
+    }
+}

@@ -1,0 +1,90 @@
+import Foundation
+import JobStore
+import Jobs
+
+/// `/metrics` in Prometheus' text format. Names of services and channels, never of patients or resources.
+struct MetricsText: Sendable {
+    private var lines: [String] = []
+
+    /// - Parameter overview: nil while the ledger cannot be read.
+    init(_ overview: Overview?, isBrokerConnected: Bool, streams: Int, at now: Date) {
+        family("dcm_broker_connected", "Whether the monitor is connected to the broker.")
+        sample("dcm_broker_connected", [:], isBrokerConnected ? 1 : 0)
+        family("dcm_ledger_readable", "Whether the monitor can read the ledger.")
+        sample("dcm_ledger_readable", [:], overview == nil ? 0 : 1)
+        family("dcm_monitor_streams", "Open live feeds.")
+        sample("dcm_monitor_streams", [:], Double(streams))
+        guard let overview else { return }
+        jobs(overview, now)
+        workers(overview, now)
+        events(overview)
+    }
+
+    var text: String { lines.joined(separator: "\n") + "\n" }
+
+    private mutating func jobs(_ overview: Overview, _ now: Date) {
+        family("dcm_runs", "Runs by state.")
+        for state in RunState.allCases { sample("dcm_runs", ["state": state.rawValue], Double(overview.totals.runs[state] ?? 0)) }
+        family("dcm_jobs", "Jobs by state, service and channel.")
+        for group in overview.totals.jobs {
+            let service = group.service.isEmpty ? "built-in" : group.service
+            sample("dcm_jobs", ["state": group.state.rawValue, "service": service, "channel": group.channel], Double(group.count))
+        }
+        channels("dcm_channel_oldest_waiting_seconds", "Age of the job that waits longest for a worker.", overview) { channel in
+            channel.oldestQueuedAt.map { max(0, now.timeIntervalSince($0)) } ?? 0
+        }
+        channels("dcm_channel_paused", "Whether the channel is paused.", overview) { $0.pausedAt == nil ? 0 : 1 }
+        channels("dcm_channel_slots", "Slots of the workers that serve the channel.", overview) { Double($0.slots) }
+    }
+
+    private mutating func channels(_ name: String, _ help: String, _ overview: Overview, _ value: (LedgerChannel) -> Double) {
+        family(name, help)
+        for channel in overview.channels { sample(name, ["channel": channel.name], value(channel)) }
+    }
+
+    private mutating func workers(_ overview: Overview, _ now: Date) {
+        family("dcm_workers", "Workers by state.")
+        let present = Dictionary(grouping: overview.workers) { $0.presence(at: now) }
+        for state in [LedgerWorker.Presence.running, .draining, .stopped, .lost] {
+            sample("dcm_workers", ["state": state.rawValue], Double(present[state]?.count ?? 0))
+        }
+        let alive = (present[.running] ?? []) + (present[.draining] ?? [])
+        family("dcm_worker_slots", "Jobs that the living workers can run at the same time.")
+        sample("dcm_worker_slots", [:], Double(alive.reduce(0) { $0 + $1.slots }))
+        family("dcm_worker_slots_busy", "Slots in use.")
+        sample("dcm_worker_slots_busy", [:], Double(alive.reduce(0) { $0 + $1.jobs.count }))
+    }
+
+    private mutating func events(_ overview: Overview) {
+        family("dcm_events_total", "Events from ingest, by what became of them.", "counter")
+        for group in overview.totals.events {
+            sample("dcm_events_total", ["reason": group.code ?? "accepted"], Double(group.count))
+        }
+        family("dcm_dead_messages_total", "Messages that could not be read.", "counter")
+        sample("dcm_dead_messages_total", [:], Double(overview.totals.deadMessages))
+        family("dcm_facts_total", "Facts recorded.", "counter")
+        sample("dcm_facts_total", [:], Double(overview.totals.latestFact))
+        family("dcm_service_problems", "Errors and warnings in a service's settings.")
+        for service in overview.services {
+            for severity in ["error", "warning"] {
+                let count = service.problems.count { $0.severity == severity }
+                sample("dcm_service_problems", ["service": service.name, "severity": severity], Double(count))
+            }
+        }
+    }
+
+    private mutating func family(_ name: String, _ help: String, _ type: String = "gauge") {
+        lines.append("# HELP \(name) \(help)")
+        lines.append("# TYPE \(name) \(type)")
+    }
+
+    private mutating func sample(_ name: String, _ labels: [String: String], _ value: Double) {
+        let pairs = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\"\(Self.escape($0.value))\"" }
+        let number = value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : String(value)
+        lines.append(name + (pairs.isEmpty ? "" : "{" + pairs.joined(separator: ",") + "}") + " " + number)
+    }
+
+    private static func escape(_ value: String) -> String {
+        value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+    }
+}

@@ -1,0 +1,69 @@
+import Foundation
+import Hummingbird
+import NIOCore
+
+/// Who asks, and by which right.
+struct Identity: Sendable {
+    enum Means: Sendable {
+        /// The API token in the Authorization header.
+        case token
+        /// The monitor listens on this machine only.
+        case loopback
+        /// Signed in with the token.
+        case session
+    }
+
+    var means: Means
+
+    /// How commands name who asked.
+    var actor: String {
+        switch means {
+        case .token: "api"
+        case .loopback: "local"
+        case .session: "operator"
+        }
+    }
+}
+
+struct DashboardContext: RequestContext {
+    var coreContext: CoreRequestContextStorage
+    /// The client's address, without port.
+    let client: String
+    var identity: Identity?
+    var session: Session?
+    /// The fields of a submitted form.
+    var form: [String: String] = [:]
+
+    init(source: Source) {
+        coreContext = .init(source: source)
+        client = source.channel.remoteAddress?.ipAddress ?? "unknown"
+    }
+}
+
+extension Request {
+    /// Pages and the API answer errors in different ways.
+    var wantsJSON: Bool { uri.path.hasPrefix("/api/") }
+
+    func query(_ name: String) -> String? {
+        guard let query = uri.query else { return nil }
+        return FormDecoding.fields(query)[name].flatMap { $0.isEmpty ? nil : $0 }
+    }
+}
+
+/// `application/x-www-form-urlencoded`, for query strings and forms.
+enum FormDecoding {
+    /// The first value of each name counts.
+    static func fields(_ text: String) -> [String: String] {
+        var fields: [String: String] = [:]
+        for pair in text.split(separator: "&") {
+            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard let name = decode(parts[0]), let value = decode(parts.count > 1 ? parts[1] : "") else { continue }
+            if fields[name] == nil { fields[name] = value }
+        }
+        return fields
+    }
+
+    private static func decode(_ text: Substring) -> String? {
+        text.replacing("+", with: " ").removingPercentEncoding
+    }
+}

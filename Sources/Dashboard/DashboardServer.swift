@@ -1,0 +1,93 @@
+import Foundation
+import Hummingbird
+package import JobStore
+package import Logging
+import NIOCore
+import ServiceLifecycle
+
+/// The monitor's web server: pages, JSON API, live feed, metrics.
+package struct DashboardServer: Service {
+    private let configuration: DashboardConfiguration
+    private let ledger: LedgerReader
+    private let sender: any CommandSender
+    private let feed: FactFeed
+    private let logger: Logger
+    private let onBound: @Sendable (Int) async -> Void
+
+    /// - Parameters:
+    ///   - feed: has to run beside the server.
+    ///   - onBound: called with the port once it can be reached.
+    package init(
+        configuration: DashboardConfiguration, ledger: LedgerReader, sender: any CommandSender, feed: FactFeed, logger: Logger,
+        onBound: @escaping @Sendable (Int) async -> Void = { _ in }
+    ) {
+        self.configuration = configuration
+        self.ledger = ledger
+        self.sender = sender
+        self.feed = feed
+        self.logger = logger
+        self.onBound = onBound
+    }
+
+    /// - Throws: `DashboardError` when the address cannot be bound.
+    package func run() async throws {
+        let configuration = configuration
+        let application = Application(
+            router: try router(),
+            configuration: ApplicationConfiguration(address: .hostname(configuration.host, port: configuration.port), serverName: nil),
+            onServerRunning: { [logger, onBound] channel in
+                let port = channel.localAddress?.port ?? configuration.port
+                logger.info("Monitor is listening", metadata: ["host": "\(configuration.host)", "port": "\(port)"])
+                await onBound(port)
+            },
+            logger: Self.quiet(logger)
+        )
+        do {
+            try await application.run()
+        } catch let error as IOError {
+            throw bindError(error)
+        }
+    }
+
+    private func router() throws -> Router<DashboardContext> {
+        let pages = try PageRenderer()
+        let sessions = Sessions()
+        let throttle = SignInThrottle()
+        let commands = Commands(ledger: ledger, sender: sender, logger: logger)
+        let overview = Recent(for: .seconds(1)) { [ledger] in try await Overview.read(ledger) }
+        let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
+        router.addMiddleware {
+            SecurityHeaders()
+            Errors(pages: pages)
+            HostCheck(isLoopback: configuration.isLoopback, host: configuration.host.lowercased())
+            Authentication(configuration: configuration, sessions: sessions, throttle: throttle)
+        }
+        SignIn(configuration: configuration, sessions: sessions, throttle: throttle, pages: pages).addRoutes(to: router)
+        HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview).addRoutes(to: router)
+        APIController(ledger: ledger, configuration: configuration, commands: commands, feed: feed).addRoutes(to: router)
+        FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
+        PageController(
+            ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, pages: pages
+        ).addRoutes(to: router)
+        return router
+    }
+
+    private func bindError(_ error: IOError) -> DashboardError {
+        let place = "\(configuration.host):\(configuration.port)"
+        if error.errnoCode == EADDRINUSE {
+            return DashboardError(
+                code: .portInUse,
+                message: "Port \(configuration.port) on \(configuration.host) is in use by another program. Set MONITOR_PORT to a free port.")
+        }
+        return DashboardError(
+            code: .cannotBind,
+            message: "The monitor cannot listen on \(place): \(error). Set MONITOR_HOST and MONITOR_PORT to an address of this machine.")
+    }
+
+    /// The server's own lines about each connection are for those who look for them.
+    private static func quiet(_ logger: Logger) -> Logger {
+        var logger = logger
+        if logger.logLevel == .info { logger.logLevel = .notice }
+        return logger
+    }
+}

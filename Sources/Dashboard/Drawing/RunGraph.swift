@@ -1,0 +1,81 @@
+import Foundation
+import JobStore
+import Jobs
+
+/// A run's jobs and what they wait for, as SVG that links to each job.
+enum RunGraph {
+    /// More jobs than anyone can read in a drawing.
+    private static let limit = 200
+
+    static func svg(_ detail: LedgerRunDetail, at now: Date) -> String {
+        guard (1...limit).contains(detail.jobs.count) else { return "" }
+        let layout = GraphLayout(jobs: detail.jobs.map { ($0.position, $0.stage) }, edges: detail.edges)
+        let jobs = Dictionary(detail.jobs.map { ($0.position, $0) }) { first, _ in first }
+        let parts =
+            layout.headings.map(heading) + layout.edges.map { edge($0, jobs) }
+            + layout.nodes.compactMap { node in jobs[node.job].map { self.node($0, node.origin, now) } }
+        return """
+            <svg class="graph" width="\(number(layout.width))" height="\(number(layout.height))" \
+            viewBox="0 0 \(number(layout.width)) \(number(layout.height))" role="group" aria-label="Dependency graph">\
+            <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">\
+            <path class="arrow" d="M0 0.5 7.5 4 0 7.5z"/></marker></defs>\(parts.joined())</svg>
+            """
+    }
+
+    private static func heading(_ heading: GraphLayout.Heading) -> String {
+        """
+        <text class="stage" x="\(number(heading.x))" y="11">\(heading.stage.rawValue)</text>\
+        <path class="stage" d="M\(number(heading.x)) 18H\(number(heading.x + heading.width))"/>
+        """
+    }
+
+    private static func edge(_ edge: GraphLayout.Edge, _ jobs: [Int: LedgerJob]) -> String {
+        let kind: String
+        switch jobs[edge.parent]?.state {
+        case .succeeded: kind = "done"
+        case .failed, .dead, .cancelled, .skipped: kind = "broken"
+        default: kind = "open"
+        }
+        var path = ""
+        for (index, point) in edge.points.enumerated() {
+            if index == 0 {
+                path = "M\(number(point.x)) \(number(point.y))"
+            } else if index % 2 == 1 {
+                // Through the gap between two columns.
+                let from = edge.points[index - 1]
+                let middle = (from.x + point.x) / 2
+                path += "C\(number(middle)) \(number(from.y)) \(number(middle)) \(number(point.y)) \(number(point.x)) \(number(point.y))"
+            } else {
+                path += "H\(number(point.x))"
+            }
+        }
+        return "<path class=\"edge e-\(kind) o-\(edge.origin.rawValue)\" marker-end=\"url(#arrow)\" d=\"\(path)\"/>"
+    }
+
+    private static func node(_ job: LedgerJob, _ origin: GraphLayout.Point, _ now: Date) -> String {
+        let state = job.state.rawValue
+        let width = GraphLayout.nodeWidth
+        let height = GraphLayout.nodeHeight
+        var line = state
+        if let started = job.startedAt { line += " · " + Display.duration((job.finishedAt ?? now).timeIntervalSince(started)) }
+        if job.attempt > 1 { line += " · attempt \(job.attempt)" }
+        let progress = job.progress.map { progress in
+            "<rect class=\"progress\" x=\"1\" y=\"\(number(height - 4))\" width=\"\(number((width - 2) * progress.fraction))\" height=\"3\"/>"
+        }
+        return """
+            <a href="/jobs/\(HTMLText.escape(job.id))" class="node s-\(state)"><g transform="translate(\(number(origin.x)) \(number(origin.y)))">\
+            <title>\(HTMLText.escape("\(job.name): \(job.reason.text)"))</title>\
+            <rect class="box" width="\(number(width))" height="\(number(height))" rx="5"/>\(progress ?? "")\
+            <svg class="mark" x="11" y="17" width="14" height="14" viewBox="0 0 12 12">\(StateMark.shape(state))</svg>\
+            <text class="name" x="34" y="21">\(HTMLText.escape(shortened(job.name)))</text>\
+            <text class="what" x="34" y="37">\(HTMLText.escape(line))</text></g></a>
+            """
+    }
+
+    private static func shortened(_ name: String) -> String { name.count > 20 ? String(name.prefix(19)) + "…" : name }
+
+    private static func number(_ value: Double) -> String {
+        let rounded = (value * 10).rounded() / 10
+        return rounded == rounded.rounded() ? String(Int(rounded)) : String(rounded)
+    }
+}

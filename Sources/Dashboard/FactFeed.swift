@@ -1,0 +1,140 @@
+import Foundation
+package import JobStore
+package import Logging
+import ServiceLifecycle
+import Synchronization
+
+/// What happens, as it happens, for every open page.
+///
+/// The ledger is the source: a doorbell (the broker's `dcm.events`) only says that there is something to read, and a
+/// slow poll covers for a doorbell that does not ring. One reader serves all: the latest facts stay in memory, a page
+/// that fell further behind reads the ledger, and nobody has a queue of his own that could grow.
+package final class FactFeed: Service, Sendable {
+    private struct State {
+        var latest: Int64?
+        /// In order, without gaps, ending at `latest`.
+        var recent: [LedgerFact] = []
+        var watchers: [Int: AsyncStream<Void>.Continuation] = [:]
+        var nextWatcher = 0
+    }
+
+    private let ledger: LedgerReader
+    private let interval: Duration
+    private let capacity: Int
+    private let logger: Logger
+    private let state = Mutex(State())
+    private let rings: AsyncStream<Void>
+    private let bell: AsyncStream<Void>.Continuation
+
+    /// - Parameters:
+    ///   - interval: how long to wait for the doorbell before looking anyway.
+    ///   - capacity: how many facts to keep in memory.
+    package init(ledger: LedgerReader, interval: Duration = .seconds(1), capacity: Int = 2000, logger: Logger) {
+        self.ledger = ledger
+        self.interval = interval
+        self.capacity = capacity
+        self.logger = logger
+        (rings, bell) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    /// Says that there may be new facts. Cheap, from anywhere, as often as you like.
+    package func ring() { bell.yield() }
+
+    package func run() async throws {
+        defer { finish() }
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { [interval, bell] in
+                while !Task.isCancelled {
+                    bell.yield()
+                    try? await Task.sleep(for: interval)
+                }
+            }
+            for await _ in rings.cancelOnGracefulShutdown() {
+                await readOn()
+                announce()
+                // A burst of facts is read in a few large bites.
+                try? await Task.sleep(for: .milliseconds(50))
+            }
+            group.cancelAll()
+        }
+    }
+
+    /// The newest fact's number; 0 before the first.
+    var latest: Int64 { state.withLock { $0.latest ?? 0 } }
+
+    var watchers: Int { state.withLock { $0.watchers.count } }
+
+    /// Wakes at least once in `interval`, and whenever there are new facts. Ends when the feed ends.
+    func watch() -> AsyncStream<Void> {
+        let (stream, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+        let id = state.withLock { state in
+            state.nextWatcher += 1
+            state.watchers[state.nextWatcher] = continuation
+            return state.nextWatcher
+        }
+        continuation.onTermination = { [weak self] _ in self?.forget(id) }
+        continuation.yield()
+        return stream
+    }
+
+    /// Facts after `sequence`, oldest first, at most `limit`; an empty answer means that there are none yet.
+    func facts(after sequence: Int64, limit: Int = 500) async throws -> [LedgerFact] {
+        let remembered: [LedgerFact]? = state.withLock { state in
+            guard let first = state.recent.first, first.sequence <= sequence + 1 else { return state.latest == sequence ? [] : nil }
+            let start = state.recent.partitioningIndex { $0.sequence > sequence }
+            return Array(state.recent[start...].prefix(limit))
+        }
+        if let remembered { return remembered }
+        return try await ledger.facts(after: sequence, limit: limit)
+    }
+
+    private func readOn() async {
+        do {
+            guard let start = state.withLock({ $0.latest }) else {
+                let latest = try await ledger.latestFact()
+                state.withLock { $0.latest = latest }
+                return
+            }
+            var position = start
+            while true {
+                let facts = try await ledger.facts(after: position, limit: 500)
+                guard let last = facts.last else { return }
+                position = last.sequence
+                state.withLock { state in
+                    state.recent.append(contentsOf: facts)
+                    if state.recent.count > capacity { state.recent.removeFirst(state.recent.count - capacity) }
+                    state.latest = position
+                }
+                if facts.count < 500 { return }
+                announce()
+            }
+        } catch {
+            logger.debug("The ledger cannot be read for new facts", metadata: ["error": "\(error)"])
+        }
+    }
+
+    private func announce() {
+        let watchers = state.withLock { Array($0.watchers.values) }
+        for watcher in watchers { watcher.yield() }
+    }
+
+    private func forget(_ id: Int) { _ = state.withLock { $0.watchers.removeValue(forKey: id) } }
+
+    private func finish() {
+        let watchers = state.withLock { Array($0.watchers.values) }
+        for watcher in watchers { watcher.finish() }
+    }
+}
+
+extension [LedgerFact] {
+    /// The first index whose element fulfils `belongsAfter`; elements are sorted by it.
+    fileprivate func partitioningIndex(_ belongsAfter: (LedgerFact) -> Bool) -> Int {
+        var low = 0
+        var high = count
+        while low < high {
+            let middle = (low + high) / 2
+            if belongsAfter(self[middle]) { high = middle } else { low = middle + 1 }
+        }
+        return low
+    }
+}

@@ -1,0 +1,195 @@
+import Foundation
+import Hummingbird
+import JobStore
+import Jobs
+
+private struct JobPage {
+    struct AttemptRow {
+        var number: String
+        var start: String
+        var mark: String
+        var kind: String
+        var worker: String
+        var claimed: String
+        var took: String
+        var cpu: String
+        var memory: String
+        var exit: String
+        var message: String?
+        var logURL: String
+        var isShown: Bool
+    }
+
+    struct Artifact {
+        var name: String
+        var path: String
+        var kind: String
+        var url: String
+        var isImage: Bool
+        var isMissing: Bool
+    }
+
+    struct Relative {
+        var id: String
+        var name: String
+        var mark: String
+        var isStage: Bool
+    }
+
+    struct Failure {
+        var type: String
+        var message: String
+        var traceback: String?
+    }
+
+    struct Log {
+        var text: String
+        var url: String
+        var next: String
+        var isLive: Bool
+        var isCut: Bool
+        var title: String
+    }
+
+    var id: String
+    var name: String
+    var service: String
+    var stage: String
+    var entry: String
+    var mark: String
+    var explanation: String
+    var isRunning: Bool
+    var run: RunRow
+    var runID: String
+    var channel: String
+    var priority: String
+    var timeout: String
+    var retry: String
+    var queued: String
+    var started: String
+    var finished: String
+    var took: String
+    var worker: String
+    var progress: String?
+    var progressText: String?
+    var progressPercent: String?
+    var canRetry: Bool
+    var canCancel: Bool
+    var failure: Failure?
+    var attempts: [AttemptRow]
+    var log: Log?
+    var pictures: [Artifact]
+    var artifacts: [Artifact]
+    var parents: [Relative]
+    var children: [Relative]
+    var params: String?
+    var addedParams: String?
+    var result: String?
+}
+
+extension PageController {
+    /// How much of a log the page shows at first, in bytes.
+    private static let logTail: Int64 = 64 * 1024
+
+    @Sendable func showJob(_ request: Request, _ context: DashboardContext) async throws -> Response {
+        let id = try context.parameters.require("id")
+        guard let detail = try await ledger.job(id) else { throw Problem.notFound("There is no job '\(id)'.") }
+        let attempt = try ListQuery.attempt(request, among: detail.attempts)
+        let log = try attempt.map { try tail($0, of: detail) }
+        let artifacts = JobArtifact.all(of: detail.attempts, job: id).map { artifact in
+            JobPage.Artifact(
+                name: artifact.name, path: artifact.path, kind: artifact.kind, url: artifact.url, isImage: artifact.isImage,
+                isMissing: ConfinedFile.resolve(artifact.path, in: configuration.data) == nil)
+        }
+        let model = JobPage(detail, shown: attempt, log: log, artifacts: artifacts, at: Date())
+        return try pages.response(
+            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID))
+    }
+
+    private func tail(_ attempt: LedgerAttempt, of detail: LedgerJobDetail) throws -> JobPage.Log {
+        let log = try JobLog.read(attempt, offset: -Self.logTail, in: configuration.logs)
+        return JobPage.Log(
+            text: JobLog.plain(log.text),
+            url: "/api/v1/jobs/\(detail.job.id)/log?attempt=\(attempt.attempt)&token=\(attempt.token)",
+            next: String(log.next),
+            isLive: !log.isAtEnd,
+            isCut: log.offset > 0,
+            title: detail.attempts.count > 1 ? "Log of attempt \(attempt.attempt)" : "Log"
+        )
+    }
+}
+
+extension JobPage {
+    init(_ detail: LedgerJobDetail, shown: LedgerAttempt?, log: Log?, artifacts: [Artifact], at now: Date) {
+        let job = detail.job
+        let definition = detail.definition
+        let failure = shown?.exit?.failure ?? job.error
+        let retry = definition.retry
+        self.init(
+            id: job.id,
+            name: job.name,
+            service: job.service.isEmpty ? "built-in" : job.service,
+            stage: job.stage.rawValue,
+            entry: definition.entry,
+            mark: StateMark.html(job.state),
+            explanation: JobExplanation(detail, at: now).text,
+            isRunning: job.state == .running,
+            run: RunRow(detail.run, at: now),
+            runID: detail.run.id,
+            channel: job.channel,
+            priority: job.priority.name,
+            timeout: definition.timeout.seconds.map { Display.duration(Double($0)) } ?? "none",
+            retry: retry.max == 0 ? "none" : "\(retry.max) × after \(Display.duration(Double(retry.delay))), \(retry.backoff.rawValue)",
+            queued: Markup.time(job.queuedAt),
+            started: Markup.time(job.startedAt),
+            finished: Markup.time(job.finishedAt),
+            took: job.startedAt.map { Display.duration((job.finishedAt ?? now).timeIntervalSince($0)) } ?? "–",
+            worker: job.worker ?? "–",
+            progress: job.progress.map { Markup.meter($0.fraction, "\(Int($0.fraction * 100)) %") },
+            progressText: job.progress?.text,
+            progressPercent: job.progress.map { "\(Int($0.fraction * 100)) %" },
+            canRetry: job.state.isTerminal && job.state != .succeeded,
+            canCancel: !job.state.isTerminal && !job.cancelRequested,
+            failure: failure.map { Failure(type: $0.type, message: $0.message, traceback: $0.traceback) },
+            attempts: detail.attempts.reversed().map { AttemptRow($0, isShown: $0.token == shown?.token, now) },
+            log: log,
+            pictures: artifacts.filter { $0.isImage && !$0.isMissing },
+            artifacts: artifacts,
+            parents: detail.parents.map(Relative.init),
+            children: detail.children.map(Relative.init),
+            params: definition.params == .null ? nil : PrettyJSON.text(definition.params),
+            addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text($0) },
+            result: detail.result.map(PrettyJSON.text)
+        )
+    }
+}
+
+extension JobPage.AttemptRow {
+    init(_ attempt: LedgerAttempt, isShown: Bool, _ now: Date) {
+        let exit = attempt.exit
+        var code = ""
+        if let signal = exit?.signal { code = "signal \(signal)" } else if let exitCode = exit?.exitCode { code = "exit \(exitCode)" }
+        self.init(
+            number: String(attempt.attempt),
+            start: String(attempt.token),
+            mark: StateMark.html(attempt.outcome ?? "running", like: Timeline.state(attempt)),
+            kind: attempt.kind == "completed" ? "" : attempt.kind ?? "",
+            worker: attempt.worker,
+            claimed: Markup.time(attempt.claimedAt),
+            took: Display.duration((attempt.endedAt ?? now).timeIntervalSince(attempt.claimedAt)),
+            cpu: exit?.usage.map { Display.duration($0.user + $0.system) } ?? "",
+            memory: exit?.usage.flatMap { $0.peakMemory > 0 ? Display.bytes($0.peakMemory) : nil } ?? "",
+            exit: code,
+            message: exit?.failure?.message ?? attempt.lostReason?.text,
+            logURL: "/jobs/\(attempt.jobID)?token=\(attempt.token)#log",
+            isShown: isShown
+        )
+    }
+}
+
+extension JobPage.Relative {
+    init(_ relative: LedgerRelative) {
+        self.init(
+            id: relative.id, name: relative.name, mark: StateMark.html(relative.state), isStage: relative.edge.origin == .stage)
+    }
+}

@@ -1,0 +1,116 @@
+import Foundation
+import Hummingbird
+import JobStore
+import Jobs
+import Pipeline
+
+/// The pages. Each is one GET that reads the ledger and renders a template; each change is a form.
+struct PageController: Sendable {
+    let ledger: LedgerReader
+    let configuration: DashboardConfiguration
+    let commands: Commands
+    let feed: FactFeed
+    let overview: Recent<Overview>
+    let pages: PageRenderer
+
+    func addRoutes(to router: Router<DashboardContext>) {
+        router.get("/", use: showOverview)
+        router.get("/runs", use: showRuns)
+        router.get("/runs/:id", use: showRun)
+        router.get("/jobs/:id", use: showJob)
+        router.get("/workers", use: showWorkers)
+        router.get("/queues", use: showQueues)
+        router.get("/services", use: showServices)
+        router.get("/dead", use: showDead)
+        router.get("/events", use: showEvents)
+        router.post("/runs/:id/retry") { try await act(.retryRun, "/runs", $0, $1) }
+        router.post("/runs/:id/cancel") { try await act(.cancelRun, "/runs", $0, $1) }
+        router.post("/runs/:id/reprocess") { try await act(.reprocessRun, "/runs", $0, $1) }
+        router.post("/jobs/:id/retry") { try await act(.retryJob, "/jobs", $0, $1) }
+        router.post("/jobs/:id/cancel") { try await act(.cancelJob, "/jobs", $0, $1) }
+        router.post("/channels/:id/pause") { try await act(.pauseChannel, nil, $0, $1) }
+        router.post("/channels/:id/resume") { try await act(.resumeChannel, nil, $0, $1) }
+    }
+
+    /// - Parameter folder: where the target's own page is; nil for channels, which share one.
+    private func act(
+        _ action: CommandMessage.Action, _ folder: String?, _ request: Request, _ context: DashboardContext
+    ) async throws -> Response {
+        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let target = try context.parameters.require("id")
+        _ = try await commands.send(action, target: target, by: identity)
+        let page = folder.map { "\($0)/\(target)" } ?? "/queues"
+        return .redirect(to: "\(page)?done=\(action.rawValue)")
+    }
+
+    /// What an action's page says afterwards. Only our own words: the address is anybody's.
+    private static func notice(_ request: Request) -> String? {
+        guard let done = request.query("done").flatMap(CommandMessage.Action.init(rawValue:)) else { return nil }
+        return switch done {
+        case .retryJob, .retryRun: "Retry asked for. The router starts it in a moment."
+        case .cancelJob, .cancelRun: "Cancelling asked for. What runs is stopped in a moment."
+        case .reprocessRun: "Reprocessing asked for. The new run appears below in a moment."
+        case .pauseChannel: "Pause asked for. What runs goes on, nothing new starts."
+        case .resumeChannel: "Resuming asked for. Waiting jobs start in a moment."
+        }
+    }
+
+    func frame(_ current: String, _ request: Request, run: String? = nil) async throws -> PageFrame {
+        var frame = PageFrame()
+        frame.fact = String(feed.latest)
+        frame.run = run
+        frame.notice = Self.notice(request)
+        let overview = try await overview.get()
+        let troubled = overview.services.count { $0.condition == .error }
+        let dead = overview.totals.jobs(.dead) + overview.totals.deadMessages
+        frame.links = [
+            .init(title: "Overview", url: "/", isCurrent: current == "/"),
+            .init(title: "Runs", url: "/runs", isCurrent: current == "/runs"),
+            .init(title: "Workers", url: "/workers", isCurrent: current == "/workers"),
+            .init(title: "Queues", url: "/queues", isCurrent: current == "/queues"),
+            .init(title: "Services", url: "/services", isCurrent: current == "/services", count: troubled > 0 ? String(troubled) : nil),
+            .init(title: "Dead letters", url: "/dead", isCurrent: current == "/dead", count: dead > 0 ? Display.number(dead) : nil),
+            .init(title: "Events", url: "/events", isCurrent: current == "/events"),
+        ]
+        frame.alarms = await alarms(overview)
+        return frame
+    }
+
+    private func alarms(_ overview: Overview) async -> [PageFrame.Alarm] {
+        var alarms: [PageFrame.Alarm] = []
+        if await !commands.sender.isConnected {
+            alarms.append(.init(isError: true, text: "The broker cannot be reached: nothing new starts until it is back, nothing is lost."))
+        }
+        for channel in overview.channels {
+            let waiting = (channel.counts[.ready] ?? 0) + (channel.counts[.dispatched] ?? 0)
+            if channel.pausedAt != nil {
+                let by = channel.pausedBy.map { " by \($0)" } ?? ""
+                alarms.append(.init(isError: false, text: "Channel \(channel.name) is paused\(by), \(Display.number(waiting)) jobs wait.", url: "/queues"))
+            } else if channel.workers == 0, waiting > 0 {
+                alarms.append(
+                    .init(isError: true, text: "No worker serves channel \(channel.name), \(Display.number(waiting)) jobs wait.", url: "/workers"))
+            }
+        }
+        return alarms
+    }
+}
+
+/// A page of a list and the way to the next.
+struct PagerModel {
+    var first: String?
+    var next: String?
+
+    /// - Parameter path: the list's address with its filters, without a cursor.
+    init(_ path: String, _ cursor: String?, _ next: String?, parameter: String = "cursor") {
+        let glue = path.contains("?") ? "&" : "?"
+        first = cursor == nil ? nil : path
+        self.next = next.map { "\(path)\(glue)\(parameter)=\($0.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? "")" }
+    }
+
+    static func path(_ base: String, _ fields: [(String, String?)]) -> String {
+        let pairs = fields.compactMap { name, value in
+            value.map { "\(name)=\($0.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? "")" }
+        }
+        return pairs.isEmpty ? base : base + "?" + pairs.joined(separator: "&")
+    }
+}

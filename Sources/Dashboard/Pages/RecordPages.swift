@@ -1,0 +1,153 @@
+import Foundation
+import Hummingbird
+import JobStore
+import Jobs
+
+private struct DeadPage {
+    struct JobRow {
+        var id: String
+        var name: String
+        var service: String
+        var runID: String
+        var shortRun: String
+        var level: String
+        var resource: String
+        var shortResource: String
+        var reason: String
+        var message: String?
+        var attempt: String
+        var finished: String
+    }
+
+    struct MessageRow {
+        var at: String
+        var queue: String
+        var reason: String
+        var type: String
+        var messageID: String
+        var size: String
+    }
+
+    var jobs: [JobRow]
+    var jobPager: PagerModel
+    var messages: [MessageRow]
+    var messagePager: PagerModel
+    var isEmpty: Bool
+}
+
+private struct EventsPage {
+    struct Tab {
+        var title: String
+        var url: String
+        var count: String
+        var isCurrent: Bool
+    }
+
+    struct Row {
+        struct Run {
+            var id: String
+            var shortID: String
+            var mark: String
+        }
+
+        var sequence: String
+        var at: String
+        var level: String
+        var resource: String
+        var shortResource: String
+        var size: String
+        var refused: String?
+        var mark: String
+        var reason: String?
+        var runs: [Run]
+    }
+
+    var tabs: [Tab]
+    var accounting: String
+    var rows: [Row]
+    var pager: PagerModel
+}
+
+extension PageController {
+    @Sendable func showDead(_ request: Request, _ context: DashboardContext) async throws -> Response {
+        let cursor = request.query("cursor")
+        let messageCursor = request.query("messageCursor")
+        let jobs = try await ledger.deadJobs(limit: 50, cursor: cursor)
+        let messages = try await ledger.deadMessages(limit: 50, cursor: messageCursor)
+        let model = DeadPage(
+            jobs: jobs.items.map { dead in
+                let job = dead.job
+                return DeadPage.JobRow(
+                    id: job.id, name: job.name, service: job.service.isEmpty ? "built-in" : job.service, runID: job.runID,
+                    shortRun: String(job.runID.suffix(8)), level: dead.level, resource: dead.resourceID,
+                    shortResource: Display.short(dead.resourceID), reason: job.reason.text, message: job.error?.message,
+                    attempt: String(job.attempt), finished: Markup.time(job.finishedAt, isRelative: true))
+            },
+            jobPager: PagerModel("/dead", cursor, jobs.next),
+            messages: messages.items.map { message in
+                DeadPage.MessageRow(
+                    at: Markup.time(message.at, isRelative: true), queue: message.queue, reason: message.reason, type: message.type ?? "none",
+                    messageID: message.messageID ?? "none", size: Display.bytes(Int64(message.size)))
+            },
+            messagePager: PagerModel("/dead", messageCursor, messages.next, parameter: "messageCursor"),
+            isEmpty: jobs.items.isEmpty && messages.items.isEmpty
+        )
+        return try pages.response("dead", model, title: "Dead letters", context, frame: await frame("/dead", request))
+    }
+
+    @Sendable func showEvents(_ request: Request, _ context: DashboardContext) async throws -> Response {
+        let cursor = request.query("cursor")
+        let filter = try ListQuery.eventFilter(request)
+        let page = try await ledger.events(filter, limit: ListQuery.limit(request), cursor: cursor)
+        let totals = try await overview.get().totals
+        let model = EventsPage(
+            tabs: Self.tabs(totals, filter),
+            accounting: Self.accounting(totals),
+            rows: page.items.map(EventsPage.Row.init),
+            pager: PagerModel(
+                PagerModel.path("/events", [("filtered", request.query("filtered")), ("reason", request.query("reason"))]), cursor, page.next)
+        )
+        return try pages.response("events", model, title: "Events", context, frame: await frame("/events", request))
+    }
+
+    private static func tabs(_ totals: LedgerTotals, _ filter: LedgerEventFilter) -> [EventsPage.Tab] {
+        let accepted = totals.eventCount - totals.filteredEventCount
+        let fixed: [(String, String, Int, LedgerEventFilter)] = [
+            ("All", "/events", totals.eventCount, .all),
+            ("Accepted", "/events?filtered=false", accepted, .accepted),
+            ("Filtered", "/events?filtered=true", totals.filteredEventCount, .filtered),
+        ]
+        let reasons = totals.events.compactMap { group in
+            group.code.map { ($0, PagerModel.path("/events", [("reason", $0)]), group.count, LedgerEventFilter.reason($0)) }
+        }
+        return (fixed + reasons).map { title, url, count, tab in
+            EventsPage.Tab(title: title, url: url, count: Display.number(count), isCurrent: tab == filter)
+        }
+    }
+
+    /// Where every event went.
+    private static func accounting(_ totals: LedgerTotals) -> String {
+        let accepted = totals.eventCount - totals.filteredEventCount
+        return "\(Display.number(totals.eventCount)) events = \(Display.number(accepted)) handed to the router + "
+            + "\(Display.number(totals.filteredEventCount)) filtered."
+    }
+}
+
+extension EventsPage.Row {
+    init(_ event: LedgerEvent) {
+        let instances = event.series.reduce(0) { $0 + $1.instances }
+        let series = event.series.count == 1 ? "1 series" : "\(event.series.count) series"
+        self.init(
+            sequence: String(event.sequence),
+            at: Markup.time(event.observedAt, isRelative: true),
+            level: event.level,
+            resource: event.resourceID,
+            shortResource: Display.short(event.resourceID),
+            size: "\(series), \(Display.number(instances)) images",
+            refused: event.refusedSeries == 0 ? nil : "\(event.refusedSeries) series refused",
+            mark: event.filtered == nil ? StateMark.html("accepted", like: "accepted") : StateMark.html("filtered", like: "filtered"),
+            reason: event.filtered?.text,
+            runs: event.runs.map { .init(id: $0.id, shortID: String($0.id.suffix(8)), mark: StateMark.html($0.state)) }
+        )
+    }
+}

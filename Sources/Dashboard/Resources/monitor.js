@@ -1,0 +1,177 @@
+// Live updates for pages that are complete without them.
+(() => {
+  "use strict";
+
+  // MARK: Times in the reader's zone
+
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const day = new Intl.DateTimeFormat(undefined, { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
+  const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+
+  function relative(seconds) {
+    if (seconds < 5) return "now";
+    if (seconds < 60) return `${Math.floor(seconds)} s ago`;
+    if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+    if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+    return null;
+  }
+
+  function showTimes(root) {
+    const now = Date.now();
+    for (const element of root.querySelectorAll("time[datetime]")) {
+      const date = new Date(element.dateTime);
+      const age = (now - date) / 1000;
+      const sameDay = date.toDateString() === new Date(now).toDateString();
+      const text = (element.hasAttribute("data-relative") && relative(age)) || (sameDay ? clock : day).format(date);
+      if (element.textContent !== text) element.textContent = text;
+      element.title = full.format(date);
+    }
+  }
+
+  // MARK: The page's live parts
+
+  let isLoading = false;
+  let isStale = false;
+  let timer;
+
+  // What people opened or are typing into stays as they left it.
+  function isBusy(part) {
+    return part.contains(document.activeElement) && document.activeElement.matches("input, button, summary")
+      || part.querySelector("details.confirm[open]") !== null;
+  }
+
+  function replace(part, fresh) {
+    if (part.dataset.seen === fresh.innerHTML) return;
+    const open = new Set([...part.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent));
+    const closed = new Set([...part.querySelectorAll("details:not([open]) > summary")].map((summary) => summary.textContent));
+    const scrolled = [...part.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+    const markup = fresh.innerHTML;
+    part.replaceChildren(...fresh.childNodes);
+    part.dataset.seen = markup;
+    for (const summary of part.querySelectorAll("details > summary")) {
+      if (open.has(summary.textContent)) summary.parentElement.open = true;
+      if (closed.has(summary.textContent)) summary.parentElement.open = false;
+    }
+    part.querySelectorAll(".scroll").forEach((box, index) => { box.scrollLeft = scrolled[index] ?? 0; });
+    showTimes(part);
+  }
+
+  async function refresh() {
+    if (isLoading) { isStale = true; return; }
+    isLoading = true;
+    try {
+      const response = await fetch(location.href.split("#")[0], { headers: { Accept: "text/html" }, redirect: "error" });
+      if (!response.ok) return;
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      for (const part of document.querySelectorAll("[data-live][id]")) {
+        const fresh = page.getElementById(part.id);
+        if (fresh && !isBusy(part)) replace(part, fresh);
+      }
+    } catch {
+      // The stream's own state says that the monitor is away.
+    } finally {
+      isLoading = false;
+      if (isStale) { isStale = false; soon(); }
+    }
+  }
+
+  function soon() {
+    if (!timer) timer = setTimeout(() => { timer = undefined; refresh(); }, 700);
+  }
+
+  // MARK: The stream
+
+  const body = document.body;
+  const sign = document.getElementById("live");
+  let source;
+  let last = body.dataset.fact;
+
+  function say(isOn, text) {
+    if (!sign) return;
+    sign.hidden = false;
+    sign.classList.toggle("on", isOn);
+    sign.textContent = text;
+  }
+
+  function connect() {
+    if (source || last === undefined || document.hidden) return;
+    const query = new URLSearchParams({ after: last });
+    if (body.dataset.run) query.set("run", body.dataset.run);
+    source = new EventSource(`/api/v1/stream?${query}`);
+    source.onopen = () => say(true, "live");
+    source.onerror = () => {
+      say(false, "reconnecting");
+      // A refusal ends the stream for good, so ask again ourselves.
+      if (source && source.readyState === EventSource.CLOSED) { disconnect(); setTimeout(connect, 5000); }
+    };
+    source.addEventListener("fact", (event) => { last = event.lastEventId; soon(); });
+    source.addEventListener("reset", () => { last = "0"; soon(); });
+  }
+
+  function disconnect() {
+    if (source) source.close();
+    source = undefined;
+  }
+
+  // Hidden pages cost nothing. Back again, they go on where they were.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { disconnect(); } else { connect(); refresh(); tail(); }
+  });
+  addEventListener("pagehide", disconnect);
+
+  // MARK: The log
+
+  const log = document.querySelector("pre[data-log]");
+  const decoder = /\u001b\[[0-9;?]*[ -/]*[@-~]/g;
+  let isTailing = false;
+
+  async function tail() {
+    if (!log || !log.hasAttribute("data-tail") || isTailing || document.hidden) return;
+    isTailing = true;
+    let pause = 1000;
+    try {
+      const response = await fetch(`${log.dataset.log}&offset=${log.dataset.next}`);
+      if (response.ok) {
+        const piece = await response.json();
+        if (piece.text) {
+          const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+          log.append(piece.text.replace(decoder, ""));
+          if (log.textContent.length > 2000000) log.textContent = log.textContent.slice(-1000000);
+          if (isAtEnd) log.scrollTop = log.scrollHeight;
+          pause = 300;
+        }
+        log.dataset.next = piece.next;
+        if (piece.eof) {
+          log.removeAttribute("data-tail");
+          document.getElementById("tail")?.remove();
+        }
+      }
+    } catch {
+      pause = 4000;
+    }
+    isTailing = false;
+    if (log.hasAttribute("data-tail")) setTimeout(tail, pause);
+  }
+
+  // MARK: Start
+
+  showTimes(document);
+  setInterval(() => showTimes(document), 5000);
+  // Durations of what runs grow although nothing happens.
+  setInterval(() => { if (!document.hidden && document.querySelector(".s-running, .s-active, .s-dispatched")) soon(); }, 5000);
+  for (const part of document.querySelectorAll("[data-live][id]")) part.dataset.seen = "";
+  if (log) {
+    log.scrollTop = log.scrollHeight;
+    const name = document.getElementById("tail");
+    if (name) name.textContent = "live";
+    tail();
+  }
+  connect();
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape") document.querySelectorAll("details.confirm[open]").forEach((box) => { box.open = false; });
+    if (event.key === "/" && !event.target.matches("input, textarea")) {
+      const search = document.querySelector("input[type=search]");
+      if (search) { event.preventDefault(); search.focus(); }
+    }
+  });
+})();

@@ -1,0 +1,213 @@
+package import Foundation
+import GRDB
+import Jobs
+
+/// Which events a list shows.
+package enum LedgerEventFilter: Sendable, Hashable {
+    case all
+    /// Only those that ingest let through.
+    case accepted
+    /// Only those that a filter stopped.
+    case filtered
+    /// Only those that this filter stopped.
+    case reason(String)
+}
+
+extension LedgerReader {
+    /// Events, newest first.
+    package func events(_ filter: LedgerEventFilter = .all, limit: Int, cursor: String? = nil) async throws -> LedgerPage<LedgerEvent> {
+        let (condition, arguments): (String, StatementArguments) =
+            switch filter {
+            case .all: ("", [])
+            case .accepted: ("AND event.filter_code IS NULL", [])
+            case .filtered: ("AND event.filter_code IS NOT NULL", [])
+            case .reason(let code): ("AND event.filter_code = ?", [code])
+            }
+        return try await read { db in
+            let rows = try Self.events(
+                db, "event.seq < ? \(condition)", [cursor.flatMap(Int64.init) ?? Int64.max] + arguments, limit: limit + 1)
+            return LedgerPage(rows, limit: limit) { String($0.sequence) }
+        }
+    }
+
+    static func events(_ db: Database, _ condition: String, _ arguments: StatementArguments, limit: Int) throws -> [LedgerEvent] {
+        let rows = try Row.fetchAll(
+            db, sql: "SELECT \(LedgerEvent.columns) FROM event WHERE \(condition) ORDER BY event.seq DESC LIMIT ?",
+            arguments: arguments + [limit])
+        return try rows.map { row in
+            var event = try LedgerEvent(row: row)
+            event.runs = try Row.fetchAll(
+                db, sql: "SELECT id, state FROM run WHERE resource_id = ? AND event_seq = ? ORDER BY id",
+                arguments: [event.resourceID, event.sequence]
+            ).map { LedgerRunLink(id: $0["id"], state: try $0.raw(RunState.self, "state")) }
+            return event
+        }
+    }
+
+    /// Facts after `sequence`, oldest first.
+    ///
+    /// - Parameter run: only facts of this run.
+    package func facts(after sequence: Int64, run: String? = nil, limit: Int) async throws -> [LedgerFact] {
+        try await read { db in
+            try Row.fetchAll(
+                db, sql: "SELECT * FROM fact WHERE seq > ? \(run == nil ? "" : "AND run_id = ?") ORDER BY seq LIMIT ?",
+                arguments: [sequence] + (run.map { [$0] } ?? []) + [limit]
+            ).map(LedgerFact.init(row:))
+        }
+    }
+
+    /// The newest fact's number; 0 before the first.
+    package func latestFact() async throws -> Int64 {
+        try await read { db in try Int64.fetchOne(db, sql: "SELECT MAX(seq) FROM fact") ?? 0 }
+    }
+
+    /// Workers, those heard of last first.
+    package func workers() async throws -> [LedgerWorker] {
+        try await read { db in
+            var workers = try Self.workers(db, seenSince: 0)
+            let running = try Row.fetchAll(
+                db, sql: "SELECT id, name, worker, started_at FROM job WHERE state = 'running' ORDER BY started_at LIMIT 5000")
+            let jobs = Dictionary(grouping: running) { $0["worker"] as String? ?? "" }
+            for index in workers.indices {
+                workers[index].jobs = (jobs[workers[index].id] ?? []).map {
+                    LedgerWorkerJob(id: $0["id"], name: $0["name"], startedAt: $0.optionalDate("started_at"))
+                }
+            }
+            return workers
+        }
+    }
+
+    static func workers(_ db: Database, seenSince: Double) throws -> [LedgerWorker] {
+        try Row.fetchAll(db, sql: "SELECT * FROM worker WHERE seen_at >= ? ORDER BY seen_at DESC LIMIT 500", arguments: [seenSince]).map { row in
+            let info = try row.decoded(JSONValue.self, "info")
+            return LedgerWorker(
+                id: row["id"],
+                host: row["host"],
+                pid: info["pid"]?.integer,
+                version: info["version"]?.string,
+                slots: Int(clamping: info["slots"]?.integer ?? 0),
+                channels: info["channels"]?.array?.compactMap(\.string) ?? [],
+                state: info["state"]?.string ?? "running",
+                busy: row["busy"],
+                startedAt: row.date("started_at"),
+                seenAt: row.date("seen_at"),
+                jobs: []
+            )
+        }
+    }
+
+    /// Every channel that a job, a worker or a service knows, by name.
+    package func channels(at now: Date) async throws -> [LedgerChannel] {
+        try await read { db in
+            var channels: [String: LedgerChannel] = [:]
+            func change(_ name: String, _ body: (inout LedgerChannel) throws -> Void) rethrows {
+                try body(&channels[name, default: LedgerChannel(name: name, counts: [:], levels: [], workers: 0, slots: 0)])
+            }
+            let ended = try Row.fetchAll(db, sql: "SELECT channel, state, COUNT(*) AS jobs FROM job GROUP BY state, channel")
+            for row in ended {
+                let state = try row.raw(JobState.self, "state")
+                change(row["channel"]) { $0.counts[state] = row["jobs"] }
+            }
+            let open = try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT channel, priority, state, COUNT(*) AS jobs,
+                           MIN(CASE WHEN state IN ('ready', 'dispatched') THEN queued_at END) AS oldest
+                    FROM job WHERE state IN ('waiting', 'ready', 'dispatched', 'running', 'retrying')
+                    GROUP BY channel, priority, state ORDER BY priority DESC
+                    """)
+            for row in open {
+                let priority = try row.raw(Priority.self, "priority")
+                let state = try row.raw(JobState.self, "state")
+                let oldest = row.optionalDate("oldest")
+                change(row["channel"]) { channel in
+                    if channel.levels.last?.priority != priority { channel.levels.append(.init(priority: priority, counts: [:])) }
+                    channel.levels[channel.levels.count - 1].counts[state] = row["jobs"]
+                    channel.oldestQueuedAt = [channel.oldestQueuedAt, oldest].compactMap(\.self).min()
+                }
+            }
+            for worker in try Self.workers(db, seenSince: now.timeIntervalSince1970 - Self.workerSilence) where worker.state == "running" {
+                for name in worker.channels {
+                    change(name) { channel in
+                        channel.workers += 1
+                        channel.slots += worker.slots
+                    }
+                }
+            }
+            for service in try Row.fetchAll(db, sql: "SELECT jobs FROM service") {
+                for job in try service.decoded([JobDefinition].self, "jobs") { change(job.channel) { _ in } }
+            }
+            for row in try Row.fetchAll(db, sql: "SELECT name, paused_by, paused_at FROM channel") {
+                change(row["name"]) { channel in
+                    channel.pausedAt = row.optionalDate("paused_at")
+                    channel.pausedBy = channel.pausedAt == nil ? nil : row["paused_by"]
+                }
+            }
+            return channels.values.sorted { $0.name < $1.name }
+        }
+    }
+
+    /// The registry's services as the router last read them, by name.
+    package func services(at now: Date) async throws -> [LedgerService] {
+        try await read { db in
+            var lately: [String: [JobState: Int]] = [:]
+            for row in try Row.fetchAll(
+                db, sql: "SELECT service, state, COUNT(*) AS jobs FROM job WHERE id >= ? GROUP BY service, state", arguments: [Self.dayAgo(now)])
+            {
+                lately[row["service"], default: [:]][try row.raw(JobState.self, "state")] = row["jobs"]
+            }
+            return try Row.fetchAll(db, sql: "SELECT * FROM service ORDER BY name").map { row in
+                let problems = try row.decoded([JSONValue].self, "problems")
+                return LedgerService(
+                    name: row["name"],
+                    jobs: try row.decoded([JobDefinition].self, "jobs"),
+                    problems: problems.map { problem in
+                        LedgerService.Problem(
+                            severity: problem["severity"]?.string ?? "error",
+                            file: problem["file"]?.string,
+                            entry: problem["entry"]?.string ?? problem["entry"]?.integer.map(String.init),
+                            key: problem["key"]?.string,
+                            message: problem["message"]?.string ?? "unknown"
+                        )
+                    },
+                    loadedAt: row.date("loaded_at"),
+                    lately: lately[row["name"]] ?? [:]
+                )
+            }
+        }
+    }
+
+    package func totals(at now: Date) async throws -> LedgerTotals {
+        try await read { db in
+            func runStates(_ condition: String, _ arguments: StatementArguments) throws -> [RunState: Int] {
+                try Row.fetchAll(db, sql: "SELECT state, COUNT(*) AS n FROM run \(condition) GROUP BY state", arguments: arguments)
+                    .reduce(into: [:]) { $0[try $1.raw(RunState.self, "state")] = $1["n"] }
+            }
+            let day: StatementArguments = [Self.dayAgo(now)]
+            return LedgerTotals(
+                runs: try runStates("", []),
+                runsToday: try runStates("WHERE id >= ?", day),
+                jobs: try Row.fetchAll(
+                    db, sql: "SELECT service, channel, state, COUNT(*) AS n FROM job GROUP BY service, channel, state"
+                ).map { .init(service: $0["service"], channel: $0["channel"], state: try $0.raw(JobState.self, "state"), count: $0["n"]) },
+                events: try Row.fetchAll(db, sql: "SELECT filter_code, COUNT(*) AS n FROM event GROUP BY filter_code")
+                    .map { .init(code: $0["filter_code"], count: $0["n"]) },
+                failures: try Row.fetchAll(
+                    db,
+                    sql: """
+                        SELECT service, name, COUNT(*) AS n FROM job WHERE state IN ('failed', 'dead') AND id >= ?
+                        GROUP BY service, name ORDER BY n DESC, name LIMIT 8
+                        """,
+                    arguments: day
+                ).map { .init(service: $0["service"], job: $0["name"], count: $0["n"]) },
+                deadMessages: try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM dead_message") ?? 0,
+                latestFact: try Int64.fetchOne(db, sql: "SELECT MAX(seq) FROM fact") ?? 0
+            )
+        }
+    }
+
+    /// Ids sort by creation: everything of the last day comes after this one.
+    private static func dayAgo(_ now: Date) -> String {
+        RunID(milliseconds: UInt64(max(0, (now.timeIntervalSince1970 - 86400) * 1000)), random: (0, 0)).rawValue
+    }
+}

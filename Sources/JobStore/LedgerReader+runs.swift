@@ -1,0 +1,156 @@
+import Foundation
+import GRDB
+package import Jobs
+
+/// Which runs a list shows.
+package struct LedgerRunFilter: Sendable, Hashable {
+    package var states: [RunState]
+    /// A snapshot, an event's number, or Orthanc's id of what the event is about.
+    package var event: String?
+    /// The beginning of a run's or an Orthanc id, a job's id, or a job's name.
+    package var text: String?
+
+    package init(states: [RunState] = [], event: String? = nil, text: String? = nil) {
+        self.states = states
+        self.event = event
+        self.text = text
+    }
+}
+
+extension LedgerReader {
+    /// Runs, newest first.
+    ///
+    /// - Parameter cursor: the `next` of the page before.
+    package func runs(_ filter: LedgerRunFilter = LedgerRunFilter(), limit: Int, cursor: String? = nil) async throws -> LedgerPage<LedgerRun> {
+        try await read { db in
+            var (conditions, arguments) = Self.conditions(filter)
+            if let cursor {
+                conditions.append("run.id < ?")
+                arguments += [cursor]
+            }
+            let filtered = conditions.isEmpty ? "" : "WHERE " + conditions.joined(separator: " AND ")
+            let rows = try Row.fetchAll(
+                db, sql: "SELECT \(LedgerRun.columns) FROM run \(filtered) ORDER BY run.id DESC LIMIT ?",
+                arguments: arguments + [limit + 1]
+            )
+            var page = LedgerPage(try rows.map(LedgerRun.init(row:)), limit: limit, key: \.id)
+            page.items = try LedgerRun.count(page.items, db)
+            return page
+        }
+    }
+
+    private static func conditions(_ filter: LedgerRunFilter) -> ([String], StatementArguments) {
+        var conditions: [String] = []
+        var arguments = StatementArguments()
+        if !filter.states.isEmpty {
+            conditions.append("run.state IN (\(databaseQuestionMarks(count: filter.states.count)))")
+            arguments += StatementArguments(filter.states.map(\.rawValue))
+        }
+        if let event = filter.event {
+            if let sequence = Int64(event) {
+                conditions.append("run.event_seq = ?")
+                arguments += [sequence]
+            } else {
+                conditions.append("(run.resource_id = ? OR run.event_seq = (SELECT seq FROM event WHERE snapshot = ?))")
+                arguments += [event, event]
+            }
+        }
+        if let text = filter.text {
+            // A prefix as a range, so that the indexes serve it.
+            let run = String(text.uppercased().prefix { $0 != "." })
+            conditions.append(
+                """
+                ((run.id >= ? AND run.id < ?) OR (run.resource_id >= ? AND run.resource_id < ?)
+                OR run.id IN (SELECT run_id FROM job WHERE name = ? ORDER BY job.id DESC LIMIT 10000))
+                """)
+            arguments += [run, run + "\u{10FFFF}", text, text + "\u{10FFFF}", text]
+        }
+        return (conditions, arguments)
+    }
+
+    /// - Returns: nil when there is no such run.
+    package func run(_ id: String) async throws -> LedgerRunDetail? {
+        try await read { db in
+            guard
+                let row = try Row.fetchOne(
+                    db,
+                    sql: """
+                        SELECT \(LedgerRun.columns), run.added_params, event.headers AS event_headers, event.refused AS event_refused
+                        FROM run JOIN event ON event.seq = run.event_seq WHERE run.id = ?
+                        """,
+                    arguments: [id]
+                )
+            else { return nil }
+            guard let event = try Self.events(db, "event.seq = ?", [row["event_seq"] as Int64], limit: 1).first else { return nil }
+            let run = try LedgerRun.count([LedgerRun(row: row)], db)[0]
+            let attempts = try Self.attempts(ofRun: id, db)
+            return LedgerRunDetail(
+                run: run,
+                event: event,
+                headers: try row.decoded(JSONValue.self, "event_headers"),
+                refused: try row.decoded(JSONValue.self, "event_refused"),
+                follows: try Self.run(ofSnapshot: event.follows, resource: run.resourceID, db),
+                related: try Self.runs(ofResource: run.resourceID, except: id, db),
+                addedParams: try row.decoded(JSONValue.self, "added_params"),
+                jobs: Self.join(try Self.jobs(ofRun: id, db), attempts),
+                edges: try Row.fetchAll(
+                    db, sql: "SELECT child, parent, condition, origin, satisfied_by FROM edge WHERE run_id = ?", arguments: [id]
+                ).map(LedgerEdge.init(row:)),
+                attempts: attempts,
+                decisions: try Row.fetchAll(db, sql: "SELECT body FROM decision WHERE run_id = ? ORDER BY seq", arguments: [id])
+                    .map { try $0.decoded(Decision.self, "body") }
+            )
+        }
+    }
+
+    /// A run's state alone, for commands.
+    package func runState(_ id: String) async throws -> RunState? {
+        try await read { db in
+            try Row.fetchOne(db, sql: "SELECT state FROM run WHERE id = ?", arguments: [id])?.raw(RunState.self, "state")
+        }
+    }
+
+    private static func jobs(ofRun id: String, _ db: Database) throws -> [LedgerJob] {
+        try Row.fetchAll(db, sql: "SELECT \(LedgerJob.columns) FROM job WHERE run_id = ? ORDER BY position", arguments: [id])
+            .map(LedgerJob.init(row:))
+    }
+
+    private static func attempts(ofRun id: String, _ db: Database) throws -> [LedgerAttempt] {
+        // '/' follows '.': this range is every id that begins with '<run>.'.
+        try Row.fetchAll(
+            db,
+            sql: "SELECT \(LedgerAttempt.briefColumns) FROM attempt WHERE job_id >= ? AND job_id < ? ORDER BY claimed_at",
+            arguments: [id + ".", id + "/"]
+        ).map(LedgerAttempt.init(row:))
+    }
+
+    private static func join(_ jobs: [LedgerJob], _ attempts: [LedgerAttempt]) -> [LedgerJob] {
+        let running = attempts.filter { $0.endedAt == nil && $0.progress != nil }
+        return jobs.map { job in
+            var job = job
+            if job.state == .running {
+                job.progress = running.last { $0.jobID == job.id && $0.token == job.token }?.progress
+            }
+            return job
+        }
+    }
+
+    private static func run(ofSnapshot snapshot: String?, resource: String, _ db: Database) throws -> String? {
+        guard let snapshot else { return nil }
+        return try String.fetchOne(
+            db,
+            sql: """
+                SELECT run.id FROM run WHERE run.resource_id = ? AND run.event_seq = (SELECT seq FROM event WHERE snapshot = ?)
+                ORDER BY run.id DESC LIMIT 1
+                """,
+            arguments: [resource, snapshot]
+        )
+    }
+
+    private static func runs(ofResource resource: String, except id: String, _ db: Database) throws -> [LedgerRun] {
+        try Row.fetchAll(
+            db, sql: "SELECT \(LedgerRun.columns) FROM run WHERE resource_id = ? AND id <> ? ORDER BY id DESC LIMIT 20",
+            arguments: [resource, id]
+        ).map(LedgerRun.init(row:))
+    }
+}

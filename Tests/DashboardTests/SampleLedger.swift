@@ -1,0 +1,235 @@
+import Foundation
+import GRDB
+import Jobs
+import Synchronization
+
+@testable import JobStore
+
+/// A ledger in a folder of its own, filled through plain SQL with what a pipeline leaves behind.
+final class SampleLedger: Sendable {
+    let folder: URL
+    let database: DatabasePool
+    let now: Date
+    private let counter = Mutex<UInt64>(0)
+
+    init(now: Date = Date()) throws {
+        self.now = now
+        folder = FileManager.default.temporaryDirectory.appending(path: "dcm-dashboard-\(UUID().uuidString)")
+        for name in ["state", "data", "logs"] {
+            try FileManager.default.createDirectory(at: folder.appending(path: name), withIntermediateDirectories: true)
+        }
+        database = try DatabasePool(path: folder.appending(path: "state/ledger.sqlite").path)
+        try LedgerSchema.migrator().migrate(database)
+    }
+
+    deinit { try? FileManager.default.removeItem(at: folder) }
+
+    var path: String { folder.appending(path: "state/ledger.sqlite").path }
+    var data: URL { folder.appending(path: "data") }
+    var logs: URL { folder.appending(path: "logs") }
+
+    func write(_ body: (Database) throws -> Void) throws { try database.write(body) }
+
+    func time(_ secondsAgo: Double) -> Double { now.timeIntervalSince1970 - secondsAgo }
+
+    // MARK: Events
+
+    struct Series: Codable {
+        var id: String
+        var instances: Int
+    }
+
+    @discardableResult
+    func addEvent(
+        resource: String, level: String = "study", secondsAgo: Double = 0, snapshot: String? = nil, follows: String? = nil,
+        filtered: (code: String, text: String)? = nil, series: [Series] = [Series(id: "5e1e5000-11112222-33334444-55556666-77778888", instances: 36)],
+        refused: JSONValue = [:], headers: JSONValue = SampleLedger.headers
+    ) throws -> Int64 {
+        let snapshot = snapshot ?? "snap-\(next())"
+        return try database.write { db in
+            try db.execute(
+                sql: """
+                    INSERT INTO event (snapshot, server, level, resource_id, observed_at, received_at, follows, filter_code, filter_text,
+                    series, refused, headers) VALUES (?, 'orthanc', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    """,
+                arguments: [
+                    snapshot, level, resource, time(secondsAgo + 0.2), time(secondsAgo), follows, filtered?.code, filtered?.text,
+                    Self.json(series), refused.text, headers.text,
+                ])
+            return db.lastInsertedRowID
+        }
+    }
+
+    static let headers: JSONValue = [
+        "id": "3c1e5b70-1f6d4a10-9b1d2c33-44aa55bb-66cc77dd",
+        "tags": [
+            "PatientName": "DOE^JANE", "PatientID": "98890234", "PatientBirthDate": "19700101", "AccessionNumber": "ACC-4711",
+            "StudyDescription": "Head CT", "OtherPatientNames": "ROE^JANE", "PatientSex": "F", "PatientAddress": "1 Main Street",
+        ],
+        "patientId": "aa5e1e50-11112222-33334444-55556666-77778888",
+        "studies": [["series": [["tags": ["Modality": "CT", "InstitutionName": "General Hospital", "SliceThickness": "1.5"]]]]],
+    ]
+
+    // MARK: Runs
+
+    struct SampleJob {
+        var name: String
+        var service: String
+        var stage: Stage = .services
+        var channel = "default"
+        var priority = Priority.default
+        var state = JobState.waiting
+        var reason = Reason("waiting", "Waits for the jobs that it depends on.")
+        /// Positions.
+        var needs: [Int] = []
+        var stageNeeds: [Int] = []
+        var attempt = 1
+        var token = 0
+        var worker: String?
+        /// Seconds after the run's creation.
+        var queued: Double?
+        var started: Double?
+        var finished: Double?
+        var notBefore: Double?
+        var failure: JobExit.Failure?
+        var result: JSONValue?
+        var params: JSONValue = .null
+        var retry = RetryPolicy.never
+    }
+
+    struct SampleAttempt {
+        var job: Int
+        var attempt = 1
+        var token = 1
+        var worker = "worker-1"
+        var claimed: Double
+        var ended: Double?
+        var progress: JSONValue?
+        var exit: JobExit?
+        var lost: Reason?
+    }
+
+    @discardableResult
+    func addRun(
+        event: Int64, resource: String, level: String = "study", secondsAgo: Double, state: RunState, reason: Reason? = nil,
+        origin: String = "event", duration: Double? = nil, addedParams: JSONValue = [:], jobs: [SampleJob] = [], attempts: [SampleAttempt] = [],
+        decisions: [Decision] = []
+    ) throws -> String {
+        let created = now.addingTimeInterval(-secondsAgo)
+        let number = next()
+        let id = RunID(milliseconds: UInt64(created.timeIntervalSince1970 * 1000), random: (number &* 0x9e37_79b9_7f4a_7c15, number)).rawValue
+        let start = created.timeIntervalSince1970
+        try database.write { db in
+            try db.execute(
+                sql: "INSERT INTO run VALUES (?, ?, ?, ?, 'orthanc', ?, ?, ?, ?, ?, ?, ?, ?)",
+                arguments: [
+                    id, event, origin, "key-\(number)", level, resource, state.rawValue, reason.map(Self.json), "dicom/\(id)",
+                    addedParams.text, start, duration.map { start + $0 },
+                ])
+            for (position, job) in jobs.enumerated() { try Self.insert(job, position, id, start, db) }
+            for attempt in attempts {
+                try db.execute(
+                    sql: "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    arguments: [
+                        "\(id).\(attempt.job)", attempt.attempt, attempt.token, attempt.worker, start + attempt.claimed,
+                        attempt.progress?.text, attempt.exit.map(Self.json), attempt.lost.map(Self.json), attempt.ended.map { start + $0 },
+                    ])
+            }
+            for decision in decisions {
+                try db.execute(sql: "INSERT INTO decision (run_id, body) VALUES (?, ?)", arguments: [id, Self.json(decision)])
+            }
+            try db.execute(
+                sql: "INSERT INTO fact (at, kind, run_id, data) VALUES (?, ?, ?, '{}')", arguments: [start, "run.created", id])
+        }
+        return id
+    }
+
+    private static func insert(_ job: SampleJob, _ position: Int, _ run: String, _ start: Double, _ db: Database) throws {
+        let definition = JobDefinition(
+            name: job.name, service: job.service, stage: job.stage, kind: job.stage == .export ? .export : .python,
+            entry: job.stage == .export ? "" : "\(job.service).worker", params: job.params, channel: job.channel, priority: job.priority,
+            retry: job.retry)
+        func at(_ offset: Double?) -> Double? { offset.map { start + $0 } }
+        try db.execute(
+            sql: """
+                INSERT INTO job (id, run_id, position, name, service, stage, channel, priority, definition, state, reason, attempt, dispatch,
+                token, crashes, cancel_requested, worker, not_before, queued_at, dispatched_at, started_at, finished_at, error, result)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                "\(run).\(position)", run, position, job.name, job.service, job.stage.rawValue, job.channel, job.priority.rawValue,
+                json(definition), job.state.rawValue, json(job.reason), job.attempt, job.token, job.worker, at(job.notBefore),
+                at(job.queued), at(job.queued), at(job.started), at(job.finished), job.failure.map(json), job.result?.text,
+            ])
+        for (parents, origin) in [(job.needs, "declared"), (job.stageNeeds, "stage")] {
+            for parent in parents {
+                try db.execute(
+                    sql: "INSERT INTO edge VALUES (?, ?, ?, 'succeeded', ?, ?)",
+                    arguments: [run, position, parent, origin, job.state == .waiting ? nil : 1])
+            }
+        }
+    }
+
+    // MARK: The rest
+
+    func addFact(_ kind: String, run: String? = nil, job: String? = nil, data: JSONValue = [:]) throws {
+        try write { db in
+            try db.execute(
+                sql: "INSERT INTO fact (at, kind, run_id, job_id, data) VALUES (?, ?, ?, ?, ?)",
+                arguments: [Date().timeIntervalSince1970, kind, run, job, data.text])
+        }
+    }
+
+    func addWorker(_ id: String, channels: [String] = ["default"], slots: Int = 2, state: String = "running", seen: Double = 2) throws {
+        let info: JSONValue = [
+            "pid": 4711, "version": "0.1.0", "slots": .integer(Int64(slots)), "channels": .array(channels.map(JSONValue.string)),
+            "state": .string(state),
+        ]
+        try write { db in
+            try db.execute(
+                sql: "INSERT INTO worker VALUES (?, 'hal', ?, 1, ?, ?)", arguments: [id, info.text, time(7200), time(seen)])
+        }
+    }
+
+    func addService(_ name: String, jobs: [JobDefinition], problems: [JSONValue] = []) throws {
+        try write { db in
+            try db.execute(
+                sql: "INSERT INTO service VALUES (?, ?, ?, ?)",
+                arguments: [name, Self.json(jobs), JSONValue.array(problems).text, time(600)])
+        }
+    }
+
+    func addDeadMessage(queue: String, reason: String) throws {
+        try write { db in
+            try db.execute(
+                sql: "INSERT INTO dead_message (at, queue, reason, message_id, type, size) VALUES (?, ?, ?, 'm-1', 'dcm.event.v1', 2048)",
+                arguments: [time(300), queue, reason])
+        }
+    }
+
+    func pause(_ channel: String, by actor: String) throws {
+        try write { db in
+            try db.execute(sql: "INSERT INTO channel VALUES (?, ?, ?)", arguments: [channel, actor, time(900)])
+        }
+    }
+
+    func writeFile(_ path: String, _ bytes: some DataProtocol) throws {
+        let file = folder.appending(path: path)
+        try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try Data(bytes).write(to: file)
+    }
+
+    static func json(_ value: some Encodable) -> String {
+        let encoder = JSONEncoder()
+        encoder.dateEncodingStrategy = .secondsSince1970
+        guard let data = try? encoder.encode(value) else { preconditionFailure("the sample is not JSON") }
+        return String(decoding: data, as: UTF8.self)
+    }
+
+    private func next() -> UInt64 {
+        counter.withLock { counter in
+            counter += 1
+            return counter
+        }
+    }
+}
