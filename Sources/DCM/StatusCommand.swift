@@ -12,8 +12,13 @@ struct StatusCommand: ParsableCommand {
 
     func run() throws {
         let home = location.home
-        guard try StackClient(home: home).isRunning, let status = StackStatus.read(home) else {
+        let client = StackClient(home: home)
+        guard try client.isRunning, let status = StackStatus.read(home) else {
             say("No stack runs in \(home.folder.path); './dcm up\(location.suffix)' starts it.")
+            throw ExitCode(3)
+        }
+        guard client.isSupervised else {
+            say("The supervisor of the stack in \(home.folder.path) was killed; its processes are ending.")
             throw ExitCode(3)
         }
         say("Stack in \(home.folder.path), supervised by process \(status.supervisor)\n")

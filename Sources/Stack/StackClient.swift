@@ -14,6 +14,9 @@ package struct StackClient: Sendable {
         get throws { try FileLock.isHeld(home.lockFile) }
     }
 
+    /// False while the lock is only held by what a killed daemon left behind.
+    package var isSupervised: Bool { daemonPid != nil }
+
     /// The daemon's process, if it is alive and really ours.
     private var daemonPid: pid_t? {
         guard let pid = StackStatus.read(home)?.supervisor, kill(pid, 0) == 0,
@@ -108,6 +111,10 @@ package struct StackClient: Sendable {
                 if child.state == .ready { say(Self.line(child, after: .now - start)) }
                 if child.state == .backingOff { say("  \(child.name) ended; next attempt follows") }
             }
+            for name in said.keys where !status.children.contains(where: { $0.name == name }) {
+                said[name] = nil
+                say("  \(name) stopped")
+            }
             if let broken = status.children.first(where: { $0.failures >= 3 || $0.state == .unresponsive }) {
                 throw StackError(.cannotStart, broken.problem ?? "\(broken.name) does not start.")
             }
@@ -133,13 +140,15 @@ package struct StackClient: Sendable {
             return false
         }
         if let pid = daemonPid { kill(pid, SIGTERM) }
+        // Workers may take their WORKER_GRACE to end what they do.
+        let grace = StackStatus.read(home)?.settings["WORKER_GRACE"].flatMap(Double.init) ?? 20
         let failure = StackError(
             .timedOut,
-            "The stack in \(home.folder.path) is still there after 4 minutes.",
+            "The stack in \(home.folder.path) is still there \(Int(grace) + 220) s after it was told to stop.",
             logFile: home.logFile("supervisor"),
         )
         var said = Set(StackStatus.read(home)?.children.map(\.name) ?? [])
-        try await poll(for: .seconds(240), every: .milliseconds(100), orThrow: failure) {
+        try await poll(for: .seconds(grace + 220), every: .milliseconds(100), orThrow: failure) {
             let present = Set(StackStatus.read(home)?.children.map(\.name) ?? [])
             for name in said.subtracting(present).sorted() { say("  \(name) stopped") }
             said = present

@@ -144,14 +144,21 @@ package struct StackPlan: Sendable {
 
     private func worker(number: Int) -> ChildSpec {
         let name = Self.worker(number)
-        return service(name, executable: "worker", extra: ["WORKER_ID": name])
+        // Its own time for running jobs to end, and some for killing, handing back and reporting.
+        let grace = (settings["WORKER_GRACE"].flatMap(Double.init) ?? 20) + 40
+        return service(name, executable: "worker", grace: .seconds(grace), extra: ["WORKER_ID": name])
     }
 
-    private func service(_ name: String, executable: String, extra: [String: String] = [:]) -> ChildSpec {
+    private func service(
+        _ name: String,
+        executable: String,
+        grace: Duration = .seconds(45),
+        extra: [String: String] = [:]
+    ) -> ChildSpec {
         let readyFile = home.readyFile(name)
         let logFile = home.logFile(name)
         let environment = serviceEnvironment.merging(["READY_FILE": readyFile.path]) { $1 }.merging(extra) { $1 }
-        return ChildSpec(name: name, after: ["broker", "orthanc"], grace: .seconds(60), staysWatched: true) {
+        return ChildSpec(name: name, after: ["broker", "orthanc"], grace: grace, staysWatched: true) {
             Command(name: name, executable: try self.executable(executable), environment: environment, logFile: logFile)
         } prepare: {
             FileSystem.remove(readyFile)

@@ -1,0 +1,35 @@
+# One image for the four services; compose.yaml picks the program.
+FROM swift:6.3-bookworm AS build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends librabbitmq-dev libcurl4-openssl-dev libsqlite3-dev libssl-dev pkg-config \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+# The dependencies first: they change less often than the sources.
+COPY Package.swift Package.resolve[d] ./
+RUN swift package resolve
+COPY Sources Sources
+COPY Tests Tests
+RUN swift build -c release \
+    && mkdir -p /out/bin /out/python \
+    && folder=$(swift build -c release --show-bin-path) \
+    && cp "$folder"/dcm-ingest "$folder"/dcm-router "$folder"/dcm-worker "$folder"/dcm-monitor "$folder"/dcm-tool /out/bin/ \
+    && cp -R "$folder"/*.resources /out/bin/
+COPY python/dcm_processor /out/python/dcm_processor
+
+FROM swift:6.3-bookworm-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends librabbitmq4 libcurl4 libsqlite3-0 libssl3 \
+        python3 python3-venv python3-numpy python3-nibabel python3-pil python3-pydicom dcm2niix \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --create-home dcm \
+    && mkdir /state /data /logs /registry /modules \
+    && chown dcm:dcm /state /data /logs
+COPY --from=build /out/bin/ /usr/local/bin/
+COPY --from=build /out/python/ /usr/share/dcm-processor/python/
+ENV LANG=C.UTF-8 PYTHON=/usr/bin/python3 PYTHONHOST_PATH=/usr/share/dcm-processor/python READY_FILE=/tmp/dcm-processor.ready
+USER dcm
+VOLUME ["/state", "/data", "/logs"]
+# A service touches its file every 5 seconds once it is ready.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD test -n "$(find "$READY_FILE" -mmin -0.5 2>/dev/null)"
+CMD ["dcm-worker"]
