@@ -16,6 +16,7 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let configuration = Target.Dependency.product(name: "Configuration", package: "swift-configuration")
 
 func library(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
@@ -53,15 +54,16 @@ let package = Package(
     targets: [
         // MARK: C libraries
         .systemLibrary(name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
 
         // MARK: Libraries
         library("Jobs"),
         library("AMQP", ["CRabbitMQ", logging, metrics, lifecycle]),
-        library("Orthanc", ["CCurl", "Jobs", logging]),
+        library("Orthanc", ["CCurl", "COpenSSL", "Jobs", logging]),
         library("Registry", ["Jobs"]),
         library("PythonHost", ["Jobs", logging]),
-        library("JobStore", ["Jobs", "Pipeline", .product(name: "GRDB", package: "GRDB.swift")]),
+        library("JobStore", ["Jobs", "Pipeline", grdb]),
         library("Pipeline", ["AMQP", "Jobs"]),
         library("Bootstrap", ["AMQP", "Pipeline", configuration, logging, lifecycle, signals]),
         library(
@@ -92,6 +94,26 @@ let package = Package(
         ),
 
         // MARK: Tests
+        tests("AMQPIntegrationTests", ["AMQP", "Stack", logging, lifecycle]),
+        tests("AMQPTests", ["AMQP", logging]),
+        tests("DashboardTests", ["Dashboard", "JobStore", "Jobs", "Pipeline", logging, lifecycle, grdb]),
+        tests(
+            "IngestTests",
+            ["AMQP", "Bootstrap", "Ingest", "JobStore", "Jobs", "Orthanc", "Pipeline", "Stack", configuration, logging],
+            resources: [.copy("Fixtures")]
+        ),
+        tests("JobStoreTests", ["JobStore", "Jobs", "Pipeline", grdb]),
+        tests("JobsTests", ["Jobs"]),
+        tests("OrthancTests", ["Jobs", "Orthanc", logging]),
+        tests("PipelineTests", ["AMQP", "Jobs", "Pipeline"]),
+        tests("PythonHostTests", ["Jobs", "PythonHost", logging]),
+        tests("RegistryTests", ["Jobs", "Registry"]),
+        tests("RouterTests", ["AMQP", "JobStore", "Jobs", "Pipeline", "Router"]),
+        tests("StackTests", ["Stack", logging]),
+        tests(
+            "WorkerTests",
+            ["AMQP", "Bootstrap", "Jobs", "Orthanc", "Pipeline", "PythonHost", "Worker", configuration, logging, lifecycle]
+        ),
     ],
     swiftLanguageModes: [.v6]
 )
