@@ -44,8 +44,9 @@ struct DemoCommand: AsyncParsableCommand {
         say("Time: " + times.compactMap { name, time in time.map { "\(name) \($0)" } }.joined(separator: ", "))
         say("Look at it: \(endpoints.monitor)")
         say("The stack goes on running; './dcm down\(options.location.suffix)' stops it.")
-        let unfinished = runs.filter { $0.state != "succeeded" }
-        if !unfinished.isEmpty { throw ExitCode.failure }
+        let troubled = runs.filter { !["succeeded", "declined"].contains($0.state) }
+        for run in troubled { say("Run \(run.id) is \(run.state)\(run.reason.map { ": \($0.text)" } ?? ".")") }
+        if !troubled.isEmpty { throw ExitCode.failure }
     }
 }
 

@@ -10,14 +10,20 @@ struct MonitorAPI: Sendable {
         let resourceId: String
         let createdAt: Moment?
         let finishedAt: Moment?
+        let reason: Reason?
         let jobs: [Job]?
+    }
+
+    /// Why a run or a job is in the state it is in.
+    struct Reason: Decodable, Sendable {
+        let text: String
     }
 
     struct Job: Decodable, Sendable {
         let id: String
         let name: String
         let state: String
-        let attempt: Int?
+        let reason: Reason?
         let queuedAt: Moment?
         let startedAt: Moment?
         let finishedAt: Moment?
@@ -51,25 +57,17 @@ struct MonitorAPI: Sendable {
     }
 }
 
-/// A point in time in the API: ISO 8601 text, or milliseconds since 1970.
-struct Moment: Decodable, Sendable, Comparable {
+/// A point in time in the API: ISO 8601 with fractions of a second.
+struct Moment: Decodable, Sendable {
     let date: Date
 
     init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
-        if let milliseconds = try? container.decode(Double.self) {
-            date = Date(timeIntervalSince1970: milliseconds / 1000)
-            return
-        }
         let text = try container.decode(String.self)
-        let parsed =
-            (try? Date(text, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)))
-            ?? (try? Date(text, strategy: .iso8601))
-        guard let parsed else {
+        do {
+            date = try Date(text, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+        } catch {
             throw DecodingError.dataCorruptedError(in: container, debugDescription: "'\(text)' is no ISO 8601 time")
         }
-        date = parsed
     }
-
-    static func < (left: Moment, right: Moment) -> Bool { left.date < right.date }
 }

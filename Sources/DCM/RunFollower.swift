@@ -17,20 +17,26 @@ struct RunFollower: Sendable {
     /// - Throws: ``StackError`` `.timedOut` with what is still missing.
     func follow(for limit: Duration) async throws -> [MonitorAPI.Run] {
         let titles = Self.titles(sample)
-        say("\nFollowing \(titles.count) resources; Orthanc reports them when nothing new came for its StableAge")
+        let studies = sample.patients.map(\.studies.count).reduce(0, +)
+        say("\nFollowing \(studies) studies; Orthanc reports each when no image of it came for its StableAge")
         var said: [String: String] = [:]
         var seen: [String: MonitorAPI.Run] = [:]
         let deadline = ContinuousClock.now + limit
         while ContinuousClock.now < deadline {
-            for found in try await api.recentRuns() where titles[found.resourceId] != nil && seen[found.id]?.finishedAt == nil {
-                let run = try await api.run(found.id)
-                let title = titles[run.resourceId] ?? run.resourceId
-                if seen[run.id] == nil { tell(title, "run \(run.id)") }
-                seen[run.id] = run
-                for job in run.jobs ?? [] where said[job.id] != job.state {
-                    said[job.id] = job.state
-                    tell(title, "\(job.name): \(job.state)\(job.worker.map { " on \($0)" } ?? "")")
+            do {
+                for found in try await api.recentRuns() where titles[found.resourceId] != nil && seen[found.id]?.finishedAt == nil {
+                    let run = try await api.run(found.id)
+                    let title = titles[run.resourceId] ?? run.resourceId
+                    if seen[run.id] == nil { tell(title, "run \(run.id)") }
+                    seen[run.id] = run
+                    for job in run.jobs ?? [] where said[job.id] != job.state {
+                        said[job.id] = job.state
+                        // What a job waits for is in the monitor; here it would only be noise.
+                        if !["waiting", "ready", "dispatched"].contains(job.state) { tell(title, Self.news(of: job)) }
+                    }
                 }
+            } catch let error as StackError where error.code == .unreachable {
+                // The monitor may be restarted while we look; the runs go on without it.
             }
             let finished = Set(seen.values.filter { $0.finishedAt != nil }.map(\.resourceId))
             if expected(seen).isSubset(of: finished) { return seen.values.sorted { $0.id < $1.id } }
@@ -59,6 +65,12 @@ struct RunFollower: Sendable {
             }
         }
         return ids
+    }
+
+    private static func news(of job: MonitorAPI.Job) -> String {
+        let place = job.state == "running" ? job.worker.map { " on \($0)" } : nil
+        let reason = ["succeeded", "running"].contains(job.state) ? nil : job.reason.map { " (\($0.text))" }
+        return "\(job.name): \(job.state)\(place ?? "")\(reason ?? "")"
     }
 
     private func tell(_ title: String, _ text: String) {

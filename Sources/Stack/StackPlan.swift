@@ -153,7 +153,7 @@ package struct StackPlan: Sendable {
         _ name: String,
         executable: String,
         grace: Duration = .seconds(45),
-        extra: [String: String] = [:]
+        extra: [String: String] = [:],
     ) -> ChildSpec {
         let readyFile = home.readyFile(name)
         let logFile = home.logFile(name)
