@@ -10,7 +10,10 @@ func buildIngest(_ context: ServiceContext) throws -> [any Service] {
     let configuration = try IngestConfiguration(settings: context.settings)
     let client = OrthancClient(endpoint: try OrthancEndpoint(settings: context.settings))
     let journal = try IngestJournal(folder: context.folders.state)
-    let broker = AMQPClient(configuration: try context.broker(), topology: PipelineTopology.ingest(), logger: context.logger)
+    var connection = try context.broker()
+    // Short, so that the monitor soon shows that events wait; they are published again until the broker has them.
+    connection.publishTimeout = .seconds(10)
+    let broker = AMQPClient(configuration: connection, topology: PipelineTopology.ingest(), logger: context.logger)
     let ingest = IngestService(
         client: client,
         configuration: configuration,
