@@ -1,0 +1,116 @@
+import Foundation
+import Jobs
+import Logging
+import Orthanc
+import Pipeline
+
+/// The built-in job that writes a run's images under DATA.
+struct ExportJob: Sendable {
+    let client: OrthancClient
+    let data: URL
+    let logger: Logger
+
+    func run(_ order: JobOrder, onProgress: @escaping @Sendable (RenewMessage.Progress) -> Void) async -> JobExit {
+        let startedAt = Date()
+        do {
+            let summary = try await withTimeout(order.definition.timeout) {
+                try await InstanceExport(client: client, logger: logger).run(
+                    level: order.source.level,
+                    resourceID: order.source.resourceID,
+                    series: order.source.series.map(\.id),
+                    into: try folder(order.source.dcmpath),
+                    onProgress: { onProgress(RenewMessage.Progress($0)) }
+                )
+            }
+            return .exported(summary, startedAt: startedAt, finishedAt: Date())
+        } catch {
+            return .exportFailed(error, timeout: order.definition.timeout, startedAt: startedAt, finishedAt: Date())
+        }
+    }
+
+    /// A message must not lead out of DATA.
+    private func folder(_ path: String) throws -> URL {
+        guard !path.isEmpty, !path.hasPrefix("/"), !path.split(separator: "/").contains("..") else {
+            throw ExportError.unwritable(path: path, reason: "it is not a path below DATA")
+        }
+        return data.appending(path: path, directoryHint: .isDirectory)
+    }
+
+    private func withTimeout<Value: Sendable>(_ timeout: JobTimeout, _ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
+        guard let seconds = timeout.seconds else { return try await body() }
+        return try await withThrowingTaskGroup(of: Value.self) { group in
+            group.addTask { try await body() }
+            group.addTask {
+                try await Task.sleep(for: .seconds(seconds))
+                throw ExportTimeout()
+            }
+            defer { group.cancelAll() }
+            guard let first = try await group.next() else { preconditionFailure("a group with two children has a first result") }
+            return first
+        }
+    }
+}
+
+struct ExportTimeout: Error {}
+
+extension RenewMessage.Progress {
+    init(_ progress: ExportProgress) {
+        let fraction = progress.totalBytes > 0 ? Double(progress.bytes) / Double(progress.totalBytes) : 0
+        self.init(fraction: min(1, fraction), text: "\(progress.files) of \(progress.totalFiles) images")
+    }
+}
+
+extension JobExit {
+    static func exported(_ summary: ExportSummary, startedAt: Date, finishedAt: Date) -> JobExit {
+        JobExit(
+            outcome: .succeeded,
+            kind: .completed,
+            result: [
+                "files": .integer(Int64(summary.files)), "bytes": .integer(summary.bytes), "resumed": .integer(Int64(summary.resumed)),
+                "unverified": .integer(Int64(summary.unverified)), "late": .integer(Int64(summary.late)),
+                "vanished": .integer(Int64(summary.vanished)), "seconds": .number(summary.duration),
+            ],
+            usage: Usage(wall: summary.duration),
+            startedAt: startedAt,
+            finishedAt: finishedAt
+        )
+    }
+
+    /// What an export's error means for the job: whether it is gone for good, the machine's fault, or worth another try.
+    static func exportFailed(_ error: any Error, timeout: JobTimeout, startedAt: Date, finishedAt: Date) -> JobExit {
+        func failed(_ kind: Kind, _ type: String, _ message: String, isRetriable: Bool) -> JobExit {
+            JobExit(
+                outcome: .failed,
+                kind: kind,
+                failure: Failure(type: type, message: message),
+                usage: Usage(wall: finishedAt.timeIntervalSince(startedAt)),
+                startedAt: startedAt,
+                finishedAt: finishedAt,
+                isRetriable: isRetriable
+            )
+        }
+        switch error {
+        case is CancellationError:
+            return JobExit(outcome: .cancelled, kind: .cancelled, startedAt: startedAt, finishedAt: finishedAt)
+        case is ExportTimeout:
+            let text = "The export took longer than its timeout of \(timeout.seconds ?? 0) s. What has arrived is kept for the next attempt."
+            return failed(.timeout, "JobTimeout", text, isRetriable: true)
+        case let error as OrthancError where error.code == .notFound:
+            return failed(.gone, "OrthancError.\(error.code)", "\(error)", isRetriable: false)
+        case let error as OrthancError where error.code == .unwritable:
+            return failed(.resources, "OrthancError.\(error.code)", "\(error)", isRetriable: true)
+        case let error as OrthancError where error.code == .invalidIdentifier:
+            return failed(.exception, "OrthancError.\(error.code)", "\(error)", isRetriable: false)
+        case let error as OrthancError:
+            return failed(.exception, "OrthancError.\(error.code)", "\(error)", isRetriable: true)
+        case let error as ExportError:
+            switch error {
+            case .diskFull: return failed(.resources, "ExportError.diskFull", "\(error)", isRetriable: false)
+            case .unwritable: return failed(.resources, "ExportError.unwritable", "\(error)", isRetriable: true)
+            case .checksum: return failed(.exception, "ExportError.checksum", "\(error)", isRetriable: true)
+            }
+        default:
+            return failed(.exception, "\(type(of: error))", "\(error)", isRetriable: true)
+        }
+    }
+}

@@ -1,0 +1,66 @@
+import AMQP
+import Bootstrap
+import Foundation
+import Orthanc
+import Pipeline
+import PythonHost
+import ServiceLifecycle
+
+/// The worker's services, dependencies first.
+func buildWorker(_ context: ServiceContext) async throws -> [any Service] {
+    let configuration = try WorkerConfiguration(context.settings)
+    // Services may write logs of their own there, as upstream's do. Whether it worked, the first job says.
+    try? FileManager.default.createDirectory(at: context.folders.logs, withIntermediateDirectories: true)
+    let broker = AMQPClient(
+        configuration: try context.broker(),
+        topology: PipelineTopology.worker(id: configuration.id, channels: configuration.channels),
+        logger: context.logger
+    )
+    let python = PythonHostConfiguration(
+        python: context.python,
+        hostPath: context.pythonPath,
+        root: context.folders.modules,
+        environment: jobEnvironment(ProcessInfo.processInfo.environment, context.folders)
+    )
+    let runner = JobDispatcher(
+        export: ExportJob(client: OrthancClient(endpoint: try orthanc(context.settings)), data: context.folders.data, logger: context.logger),
+        python: PythonJobs(
+            hosts: WarmHosts(configuration: python, logger: context.logger),
+            folders: context.folders,
+            killGrace: configuration.killGrace
+        )
+    )
+    let worker = WorkerService(
+        configuration: configuration,
+        source: BrokerSource(broker: broker),
+        router: BrokerLink(broker: broker),
+        runner: runner,
+        readiness: context.readiness,
+        logger: context.logger
+    )
+    return [context.readiness, broker, worker]
+}
+
+/// Upstream's environment for jobs: all that the worker has, but nothing that opens the pipeline's own doors.
+func jobEnvironment(_ own: [String: String], _ folders: ServiceFolders) -> [String: String] {
+    var environment = own.filter { name, _ in name != "AMQP_URL" && name != "READY_FILE" && !name.hasPrefix("MONITOR_") }
+    environment["DATA"] = folders.data.path
+    environment["LOGS"] = folders.logs.path
+    environment["MODULES"] = folders.modules.path
+    environment["REGISTRY"] = folders.registry.path
+    return environment
+}
+
+/// - `ORTHANC_REST_URL` (URL, `http://orthanc:8042`), `ORTHANC_REST_USERNAME`, `ORTHANC_REST_PASSWORD` (text, none)
+private func orthanc(_ settings: Settings) throws -> OrthancEndpoint {
+    let url = settings.text("ORTHANC_REST_URL") ?? "http://orthanc:8042"
+    do {
+        return try OrthancEndpoint(
+            url: url,
+            user: settings.text("ORTHANC_REST_USERNAME"),
+            password: settings.text("ORTHANC_REST_PASSWORD", isSecret: true)
+        )
+    } catch {
+        throw SettingError(variable: "ORTHANC_REST_URL", value: nil, allowed: "Orthanc's address, for example http://orthanc:8042")
+    }
+}

@@ -1,0 +1,183 @@
+import AMQP
+import Bootstrap
+import Foundation
+import Jobs
+import Logging
+import Pipeline
+import Synchronization
+
+extension WorkerService {
+    // MARK: Hints
+
+    /// Takes hints from every channel for as long as the task is not cancelled.
+    func listen(_ inbox: AsyncStream<Hint>.Continuation) async {
+        await withDiscardingTaskGroup { group in
+            for channel in configuration.channels {
+                group.addTask { await self.take(from: PipelineQueue.jobs(channel: channel), inbox) }
+            }
+        }
+    }
+
+    private func take(from queue: String, _ inbox: AsyncStream<Hint>.Continuation) async {
+        do {
+            try await source.consume(queue, prefetch: configuration.slots) { delivery in
+                // After a reconnect, or with several channels, hints arrive that no slot is free for: an idle worker shall have them.
+                if await slots.take(within: configuration.patience) {
+                    inbox.yield(Hint(delivery: delivery, queue: queue))
+                } else {
+                    delivery.nack(requeue: true)
+                }
+            }
+        } catch where Task.isCancelled {
+            return
+        } catch {
+            logger.critical("a queue is no longer read", metadata: ["queue": "\(queue)", "error": "\(error)"])
+        }
+    }
+
+    /// - Returns: nil when nobody can read it; it is then on the dead-letter exchange, with the reason.
+    func decode(_ hint: Hint) async -> HintMessage? {
+        do {
+            return try hint.delivery.decode(HintMessage.self, type: HintMessage.type)
+        } catch {
+            await putAside(hint.delivery, queue: hint.queue, reason: error.reason)
+            return nil
+        }
+    }
+
+    private func putAside(_ delivery: AMQPDelivery, queue: String, reason: String) async {
+        logger.error("a message goes to the dead letters", metadata: ["queue": "\(queue)", "reason": "\(reason)"])
+        do {
+            try await router.putAside(delivery, queue: queue, reason: reason)
+            delivery.ack()
+        } catch {
+            // Its queue keeps it: it comes again with the next connection.
+            logger.error("a dead letter was not confirmed", metadata: ["queue": "\(queue)", "error": "\(error)"])
+            delivery.nack(requeue: true)
+        }
+    }
+
+    // MARK: Claims and results
+
+    /// Asks until the router answers. The hint stays unacknowledged meanwhile.
+    /// - Returns: nil when this worker ends before an answer came.
+    func claim(_ key: AttemptTable.Key) async -> ClaimReply? {
+        let claim = ClaimMessage(job: key.job, attempt: key.attempt, worker: configuration.id)
+        var pause = Duration.milliseconds(250)
+        while !table.withLock({ $0.isDraining }) {
+            let asking = Task { try await router.claim(claim) }
+            table.withLock { $0.endable(key, by: { asking.cancel() }) }
+            do {
+                return try await asking.value
+            } catch {
+                logger.warning("claim not answered, asking again", metadata: ["job.id": "\(key.job)", "error": "\(error)"])
+                try? await Task.sleep(for: pause)
+                pause = min(pause * 2, .seconds(5))
+            }
+        }
+        return nil
+    }
+
+    /// Tells how an attempt ended, until the broker has it. Without a broker the lease stays wanted and the result is kept.
+    func report(_ exit: JobExit, _ order: JobOrder, _ key: AttemptTable.Key) async {
+        let result = ResultMessage(job: order.job, attempt: order.attempt, token: order.token, worker: configuration.id, exit: exit)
+        var pause = Duration.milliseconds(250)
+        while !table.withLock({ $0.isAbandoned }) {
+            let telling = Task { try await router.report(result) }
+            table.withLock { $0.endable(key, by: { telling.cancel() }) }
+            do {
+                return try await telling.value
+            } catch {
+                logger.warning("result not confirmed, sending it again", metadata: ["job.id": "\(key.job)", "error": "\(error)"])
+                try? await Task.sleep(for: pause)
+                pause = min(pause * 2, .seconds(5))
+            }
+        }
+        logger.error("a result could not be reported before the end", metadata: ["job.id": "\(key.job)"])
+    }
+
+    // MARK: Leases
+
+    /// Renews all leases in one message; without leases it still says that this worker lives.
+    func heartbeat() async {
+        do { try await source.waitUntilReady() } catch { return }
+        readiness?.markReady()
+        while !Task.isCancelled {
+            let isAnswered = await renew(table.withLock { $0.isDraining } ? .draining : .running, limit: .seconds(8))
+            try? await Task.sleep(for: isAnswered ? configuration.heartbeat : min(configuration.heartbeat, .seconds(2)))
+        }
+    }
+
+    /// The last heartbeat, so that nobody waits for this worker.
+    func sayGoodbye() async {
+        _ = await renew(.stopped, limit: .seconds(2))
+    }
+
+    private func renew(_ state: WorkerInfo.State, limit: Duration) async -> Bool {
+        let leases = table.withLock { $0.leases }
+        do {
+            let reply = try await router.renew(RenewMessage(worker: info(state), leases: leases), limit: limit)
+            table.withLock { $0.stop(reply, sent: leases) }.forEach { $0() }
+            return true
+        } catch {
+            // Jobs go on: the router lets no lease run out that it could not have heard of.
+            logger.debug("heartbeat not answered", metadata: ["error": "\(error)"])
+            return false
+        }
+    }
+
+    // MARK: Control
+
+    /// Carries out what the router tells all workers at once.
+    func obey() async {
+        let queue = PipelineQueue.control(worker: configuration.id)
+        do {
+            try await source.consume(queue, prefetch: 16) { await obey($0, queue) }
+        } catch where Task.isCancelled {
+            return
+        } catch {
+            // The answers to renewals say the same, a little later.
+            logger.error("control messages are no longer read", metadata: ["error": "\(error)"])
+        }
+    }
+
+    func obey(_ delivery: AMQPDelivery, _ queue: String) async {
+        do {
+            let message = try delivery.decode(ControlMessage.self, type: ControlMessage.type)
+            switch message.action {
+            case .cancel:
+                let stops = table.withLock { $0.stop(message.job, token: message.token, because: .cancelled) }
+                if !stops.isEmpty { logger.info("job is cancelled", metadata: ["job.id": "\(message.job)"]) }
+                stops.forEach { $0() }
+            }
+            delivery.ack()
+        } catch {
+            await putAside(delivery, queue: queue, reason: error.reason)
+        }
+    }
+
+    // MARK: The end
+
+    /// Running jobs may end by themselves until the grace is over; then they are ended and handed back.
+    func drain() async {
+        table.withLock { $0.drain() }
+        logger.info("stopping, running jobs have time to end", metadata: ["grace": "\(configuration.grace)"])
+        do {
+            try await Task.sleep(for: configuration.grace)
+            endJobs()
+            try await Task.sleep(for: configuration.killGrace + configuration.farewell)
+            abandon()
+        } catch {}  // all jobs are done
+    }
+
+    func endJobs() {
+        table.withLock { table in
+            table.drain()
+            return table.stopAll()
+        }.forEach { $0() }
+    }
+
+    func abandon() {
+        table.withLock { $0.abandon() }.forEach { $0() }
+    }
+}

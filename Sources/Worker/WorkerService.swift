@@ -1,0 +1,133 @@
+import AMQP
+import Bootstrap
+import Foundation
+import Jobs
+import Logging
+import Pipeline
+import ServiceLifecycle
+import Synchronization
+
+/// Takes hints, claims them, runs what the router grants, and tells how it ended.
+///
+/// A hint is acknowledged last, after the broker has confirmed the result: a worker that dies on the way loses nothing.
+final class WorkerService: Service {
+    let configuration: WorkerConfiguration
+    let source: any DeliverySource
+    let router: any RouterLink
+    let runner: any JobRunner
+    let readiness: ReadinessFile?
+    let logger: Logger
+    let table = Mutex(AttemptTable())
+    let slots: Slots
+    private let startedAt = Date()
+
+    init(
+        configuration: WorkerConfiguration,
+        source: any DeliverySource,
+        router: any RouterLink,
+        runner: any JobRunner,
+        readiness: ReadinessFile?,
+        logger: Logger
+    ) {
+        self.configuration = configuration
+        self.source = source
+        self.router = router
+        self.runner = runner
+        self.readiness = readiness
+        self.logger = logger
+        self.slots = Slots(configuration.slots)
+    }
+
+    /// A message of a job queue.
+    struct Hint: Sendable {
+        var delivery: AMQPDelivery
+        var queue: String
+    }
+
+    func run() async throws {
+        await withTaskCancellationHandler {
+            await withTaskGroup { group in
+                group.addTask { await self.heartbeat() }
+                group.addTask { await self.obey() }
+                await work()
+                group.cancelAll()
+            }
+        } onCancel: {
+            endJobs()
+            abandon()
+        }
+        await sayGoodbye()
+        await runner.shutdown()
+    }
+
+    /// Works until the service should stop, then until its jobs have ended or have been handed back.
+    private func work() async {
+        let (hints, inbox) = AsyncStream.makeStream(of: Hint.self)
+        var deadline: Task<Void, Never>?
+        await withDiscardingTaskGroup { jobs in
+            jobs.addTask {
+                await cancelWhenGracefulShutdown { await self.listen(inbox) }
+                inbox.finish()
+            }
+            for await hint in hints {
+                jobs.addTask {
+                    await self.carryOut(hint)
+                    self.slots.release()
+                }
+            }
+            deadline = Task { await self.drain() }
+        }
+        deadline?.cancel()
+    }
+
+    /// One hint, from its arrival to its acknowledgement. It holds a slot.
+    func carryOut(_ hint: Hint) async {
+        guard let message = await decode(hint) else { return }
+        let key = AttemptTable.Key(job: message.job, attempt: message.attempt)
+        guard table.withLock({ $0.begin(key) }) else { return hint.delivery.ack() }
+        defer { table.withLock { $0.end(key) } }
+        switch await claim(key) {
+        case .go(let order):
+            let exit = await run(order, key)
+            if let exit { await report(exit, order, key) }
+            hint.delivery.ack()
+        case .no(let reason):
+            logger.debug("claim denied", metadata: ["job.id": "\(message.job)", "reason": "\(reason.code)"])
+            hint.delivery.ack()
+        case nil:
+            // The router never answered and this worker ends: somebody else shall ask.
+            hint.delivery.nack(requeue: true)
+        }
+    }
+
+    /// - Returns: what to report, nil when it is no longer ours to report.
+    private func run(_ order: JobOrder, _ key: AttemptTable.Key) async -> JobExit? {
+        guard table.withLock({ $0.grant(key, token: order.token) }) else { return .released(at: Date()) }
+        var logger = logger
+        logger[metadataKey: "job.id"] = "\(order.job)"
+        logger[metadataKey: "attempt"] = "\(order.attempt)"
+        logger.info("job started", metadata: ["job.name": "\(order.definition.name)"])
+        // Not a child: what ends a job is a decision of the table, never the end of a scope.
+        let attempt = Task { await runner.run(order) { progress in self.table.withLock { $0.progress(key, progress) } } }
+        table.withLock { $0.endable(key, by: { attempt.cancel() }) }
+        let exit = await attempt.value
+        let stop = table.withLock { $0.report(key) }
+        logger.info("job ended", metadata: ["job.outcome": "\(exit.outcome)", "job.exit": "\(exit.kind)"])
+        return exit.reported(after: stop)
+    }
+
+    // MARK: State for the other files
+
+    func info(_ state: WorkerInfo.State) -> WorkerInfo {
+        WorkerInfo(
+            id: configuration.id,
+            host: ProcessInfo.processInfo.hostName,
+            pid: Int(ProcessInfo.processInfo.processIdentifier),
+            version: ProductVersion.current,
+            slots: configuration.slots,
+            channels: configuration.channels,
+            startedAt: startedAt,
+            state: state
+        )
+    }
+}

@@ -1,0 +1,266 @@
+import AMQP
+import Foundation
+import Jobs
+import Logging
+import Pipeline
+import ServiceLifecycle
+import Synchronization
+import Testing
+
+@testable import Worker
+
+@Suite(.timeLimit(.minutes(1))) struct WorkerServiceTests {
+    private let run = RunID(milliseconds: 5, random: (1, 2))
+    private let queue = PipelineQueue.jobs(channel: "default")
+
+    @Test("Claim, run, report, acknowledge")
+    func goes() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner())
+        try await withWorker(router, runner) { source in
+            let hint = put(source)
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            #expect(router.state.withLock { $0.claims } == [ClaimMessage(job: job(0), attempt: 1, worker: "w1")])
+            let result = try #require(router.state.withLock { $0.results }.first)
+            #expect(result.job == job(0))
+            #expect(result.attempt == 1)
+            #expect(result.token == 10)
+            #expect(result.worker == "w1")
+            #expect(result.exit.outcome == .succeeded)
+            #expect(runner.state.withLock { $0.started.map(\.headers) } == [["id": "h"]])
+        }
+        #expect(runner.state.withLock { $0.isShutDown })
+    }
+
+    @Test("A refused claim is acknowledged and forgotten")
+    func refused() async throws {
+        let (router, runner) = (FakeRouter { $0.refusal = Reason("done", "It is done.") }, FakeRunner())
+        try await withWorker(router, runner) { source in
+            let hint = put(source)
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            #expect(runner.state.withLock { $0.started.isEmpty })
+            #expect(router.state.withLock { $0.results.isEmpty })
+        }
+    }
+
+    @Test("A router that does not answer is asked again, and the hint is kept")
+    func deafRouter() async throws {
+        let (router, runner) = (FakeRouter { $0.deafClaims = 2 }, FakeRunner())
+        try await withWorker(router, runner) { source in
+            let hint = put(source)
+            #expect(await eventually { router.state.withLock { $0.claims.count } == 2 })
+            #expect(hint.all.isEmpty)
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            #expect(router.state.withLock { $0.results.count } == 1)
+        }
+    }
+
+    @Test("A result goes out until the broker has it; only then the hint is acknowledged, and the lease is kept")
+    func deafBroker() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(router, runner) { source in
+            let hint = put(source)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            router.state.withLock { $0.isBrokerAway = true }
+            runner.finishAll()
+            #expect(await eventually { runner.state.withLock { $0.running } == 0 })
+            let renewals = router.state.withLock { $0.renewals.count }
+            router.state.withLock { $0.deafReports = 1_000_000 }
+            router.state.withLock { $0.isBrokerAway = false }
+            #expect(await eventually { router.state.withLock { $0.renewals.count } > renewals + 1 })
+            #expect(router.state.withLock { $0.renewals.last?.leases.map(\.token) } == [10])
+            #expect(hint.all.isEmpty)
+            router.state.withLock { $0.deafReports = 0 }
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            #expect(router.state.withLock { $0.results.count } == 1)
+        }
+    }
+
+    @Test("A message that nobody can read goes to the dead letters with its reason", arguments: ["{", "{}", "[1]"])
+    func unreadable(_ body: String) async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner())
+        try await withWorker(router, runner) { source in
+            let settlements = Settlements()
+            source.put(settlements.delivery(Array(body.utf8), type: HintMessage.type), into: queue)
+            source.put(settlements.delivery(Array("{}".utf8), type: "something.else"), into: queue)
+            let good = put(source)
+            #expect(await eventually { good.all == [.ack(multiple: false)] && settlements.all.count == 2 })
+            #expect(settlements.all == [.ack(multiple: false), .ack(multiple: false)])
+            let reasons = router.state.withLock { $0.putAside }
+            #expect(reasons.count == 2)
+            #expect(reasons.contains { $0.contains("something.else") })
+        }
+    }
+
+    @Test("Jobs at a time: as many as slots, whatever arrives")
+    func slots() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(router, runner, { $0.slots = 2 }) { source in
+            let hints = (0..<6).map { put(source, $0) }
+            #expect(await eventually { runner.state.withLock { $0.running } == 2 })
+            runner.finishAll()
+            #expect(await eventually { hints.allSatisfy { $0.all == [.ack(multiple: false)] } })
+            #expect(runner.state.withLock { $0.peak } == 2)
+        }
+    }
+
+    @Test("A hint that no slot is free for goes back for another worker")
+    func surplus() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(router, runner, { $0.patience = .milliseconds(20) }) { source in
+            let first = put(source, 0)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            let second = put(source, 1)
+            #expect(await eventually { second.all == [.nack(requeue: true, multiple: false)] })
+            runner.finishAll()
+            #expect(await eventually { first.all == [.ack(multiple: false)] })
+        }
+    }
+
+    @Test("A copy of a hint that is in hand is acknowledged without asking")
+    func copy() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(router, runner, { $0.slots = 2 }) { source in
+            let first = put(source)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            let second = put(source)
+            #expect(await eventually { second.all == [.ack(multiple: false)] })
+            #expect(first.all.isEmpty)
+            #expect(router.state.withLock { $0.claims.count } == 1)
+            runner.finishAll()
+            #expect(await eventually { first.all == [.ack(multiple: false)] })
+        }
+    }
+
+    @Test("A control message cancels the job with its token")
+    func cancelled() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(router, runner, { $0.slots = 2 }) { source in
+            let (doomed, other) = (put(source, 0), put(source, 1))
+            #expect(await eventually { runner.state.withLock { $0.running } == 2 })
+            let control = Settlements()
+            for token in [9, 10] {
+                let message = ControlMessage(action: .cancel, job: job(0), token: token)
+                source.put(control.delivery(PipelineJSON.encode(message), type: ControlMessage.type), into: PipelineQueue.control(worker: "w1"))
+            }
+            #expect(await eventually { doomed.all == [.ack(multiple: false)] })
+            #expect(router.state.withLock { $0.results.map(\.exit.outcome) } == [.cancelled])
+            #expect(control.all.count == 2)
+            #expect(other.all.isEmpty)
+            runner.finishAll()
+            #expect(await eventually { other.all == [.ack(multiple: false)] })
+        }
+    }
+
+    @Test("The answer to a heartbeat cancels too; a lost lease ends the job without a word")
+    func heartbeat() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(router, runner, { $0.slots = 2 }) { source in
+            let (cancelled, lost) = (put(source, 0), put(source, 1))
+            #expect(await eventually { runner.state.withLock { $0.running } == 2 })
+            router.state.withLock { $0.renewReply = RenewReply(cancel: [job(0)], lost: [job(1)]) }
+            #expect(await eventually { cancelled.all.count == 1 && lost.all.count == 1 })
+            #expect(router.state.withLock { $0.results.map(\.job) } == [job(0)])
+            let renewals = router.state.withLock { $0.renewals }
+            #expect(renewals.contains { $0.leases.contains { $0.progress == .init(fraction: 0.5) } })
+            #expect(renewals.first?.worker.state == .running)
+            #expect(renewals.first?.worker.slots == 2)
+        }
+    }
+
+    @Test("Told to stop: takes nothing new, lets jobs end within the grace, says goodbye")
+    func stopsInTime() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        let first = Settlements()
+        let late = Settlements()
+        try await withWorker(router, runner, stop: false) { source, stop in
+            source.put(first.delivery(HintMessage(job: job(0), attempt: 1, dispatch: 1)), into: queue)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            await stop()
+            #expect(await eventually { router.state.withLock { $0.renewals.last?.worker.state } == .draining })
+            source.put(late.delivery(HintMessage(job: job(1), attempt: 1, dispatch: 1)), into: queue)
+            runner.finishAll()
+        }
+        #expect(first.all == [.ack(multiple: false)])
+        #expect(late.all.isEmpty)
+        #expect(router.state.withLock { $0.results.map(\.exit.outcome) } == [.succeeded])
+        #expect(router.state.withLock { $0.renewals.last?.worker.state } == .stopped)
+        #expect(router.state.withLock { $0.renewals.last?.leases.isEmpty } == true)
+    }
+
+    @Test("Told to stop: a job that does not end within the grace is handed back")
+    func stopsLate() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        let hint = Settlements()
+        try await withWorker(router, runner, { $0.grace = .milliseconds(50) }, stop: false) { source, stop in
+            source.put(hint.delivery(HintMessage(job: job(0), attempt: 1, dispatch: 1)), into: queue)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            await stop()
+        }
+        #expect(hint.all == [.ack(multiple: false)])
+        #expect(router.state.withLock { $0.results.map(\.exit.outcome) } == [.released])
+    }
+
+    @Test("Told to stop while the broker is away: it ends all the same")
+    func stopsWithoutBroker() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(
+            router, runner,
+            {
+                $0.grace = .milliseconds(20)
+                $0.killGrace = .milliseconds(20)
+                $0.farewell = .milliseconds(20)
+            }, stop: false
+        ) { source, stop in
+            put(source, 0)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            router.state.withLock { $0.isBrokerAway = true }
+            await stop()
+        }
+        #expect(runner.state.withLock { $0.isShutDown })
+        #expect(router.state.withLock { $0.results.isEmpty })
+    }
+
+    // MARK: -
+
+    private func job(_ index: Int) -> JobID { JobID(run: run, index: index) }
+
+    @discardableResult
+    private func put(_ source: FakeSource, _ index: Int = 0) -> Settlements {
+        let settlements = Settlements()
+        source.put(settlements.delivery(HintMessage(job: job(index), attempt: 1, dispatch: 1)), into: queue)
+        return settlements
+    }
+
+    private func withWorker(
+        _ router: FakeRouter,
+        _ runner: FakeRunner,
+        _ change: (inout WorkerConfiguration) -> Void = { _ in },
+        _ body: (FakeSource) async throws -> Void
+    ) async throws {
+        try await withWorker(router, runner, change, stop: true) { source, _ in try await body(source) }
+    }
+
+    /// Runs a worker for the time of `body`, which may stop it; waits for its end.
+    private func withWorker(
+        _ router: FakeRouter,
+        _ runner: FakeRunner,
+        _ change: (inout WorkerConfiguration) -> Void = { _ in },
+        stop: Bool,
+        _ body: (FakeSource, () async -> Void) async throws -> Void
+    ) async throws {
+        var configuration = WorkerConfiguration(id: "w1")
+        configuration.heartbeat = .milliseconds(10)
+        change(&configuration)
+        let logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+        let source = FakeSource()
+        let worker = WorkerService(
+            configuration: configuration, source: source, router: router, runner: runner, readiness: nil, logger: logger)
+        let group = ServiceGroup(services: [worker], logger: logger)
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { try await group.run() }
+            try await body(source) { await group.triggerGracefulShutdown() }
+            await group.triggerGracefulShutdown()
+            try await tasks.waitForAll()
+        }
+    }
+}
