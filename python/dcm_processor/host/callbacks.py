@@ -78,10 +78,11 @@ def understood(answer):
 
 
 def _forget_output():
-    # Standard output is an unlinked file in append mode that the router also holds: what a callback printed before it
+    # Standard output is an unlinked file that the router also holds: what a callback printed before it
     # killed the host can still be read there.
     try:
         os.ftruncate(1, 0)
+        os.lseek(1, 0, os.SEEK_SET)
     except OSError:
         pass
 
