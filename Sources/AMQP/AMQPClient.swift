@@ -91,7 +91,7 @@ package final class AMQPClient: Service, Sendable {
                 status: status,
                 breaker: breaker,
                 metrics: metrics,
-                logger: logger
+                logger: logger,
             ).run()
             ended.complete(.success(()))
         }
@@ -192,7 +192,7 @@ package final class AMQPClient: Service, Sendable {
         _ queue: String,
         prefetch: Int,
         consumerPriority: Int? = nil,
-        _ body: (AMQPDeliveries) async throws -> R
+        _ body: (AMQPDeliveries) async throws -> R,
     ) async throws -> R {
         precondition((1...65535).contains(prefetch), "A prefetch of \(prefetch) is not within 1...65535.")
         let request = ConsumerRequest(
@@ -201,7 +201,7 @@ package final class AMQPClient: Service, Sendable {
             prefetch: UInt16(prefetch),
             priority: consumerPriority,
             buffer: DeliveryBuffer(),
-            stopped: AMQPPromise()
+            stopped: AMQPPromise(),
         )
         guard consumeInbox.submit(.startConsumer(request)) else { throw Self.stopped }
         let result: R
@@ -256,7 +256,7 @@ package final class AMQPClient: Service, Sendable {
         message.problem(maximumBodySize: configuration.maximumBodySize).map { problem in
             AMQPError(
                 .invalidMessage,
-                "The message to exchange \"\(message.exchange.prefix(255))\" with the key \"\(message.routingKey.prefix(255))\": \(problem)."
+                "The message to exchange \"\(message.exchange.prefix(255))\" with the key \"\(message.routingKey.prefix(255))\": \(problem).",
             )
         }
     }

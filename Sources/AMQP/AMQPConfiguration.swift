@@ -48,7 +48,7 @@ package struct AMQPConfiguration: Sendable {
         maximumBodySize: Int = 16 << 20,
         backoff: Backoff = Backoff(),
         connectTimeout: Duration = .seconds(10),
-        drainTimeout: Duration = .seconds(10)
+        drainTimeout: Duration = .seconds(10),
     ) {
         precondition(!endpoints.isEmpty, "An AMQP client needs at least one endpoint.")
         precondition(confirmWindow > 0, "The confirm window must hold at least one message.")

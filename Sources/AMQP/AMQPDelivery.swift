@@ -24,7 +24,7 @@ package struct AMQPDelivery: Sendable {
         deliveryTag: UInt64 = 1,
         properties: AMQPProperties = AMQPProperties(),
         body: [UInt8],
-        settle: @escaping @Sendable (AMQPSettlement) -> Void = { _ in }
+        settle: @escaping @Sendable (AMQPSettlement) -> Void = { _ in },
     ) {
         self.exchange = exchange
         self.routingKey = routingKey

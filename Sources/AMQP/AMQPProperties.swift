@@ -36,7 +36,7 @@ package struct AMQPProperties: Sendable, Hashable {
         deliveryMode: DeliveryMode = .persistent,
         priority: UInt8? = nil,
         expiration: String? = nil,
-        headers: AMQPTable = [:]
+        headers: AMQPTable = [:],
     ) {
         self.contentType = contentType
         self.contentEncoding = contentEncoding

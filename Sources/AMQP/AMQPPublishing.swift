@@ -13,7 +13,7 @@ package struct AMQPPublishing: Sendable, Hashable {
         routingKey: String,
         mandatory: Bool = true,
         properties: AMQPProperties = AMQPProperties(),
-        body: [UInt8]
+        body: [UInt8],
     ) {
         self.exchange = exchange
         self.routingKey = routingKey

@@ -48,7 +48,7 @@ package struct AMQPQueue: Sendable, Hashable {
         exclusive: Bool = false,
         autoDelete: Bool = false,
         arguments: AMQPTable = [:],
-        isServerNamed: Bool = false
+        isServerNamed: Bool = false,
     ) {
         precondition(!isServerNamed || exclusive, "A server-named queue must be exclusive: no other connection could know its name.")
         self.name = name
@@ -62,7 +62,12 @@ package struct AMQPQueue: Sendable, Hashable {
     /// A queue of this connection alone, named by the broker; `alias` is how bindings and `consume` of this client refer to it.
     package static func serverNamed(_ alias: String, arguments: AMQPTable = ["x-queue-type": "classic"]) -> AMQPQueue {
         AMQPQueue(
-            name: alias, durable: false, exclusive: true, autoDelete: true, arguments: arguments, isServerNamed: true
+            name: alias,
+            durable: false,
+            exclusive: true,
+            autoDelete: true,
+            arguments: arguments,
+            isServerNamed: true,
         )
     }
 }
@@ -87,7 +92,7 @@ extension AMQPTopology {
         AMQPTopology(
             exchanges: left.exchanges + right.exchanges.filter { !left.exchanges.contains($0) },
             queues: left.queues + right.queues.filter { !left.queues.contains($0) },
-            bindings: left.bindings + right.bindings.filter { !left.bindings.contains($0) }
+            bindings: left.bindings + right.bindings.filter { !left.bindings.contains($0) },
         )
     }
 }

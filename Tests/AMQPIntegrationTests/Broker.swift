@@ -20,7 +20,7 @@ struct BrokerTrait: SuiteTrait, TestScoping {
     func provideScope(
         for test: Test,
         testCase: Test.Case?,
-        performing function: @concurrent @Sendable () async throws -> Void
+        performing function: @concurrent @Sendable () async throws -> Void,
     ) async throws {
         if let uri = Broker.given {
             return try await Broker.$current.withValue(Broker(uri: uri, node: nil), operation: function)

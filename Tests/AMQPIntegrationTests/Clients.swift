@@ -16,7 +16,11 @@ func classicQueue(_ name: String, _ arguments: AMQPTable = [:]) -> AMQPQueue {
 
 func message(to queue: String, _ text: String, mandatory: Bool = true, headers: AMQPTable = [:]) -> AMQPPublishing {
     AMQPPublishing(
-        exchange: "", routingKey: queue, mandatory: mandatory, properties: AMQPProperties(headers: headers), body: Array(text.utf8)
+        exchange: "",
+        routingKey: queue,
+        mandatory: mandatory,
+        properties: AMQPProperties(headers: headers),
+        body: Array(text.utf8),
     )
 }
 
@@ -30,7 +34,7 @@ func withClient<R: Sendable>(
     uri: String? = nil,
     ready: Bool = true,
     configure: (inout AMQPConfiguration) -> Void = { _ in },
-    _ body: (AMQPClient) async throws -> R
+    _ body: (AMQPClient) async throws -> R,
 ) async throws -> R {
     let uri = try uri ?? #require(Broker.current).uri
     var configuration = AMQPConfiguration(endpoints: [try AMQPEndpoint(uri: uri)], connectionName: "amqp-tests")
@@ -59,7 +63,9 @@ struct Late: Error, CustomStringConvertible {
 
 /// Runs `body` with a deadline.
 func within<R: Sendable>(
-    _ limit: Duration, _ what: String, _ body: @escaping @Sendable () async throws -> R
+    _ limit: Duration,
+    _ what: String,
+    _ body: @escaping @Sendable () async throws -> R,
 ) async throws -> R {
     try await withThrowingTaskGroup(of: R.self) { group in
         group.addTask { try await body() }
@@ -74,7 +80,9 @@ func within<R: Sendable>(
 
 /// Polls until `condition` holds.
 func eventually(
-    within limit: Duration = .seconds(20), _ what: String, _ condition: () async throws -> Bool
+    within limit: Duration = .seconds(20),
+    _ what: String,
+    _ condition: () async throws -> Bool,
 ) async throws {
     let deadline = ContinuousClock.now + limit
     while try await !condition() {
@@ -100,7 +108,11 @@ extension AMQPClient {
     }
 
     /// Waits for a state of the connections.
-    func wait(within limit: Duration = .seconds(30), for what: String, _ matches: @escaping @Sendable (AMQPConnectionState) -> Bool) async throws {
+    func wait(
+        within limit: Duration = .seconds(30),
+        for what: String,
+        _ matches: @escaping @Sendable (AMQPConnectionState) -> Bool,
+    ) async throws {
         try await eventually(within: limit, "The state \(what)") { matches(self.state) }
     }
 }

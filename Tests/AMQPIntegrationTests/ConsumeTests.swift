@@ -52,7 +52,7 @@ extension AMQPBrokerTests {
             let topology = AMQPTopology(
                 exchanges: [AMQPExchange(name: exchange, kind: .topic)],
                 queues: [classicQueue(queue, ["x-dead-letter-exchange": .string(exchange)]), classicQueue(dead)],
-                bindings: [AMQPBinding(queue: dead, exchange: exchange, routingKey: "#")]
+                bindings: [AMQPBinding(queue: dead, exchange: exchange, routingKey: "#")],
             )
             try await withClient(topology) { client in
                 try await client.publish(message(to: queue, "bad"))
@@ -104,7 +104,7 @@ extension AMQPBrokerTests {
             let topology = AMQPTopology(
                 exchanges: [AMQPExchange(name: exchange, kind: .fanout)],
                 queues: [.serverNamed("control")],
-                bindings: [AMQPBinding(queue: "control", exchange: exchange, routingKey: "")]
+                bindings: [AMQPBinding(queue: "control", exchange: exchange, routingKey: "")],
             )
             try await withClient(topology) { first in
                 try await withClient(topology) { second in

@@ -76,7 +76,7 @@ extension AMQPBrokerTests {
                 configure: {
                     $0.heartbeat = .seconds(1)
                     $0.connectTimeout = .seconds(2)
-                }
+                },
             ) { client in
                 try await client.publish(message(to: queue, "before"))
                 #expect(kill(pid, SIGSTOP) == 0)
@@ -136,9 +136,10 @@ extension AMQPBrokerTests {
         @Test func `a blocked broker is a timeout that says so`() async throws {
             let node = try #require(Broker.current?.node)
             let queue = unique("blocked")
-            try await withClient(AMQPTopology(queues: [classicQueue(queue)]), configure: { $0.publishTimeout = .milliseconds(500) }) { client in
+            try await withClient(AMQPTopology(queues: [classicQueue(queue)]), configure: { $0.publishTimeout = .milliseconds(500) }) {
+                client in
                 try await node.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
-                var message_: AMQPError?
+                var refusal: AMQPError?
                 do {
                     // The first ones are sent and wait for their confirm; once the broker has said that it is blocked, they are not sent.
                     try await eventually("Blocked") {
@@ -146,9 +147,9 @@ extension AMQPBrokerTests {
                             try await client.publish(message(to: queue, "x"))
                         } catch {
                             #expect(error.code == .timeout)
-                            message_ = error
+                            refusal = error
                         }
-                        return message_?.message.contains("blocked") == true
+                        return refusal?.message.contains("blocked") == true
                     }
                 } catch {
                     try await node.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
@@ -162,7 +163,8 @@ extension AMQPBrokerTests {
         @Test func `reconnects leave no thread and no descriptor behind`() async throws {
             let node = try #require(Broker.current?.node)
             let queue = unique("leak")
-            try await withClient(AMQPTopology(queues: [classicQueue(queue)]), configure: { $0.backoff.initial = .milliseconds(20) }) { client in
+            try await withClient(AMQPTopology(queues: [classicQueue(queue)]), configure: { $0.backoff.initial = .milliseconds(20) }) {
+                client in
                 try await client.consume(queue, prefetch: 10) { deliveries in
                     let iterator = deliveries.makeAsyncIterator()
                     func roundTrip() async throws {

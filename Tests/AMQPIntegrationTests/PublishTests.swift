@@ -10,13 +10,23 @@ extension AMQPBrokerTests {
                 let headers: AMQPTable = [
                     "bool": true, "int8": .int8(-8), "int16": .int16(-16), "int32": .int32(-32), "int64": .int64(-64), "uint8": .uint8(8),
                     "uint16": .uint16(16), "uint32": .uint32(32), "float": .float(1.5), "double": 2.5,
-                    "decimal": .decimal(scale: 2, value: 314), "string": "Grüße", "bytes": .bytes([0, 255]), "timestamp": .timestamp(1_700_000_000),
+                    "decimal": .decimal(scale: 2, value: 314), "string": "Grüße", "bytes": .bytes([0, 255]),
+                    "timestamp": .timestamp(1_700_000_000),
                     "array": [1, "two", [true]], "table": ["inner": ["deep": 1]], "void": .void,
                 ]
                 let properties = AMQPProperties(
-                    contentType: "application/json", contentEncoding: "utf-8", type: "test.v1", messageID: "m1", correlationID: "c1",
-                    replyTo: "r1", appID: "tests", timestamp: .init(timeIntervalSince1970: 1_700_000_001), deliveryMode: .persistent,
-                    priority: 3, expiration: "60000", headers: headers
+                    contentType: "application/json",
+                    contentEncoding: "utf-8",
+                    type: "test.v1",
+                    messageID: "m1",
+                    correlationID: "c1",
+                    replyTo: "r1",
+                    appID: "tests",
+                    timestamp: .init(timeIntervalSince1970: 1_700_000_001),
+                    deliveryMode: .persistent,
+                    priority: 3,
+                    expiration: "60000",
+                    headers: headers,
                 )
                 let sent = AMQPPublishing(exchange: "", routingKey: queue, properties: properties, body: Array("{}".utf8))
                 try await client.publish(sent)

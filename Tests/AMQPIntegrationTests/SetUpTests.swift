@@ -70,7 +70,9 @@ extension AMQPBrokerTests {
                     guard case .waiting(let error) = client.state else { return }
                     #expect(error.code == .topologyMismatch)
                     #expect(error.replyCode == 406)
-                    for part in [queue, "x-max-priority", "x-max-priority=5", "delete_queue", "new name"] { #expect(error.message.contains(part)) }
+                    for part in [queue, "x-max-priority", "x-max-priority=5", "delete_queue", "new name"] {
+                        #expect(error.message.contains(part))
+                    }
                     #expect(!error.isRetriable)
                     guard Broker.isOurs else { return }
                     try await deleteQueue(queue)

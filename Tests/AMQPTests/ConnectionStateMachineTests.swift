@@ -10,7 +10,7 @@ import Testing
             endpoints: endpoints,
             backoff: AMQPConfiguration.Backoff(initial: .seconds(1), maximum: .seconds(5)),
             drainTimeout: .seconds(10),
-            now: start
+            now: start,
         )
     }
 

@@ -3,11 +3,14 @@ import Testing
 @testable import AMQP
 
 @Suite struct RabbitMQTableTests {
-    @Test(arguments: [
-        .bool(true), .bool(false), .int8(.min), .int16(.min), .int32(.min), .int64(.min), .uint8(.max), .uint16(.max), .uint32(.max),
-        .float(-0.5), .double(.pi), .decimal(scale: 255, value: .max), .string(""), .string("Grüße \u{1F600}"), .bytes([]),
-        .bytes([0, 1, 255]), .timestamp(.max), .array([]), .array([1, ["x": .void], [[]]]), .table([:]), .table(["a": ["b": ["c": 1]]]), .void,
-    ] as [AMQPValue])
+    @Test(
+        arguments: [
+            .bool(true), .bool(false), .int8(.min), .int16(.min), .int32(.min), .int64(.min), .uint8(.max), .uint16(.max), .uint32(.max),
+            .float(-0.5), .double(.pi), .decimal(scale: 255, value: .max), .string(""), .string("Grüße \u{1F600}"), .bytes([]),
+            .bytes([0, 1, 255]), .timestamp(.max), .array([]), .array([1, ["x": .void], [[]]]), .table([:]), .table(["a": ["b": ["c": 1]]]),
+            .void,
+        ] as [AMQPValue]
+    )
     func `every field type comes back as it was`(_ value: AMQPValue) throws {
         let table: AMQPTable = ["value": value]
         let bytes = try #require(RabbitMQTableCodec.encode(table))

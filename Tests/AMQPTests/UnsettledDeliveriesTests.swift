@@ -14,8 +14,10 @@ import Testing
         #expect(unsettled.settle(6, multiple: true) == false)
         #expect(unsettled.settle(0, multiple: true) == false)
         #expect(unsettled.count == 2)
+        #expect(unsettled.firstOpen == 4)
         #expect(unsettled.settle(5, multiple: true) == true)
         #expect(unsettled.count == 0)
+        #expect(unsettled.firstOpen == 6)
     }
 
     @Test func `a tag out of turn is refused`() {

@@ -39,7 +39,7 @@ final class AMQPConnection {
         status: AMQPStatus,
         breaker: StuckCallBreaker,
         metrics: AMQPMetrics,
-        logger: Logger
+        logger: Logger,
     ) {
         self.role = role
         self.configuration = configuration
@@ -53,7 +53,7 @@ final class AMQPConnection {
             endpoints: configuration.endpoints.count,
             backoff: configuration.backoff,
             drainTimeout: configuration.drainTimeout,
-            now: .now
+            now: .now,
         )
     }
 
@@ -76,7 +76,10 @@ final class AMQPConnection {
                 role.beginDrain()
                 continue
             case .sayGoodbye:
-                link?.sayGoodbye()
+                guard let link else { break }
+                // The last acks.
+                role.work(link, now: now)
+                link.sayGoodbye()
             case .finish:
                 return finish()
             case .serve(let limit):
@@ -191,7 +194,7 @@ final class AMQPConnection {
             user.report = { [logger] user, error in
                 logger.warning(
                     "The broker closed a channel; it is opened again",
-                    metadata: ["amqp.channel": "\(user.name)", "amqp.error": "\(error)"]
+                    metadata: ["amqp.channel": "\(user.name)", "amqp.error": "\(error)"],
                 )
             }
             if let retryAt = user.retryAt {

@@ -13,7 +13,8 @@ final class AMQPStatus: Sendable {
 
         var combined: AMQPConnectionState {
             // Closed only when both are: until then the client is still draining.
-            let states = parts.contains(.closed) && Set(parts.map(\.severity)).count > 1 ? parts.map { $0 == .closed ? .draining : $0 } : parts
+            let states =
+                parts.contains(.closed) && Set(parts.map(\.severity)).count > 1 ? parts.map { $0 == .closed ? .draining : $0 } : parts
             return states.max { $0.severity < $1.severity }!
         }
     }

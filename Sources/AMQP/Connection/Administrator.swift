@@ -77,7 +77,8 @@ private final class InspectErrand: Errand, AMQPChannelOwner {
         guard let channel = link.openChannel(owner: self) else {
             return fail(AMQPError(.channelClosed, "No channel is left on this connection."))
         }
-        channel.request(.queueInspect(queue), expecting: .queueDeclareOK, context: "Looking at the queue \"\(queue)\"") { [unowned self] reply in
+        channel.request(.queueInspect(queue), expecting: .queueDeclareOK, context: "Looking at the queue \"\(queue)\"") {
+            [unowned self] reply in
             isDone = true
             channel.close()
             guard case .queueDeclareOK(_, let messages, let consumers) = reply else { return }

@@ -24,7 +24,7 @@ final class Caller: ChannelUser {
         channel.request(
             .consume(queue: Self.replyQueue, consumerTag: "", noAck: true, arguments: [:]),
             expecting: .consumeOK,
-            context: "Asking for direct replies"
+            context: "Asking for direct replies",
         ) { [unowned self] _ in ready() }
     }
 

@@ -102,7 +102,7 @@ final class ConfirmPublisher: ChannelUser {
                     """
                     The broker refused the message to exchange "\(message.exchange)" with the key "\(message.routingKey)": the queue is full \
                     (overflow reject-publish) or failed. Try again later.
-                    """
+                    """,
                 )
                 confirmed.entry.settle(.failure(error))
             }
@@ -173,7 +173,7 @@ extension AMQPError {
             No queue took the message to exchange "\(exchange)" with the key "\(routingKey)": \(text). Is the service that declares the \
             queue running, and does its binding match?
             """,
-            replyCode: code
+            replyCode: code,
         )
     }
 

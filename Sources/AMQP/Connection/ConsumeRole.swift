@@ -6,7 +6,8 @@ final class ConsumeRole: AMQPRole {
     private let inbox: AMQPInbox
     private let metrics: AMQPMetrics
     private let logger: Logger
-    private var consumers: [UInt64: Consumer] = [:]
+    /// Few a process: looking through them is cheaper than keeping indexes right.
+    private var consumers: [Consumer] = []
     /// Consumers whose channel waits for its close-ok, with the time after which we stop waiting.
     private var stopping: [UInt64: (request: ConsumerRequest, until: Instant)] = [:]
 
@@ -17,20 +18,23 @@ final class ConsumeRole: AMQPRole {
         self.logger = logger
     }
 
-    var users: [ChannelUser] { Array(consumers.values) }
+    var users: [ChannelUser] { consumers }
     var isReady: Bool { true }
     var isIdle: Bool { consumers.isEmpty && stopping.isEmpty }
 
     func handle(_ command: AMQPCommand, link: AMQPLink?) {
         switch command {
         case .settle(let channel, let deliveryTag, let settlement):
-            // Few consumers a process: looking through them is cheaper than keeping a second index right.
-            for consumer in consumers.values where consumer.channel?.serial == channel {
-                consumer.settle(deliveryTag, settlement)
-            }
+            consumers.first { $0.channel?.serial == channel }?.settle(deliveryTag, settlement)
         case .startConsumer(let request):
-            consumers[request.id] = Consumer(
-                request, configuration: configuration, inbox: inbox, metrics: metrics, logger: logger
+            consumers.append(
+                Consumer(
+                    request,
+                    configuration: configuration,
+                    inbox: inbox,
+                    metrics: metrics,
+                    logger: logger,
+                )
             )
         case .stopConsumer(let id):
             stop(id)
@@ -39,9 +43,11 @@ final class ConsumeRole: AMQPRole {
     }
 
     private func stop(_ id: UInt64) {
-        guard let consumer = consumers.removeValue(forKey: id) else { return }
+        guard let index = consumers.firstIndex(where: { $0.request.id == id }) else { return }
+        let consumer = consumers.remove(at: index)
         let request = consumer.request
         request.buffer.finish()
+        consumer.sendAcknowledgements()
         guard let channel = consumer.leaveChannel(), !channel.isGone else { return request.stopped.complete(.success(())) }
         // With the channel, everything that was delivered and not settled goes back to the queue.
         stopping[id] = (request, .now + .seconds(5))
@@ -51,7 +57,9 @@ final class ConsumeRole: AMQPRole {
         }
     }
 
-    func work(_ link: AMQPLink, now: Instant) {}
+    func work(_ link: AMQPLink, now: Instant) {
+        for consumer in consumers { consumer.work() }
+    }
 
     func expire(now: Instant, blockedReason: String?) {
         for (id, stop) in stopping where stop.until <= now {
@@ -71,15 +79,15 @@ final class ConsumeRole: AMQPRole {
 
     /// The iterations end; each consumer's scope may still settle what it holds, and leaves.
     func beginDrain() {
-        for consumer in consumers.values { consumer.request.buffer.finish() }
+        for consumer in consumers { consumer.request.buffer.finish() }
     }
 
     func finish(_ error: AMQPError) {
-        for consumer in consumers.values {
+        for consumer in consumers {
             consumer.request.buffer.finish()
             consumer.request.stopped.complete(.success(()))
         }
-        consumers = [:]
+        consumers = []
         linkLost()
     }
 }

@@ -9,6 +9,10 @@ final class Consumer: ChannelUser {
     private let metrics: AMQPMetrics
     private let logger: Logger
     private var unsettled = UnsettledDeliveries()
+    /// What came in this turn: handed over at its end, with one wake-up of the task for all.
+    private var arrived: [AMQPDelivery] = []
+    /// Acknowledged by the task, not yet told to the broker: where no earlier delivery is open, one frame says it for all.
+    private var acknowledged: [UInt64] = []
 
     init(_ request: ConsumerRequest, configuration: AMQPConfiguration, inbox: AMQPInbox, metrics: AMQPMetrics, logger: Logger) {
         self.request = request
@@ -28,10 +32,10 @@ final class Consumer: ChannelUser {
                 queue: names[request.queue] ?? request.queue,
                 consumerTag: consumerTag,
                 noAck: false,
-                arguments: request.priority.map { ["x-priority": .int32(Int32(clamping: $0))] } ?? [:]
+                arguments: request.priority.map { ["x-priority": .int32(Int32(clamping: $0))] } ?? [:],
             ),
             expecting: .consumeOK,
-            context: context
+            context: context,
         ) { [unowned self] _ in
             ready()
             logger.debug("Consuming", metadata: ["amqp.queue": "\(request.queue)", "amqp.prefetch": "\(request.prefetch)"])
@@ -42,7 +46,12 @@ final class Consumer: ChannelUser {
         guard case .cancel = method else { return }
         // The queue is gone. Deliveries still held can no longer be settled to any use.
         leaveChannel()?.close()
-        failed(AMQPError(.notFound, "The broker cancelled the consumer of the queue \"\(request.queue)\": the queue was deleted or has moved."))
+        failed(
+            AMQPError(
+                .notFound,
+                "The broker cancelled the consumer of the queue \"\(request.queue)\": the queue was deleted or has moved.",
+            )
+        )
     }
 
     override func received(_ content: AMQPContent) {
@@ -57,12 +66,12 @@ final class Consumer: ChannelUser {
         if let problem = content.problem {
             logger.error(
                 "Rejected a message that cannot be used; it goes to the dead-letter exchange of its queue, if that has one",
-                metadata: ["amqp.queue": "\(request.queue)", "amqp.problem": "\(problem.rawValue)"]
+                metadata: ["amqp.queue": "\(request.queue)", "amqp.problem": "\(problem.rawValue)"],
             )
             return settle(deliveryTag, .reject(requeue: false))
         }
         let serial = channel.serial
-        request.buffer.append(
+        arrived.append(
             AMQPDelivery(
                 exchange: exchange,
                 routingKey: routingKey,
@@ -73,29 +82,52 @@ final class Consumer: ChannelUser {
                 body: content.body,
                 settle: { [inbox] settlement in
                     inbox.submit(.settle(channel: serial, deliveryTag: deliveryTag, settlement))
-                }
+                },
             )
         )
     }
 
-    /// Tells the broker, unless the delivery is settled already.
+    /// Takes note of a settlement, unless the delivery is settled already. `work` or the settlement itself tells the broker.
     func settle(_ deliveryTag: UInt64, _ settlement: AMQPSettlement) {
+        let multiple: Bool
         switch settlement {
-        case .ack(let multiple):
-            guard unsettled.settle(deliveryTag, multiple: multiple) else { return }
-            channel?.send(.ack(deliveryTag: deliveryTag, multiple: multiple))
-        case .nack(let requeue, let multiple):
-            guard unsettled.settle(deliveryTag, multiple: multiple) else { return }
-            channel?.send(.nack(deliveryTag: deliveryTag, multiple: multiple, requeue: requeue))
-        case .reject(let requeue):
-            guard unsettled.settle(deliveryTag, multiple: false) else { return }
-            channel?.send(.reject(deliveryTag: deliveryTag, requeue: requeue))
+        case .ack(let all), .nack(_, let all): multiple = all
+        case .reject: multiple = false
         }
+        // What was acknowledged one by one goes first: a multiple settlement must not include it again.
+        if multiple { sendAcknowledgements() }
+        guard unsettled.settle(deliveryTag, multiple: multiple) else { return }
         metrics.settled.increment()
+        switch settlement {
+        case .ack(multiple: false): acknowledged.append(deliveryTag)
+        case .ack(multiple: true): channel?.send(.ack(deliveryTag: deliveryTag, multiple: true))
+        case .nack(let requeue, let multiple):
+            channel?.send(.nack(deliveryTag: deliveryTag, multiple: multiple, requeue: requeue))
+        case .reject(let requeue): channel?.send(.reject(deliveryTag: deliveryTag, requeue: requeue))
+        }
+    }
+
+    /// The end of a turn.
+    func work() {
+        sendAcknowledgements()
+        guard !arrived.isEmpty else { return }
+        request.buffer.append(arrived)
+        arrived.removeAll(keepingCapacity: true)
+    }
+
+    func sendAcknowledgements() {
+        guard !acknowledged.isEmpty else { return }
+        defer { acknowledged.removeAll(keepingCapacity: true) }
+        let firstOpen = unsettled.firstOpen
+        let last = acknowledged.filter { $0 < firstOpen }.max()
+        if let last { channel?.send(.ack(deliveryTag: last, multiple: true)) }
+        for tag in acknowledged where tag > firstOpen { channel?.send(.ack(deliveryTag: tag, multiple: false)) }
     }
 
     override func channelEnded(_ error: AMQPError) {
         request.buffer.discardAll()
+        arrived = []
+        acknowledged = []
         unsettled = UnsettledDeliveries()
     }
 }

@@ -4,7 +4,8 @@ import Synchronization
 /// sends no more than that without an ack.
 final class DeliveryBuffer: Sendable {
     private struct State {
-        var deliveries: [AMQPDelivery] = []
+        /// Nil in front of `head`, so that a message's memory goes when it is taken.
+        var deliveries: [AMQPDelivery?] = []
         var head = 0
         var waiting: [(id: UInt64, continuation: CheckedContinuation<AMQPDelivery?, Never>)] = []
         var nextID: UInt64 = 0
@@ -12,7 +13,7 @@ final class DeliveryBuffer: Sendable {
 
         mutating func popFirst() -> AMQPDelivery? {
             guard head < deliveries.count else { return nil }
-            let first = deliveries[head]
+            let first = deliveries[head].take()
             head += 1
             if head == deliveries.count {
                 deliveries.removeAll(keepingCapacity: true)
@@ -27,16 +28,16 @@ final class DeliveryBuffer: Sendable {
 
     private let state = Mutex(State())
 
-    func append(_ delivery: AMQPDelivery) {
-        let waiter = state.withLock { state -> CheckedContinuation<AMQPDelivery?, Never>? in
-            guard !state.finished else { return nil }
-            guard !state.waiting.isEmpty else {
-                state.deliveries.append(delivery)
-                return nil
-            }
-            return state.waiting.removeFirst().continuation
+    func append(_ arrived: [AMQPDelivery]) {
+        let served = state.withLock { state -> [(CheckedContinuation<AMQPDelivery?, Never>, AMQPDelivery)] in
+            guard !state.finished else { return [] }
+            let count = min(state.waiting.count, arrived.count)
+            let waiting = state.waiting.prefix(count).map(\.continuation)
+            state.waiting.removeFirst(count)
+            state.deliveries.append(contentsOf: arrived[count...].lazy.map(Optional.some))
+            return Array(zip(waiting, arrived))
         }
-        waiter?.resume(returning: delivery)
+        for (waiter, delivery) in served { waiter.resume(returning: delivery) }
     }
 
     /// Drops what nobody took yet: after a lost channel the broker delivers it again.

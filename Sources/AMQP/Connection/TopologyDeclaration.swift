@@ -43,7 +43,9 @@ final class TopologyDeclaration: AMQPChannelOwner {
             case .queue(let queue):
                 let name = queue.isServerNamed ? "" : queue.name
                 channel.request(
-                    .queueDeclare(queue, name: name), expecting: .queueDeclareOK, context: step.context
+                    .queueDeclare(queue, name: name),
+                    expecting: .queueDeclareOK,
+                    context: step.context,
                 ) { [unowned self] reply in
                     if queue.isServerNamed, case .queueDeclareOK(let real, _, _) = reply { names[queue.name] = real }
                     advance(channel)
@@ -52,7 +54,7 @@ final class TopologyDeclaration: AMQPChannelOwner {
                 channel.request(
                     .queueBind(queue: queue, exchange: binding.exchange, routingKey: binding.routingKey, arguments: binding.arguments),
                     expecting: .queueBindOK,
-                    context: step.context
+                    context: step.context,
                 ) { [unowned self] _ in advance(channel) }
             }
         }

@@ -7,6 +7,9 @@ struct UnsettledDeliveries {
     private var base: UInt64 = 1
     private(set) var count = 0
 
+    /// The lowest open tag; with none open, the tag of the next delivery.
+    var firstOpen: UInt64 { base + UInt64(head) }
+
     /// - Returns: false when the tag does not follow the last one, which a broker never does.
     mutating func insert(_ tag: UInt64) -> Bool {
         guard tag == base + UInt64(open.count) else { return false }

@@ -31,10 +31,15 @@ enum ConnectionThread {
             }
         )
         var thread = pthread_t()
-        let status = pthread_create(&thread, &attributes, { argument in
-            Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
-            return nil
-        }, body.toOpaque())
+        let status = pthread_create(
+            &thread,
+            &attributes,
+            { argument in
+                Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
+                return nil
+            },
+            body.toOpaque(),
+        )
         precondition(status == 0, "No thread for an AMQP connection: \(String(cString: strerror(status))).")
     }
 }

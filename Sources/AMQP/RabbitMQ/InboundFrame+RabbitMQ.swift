@@ -34,7 +34,7 @@ extension InboundMethod {
                 deliveryTag: deliver.delivery_tag,
                 redelivered: deliver.redelivered != 0,
                 exchange: String(deliver.exchange),
-                routingKey: String(deliver.routing_key)
+                routingKey: String(deliver.routing_key),
             )
         case AMQP_BASIC_ACK_METHOD:
             let ack = decoded(amqp_basic_ack_t.self)
@@ -48,7 +48,7 @@ extension InboundMethod {
                 code: Int(returned.reply_code),
                 text: String(returned.reply_text),
                 exchange: String(returned.exchange),
-                routingKey: String(returned.routing_key)
+                routingKey: String(returned.routing_key),
             )
         case AMQP_BASIC_CANCEL_METHOD:
             self = .cancel(consumerTag: String(decoded(amqp_basic_cancel_t.self).consumer_tag))
@@ -58,7 +58,10 @@ extension InboundMethod {
         case AMQP_CHANNEL_CLOSE_METHOD:
             let close = decoded(amqp_channel_close_t.self)
             self = .channelClose(
-                code: Int(close.reply_code), text: String(close.reply_text), classID: Int(close.class_id), methodID: Int(close.method_id)
+                code: Int(close.reply_code),
+                text: String(close.reply_text),
+                classID: Int(close.class_id),
+                methodID: Int(close.method_id),
             )
         case AMQP_CONNECTION_CLOSE_METHOD:
             let close = decoded(amqp_connection_close_t.self)

@@ -52,7 +52,11 @@ final class RabbitMQHandle {
         channelMax = max(1, Int(amqp_get_channel_max(state)))
         isTLS = endpoint.tls != nil
         writer = RabbitMQWriter(
-            state: state, descriptor: descriptor, frameMax: Int(frameMax), isTLS: endpoint.tls != nil, breaker: breaker
+            state: state,
+            descriptor: descriptor,
+            frameMax: Int(frameMax),
+            isTLS: endpoint.tls != nil,
+            breaker: breaker,
         )
         owned = true
     }
@@ -91,7 +95,8 @@ final class RabbitMQHandle {
     // MARK: Setting up
 
     private static func makeSocket(
-        _ state: amqp_connection_state_t, _ endpoint: AMQPEndpoint
+        _ state: amqp_connection_state_t,
+        _ endpoint: AMQPEndpoint,
     ) throws(AMQPError) -> OpaquePointer {
         guard let tls = endpoint.tls else {
             guard let socket = amqp_tcp_socket_new(state) else { throw AMQPError(.connectionFailed, "No TCP socket.") }
@@ -108,7 +113,7 @@ final class RabbitMQHandle {
             guard amqp_ssl_socket_set_cacert(socket, file) == AMQP_STATUS_OK.rawValue else {
                 throw AMQPError(
                     .connectionFailed,
-                    "The certificate authorities in \(file) cannot be read; name a PEM file with ?cacertfile= in the AMQP URI."
+                    "The certificate authorities in \(file) cannot be read; name a PEM file with ?cacertfile= in the AMQP URI.",
                 )
             }
         }
@@ -139,7 +144,7 @@ final class RabbitMQHandle {
         _ endpoint: AMQPEndpoint,
         configuration: AMQPConfiguration,
         role: String,
-        heartbeat: Duration
+        heartbeat: Duration,
     ) -> amqp_rpc_reply_t {
         // The library announces only two capabilities of its own; without these the broker would say neither that a queue was
         // deleted under a consumer nor that it is blocked.
@@ -160,8 +165,14 @@ final class RabbitMQHandle {
         let pool = RabbitMQPool()
         var table = pool.table(properties)
         return dcm_amqp_login_plain(
-            state, endpoint.virtualHost, 2047, 131_072, Int32(clamping: heartbeat.components.seconds), &table, endpoint.user,
-            endpoint.password
+            state,
+            endpoint.virtualHost,
+            2047,
+            131_072,
+            Int32(clamping: heartbeat.components.seconds),
+            &table,
+            endpoint.user,
+            endpoint.password,
         )
     }
 
@@ -180,13 +191,13 @@ final class RabbitMQHandle {
                     The broker at \(endpoint.address) refused the user "\(endpoint.user)": \(text). Check user and password in the \
                     AMQP URI (AMQP_URL), or create the user with rabbitmqctl add_user.
                     """,
-                    replyCode: code
+                    replyCode: code,
                 )
             }
             return AMQPError(
                 code == 530 ? .notFound : .connectionFailed,
                 "The broker at \(endpoint.address) refused the virtual host \"\(endpoint.virtualHost)\": \(text).",
-                replyCode: code
+                replyCode: code,
             )
         default:
             let why = rabbitMQMessage(reply.library_error)

@@ -58,7 +58,7 @@ extension AMQPProperties {
             deliveryMode: has(AMQP_BASIC_DELIVERY_MODE_FLAG) ? DeliveryMode(rawValue: source.delivery_mode) ?? .transient : .transient,
             priority: has(AMQP_BASIC_PRIORITY_FLAG) ? source.priority : nil,
             expiration: text(source.expiration, AMQP_BASIC_EXPIRATION_FLAG),
-            headers: headers
+            headers: headers,
         )
     }
 }

@@ -45,7 +45,10 @@ final class RabbitMQWriter {
         switch method {
         case .connectionClose:
             var close = amqp_connection_close_t(
-                reply_code: 200, reply_text: pool.bytes("goodbye"), class_id: 0, method_id: 0
+                reply_code: 200,
+                reply_text: pool.bytes("goodbye"),
+                class_id: 0,
+                method_id: 0,
             )
             writeMethod(AMQP_CONNECTION_CLOSE_METHOD, &close, channel)
         case .connectionCloseOK:
@@ -120,7 +123,7 @@ final class RabbitMQWriter {
         _ message: AMQPPublishing,
         properties: AMQPProperties,
         mandatory: Bool,
-        channel: UInt16
+        channel: UInt16,
     ) -> Bool {
         defer { pool.recycle() }
         var header = pool.properties(properties)
