@@ -87,7 +87,8 @@ struct ChangeFeed: Sendable {
             return Reason("disordered", "Entry \(next) of the change log follows entry \(previous).")
         }
         if page.changes.isEmpty, page.last < cursor.sequence {
-            return Reason("rewound", "The change log ends at \(page.last), before entry \(cursor.sequence) that was read already: another database.")
+            return Reason(
+                "rewound", "The change log ends at \(page.last), before entry \(cursor.sequence) that was read already: another database.")
         }
         if let anchor = page.changes.first(where: { $0.sequence == cursor.sequence }), !cursor.resource.isEmpty,
             anchor.id.rawValue != cursor.resource || anchor.date != cursor.date

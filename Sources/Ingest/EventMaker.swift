@@ -9,7 +9,8 @@ enum EventMaker {
     /// Bytes of JSON that headers may have; beyond, long values are left out.
     static let headerLimit = 8 << 20
 
-    static func event(_ snapshot: ResourceSnapshot, _ samples: [SeriesSample], follows record: IngestRecord?, at now: Date) -> EventMessage {
+    static func event(_ snapshot: ResourceSnapshot, _ samples: [SeriesSample], follows record: IngestRecord?, at now: Date) -> EventMessage
+    {
         let accepted = samples.filter { $0.refusal == nil }
         let refused = samples.compactMap { sample in sample.refusal.map { (sample.series.id.rawValue, $0) } }
         return EventMessage(

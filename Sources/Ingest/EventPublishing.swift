@@ -12,14 +12,20 @@ struct BrokerEventPublisher: EventPublishing {
     let client: AMQPClient
 
     func publish(_ event: EventMessage) async throws {
-        try await client.publish(
-            .pipeline(
-                exchange: PipelineExchange.ingest,
-                routingKey: PipelineKey.ingest(level: event.level, isFiltered: event.filtered != nil),
-                type: EventMessage.type,
-                body: event,
-                messageID: event.snapshot
+        do {
+            try await client.publish(
+                .pipeline(
+                    exchange: PipelineExchange.ingest,
+                    routingKey: PipelineKey.ingest(level: event.level, isFiltered: event.filtered != nil),
+                    type: EventMessage.type,
+                    body: event,
+                    messageID: event.snapshot
+                )
             )
-        )
+        } catch let error where error.code == .timeout {
+            // Why there is no connection says more than that there was none.
+            if case .waiting(let cause) = client.state { throw cause }
+            throw error
+        }
     }
 }

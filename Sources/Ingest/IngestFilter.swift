@@ -21,7 +21,8 @@ struct IngestFilter: Sendable, Hashable {
         if let reason = Self.ownResult(header) { return reason }
         if instances < minimumInstances {
             return Reason(
-                "too-few-instances", "The series has \(instances) instances, fewer than the \(minimumInstances) that MINIMUM_INSTANCES asks for.")
+                "too-few-instances",
+                "The series has \(instances) instances, fewer than the \(minimumInstances) that MINIMUM_INSTANCES asks for.")
         }
         return modalityRefusal(header) ?? imageTypeRefusal(header) ?? instanceRefusal(header)
     }
@@ -29,7 +30,9 @@ struct IngestFilter: Sendable, Hashable {
     /// What this system stored must not start it again. The private block, which has no names in Orthanc's dictionary, is `TagDocument.hasOwnBlock`.
     static func ownResult(_ header: [String: JSONValue]) -> Reason? {
         let text = { (name: String) in header[name]?.string?.trimmed }
-        guard text("SeriesDescription") == "dcm-processor-temp" || text("ActionSource") == "dcm-processor" || text("DcmProcessorStatus") == "processed"
+        guard
+            text("SeriesDescription") == "dcm-processor-temp" || text("ActionSource") == "dcm-processor"
+                || text("DcmProcessorStatus") == "processed"
         else { return nil }
         return ownResult
     }
@@ -43,7 +46,8 @@ struct IngestFilter: Sendable, Hashable {
             return Reason("modality", "The series has no modality; SUPPORTED_MODALITY asks for \(allowed).")
         }
         guard !modalities.contains(where: { modality.contains(caseInsensitive: $0) }) else { return nil }
-        let isWellFormed = modality.utf8.count <= 16 && modality.utf8.allSatisfy { (0x41...0x5a).contains($0) || (0x30...0x39).contains($0) }
+        let isWellFormed =
+            modality.utf8.count <= 16 && modality.utf8.allSatisfy { (0x41...0x5a).contains($0) || (0x30...0x39).contains($0) }
         let shown = isWellFormed ? modality : "something else"
         return Reason("modality", "The modality is \(shown); SUPPORTED_MODALITY asks for \(allowed).")
     }
@@ -87,7 +91,8 @@ struct IngestFilter: Sendable, Hashable {
             "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1",
         ]
         let sopClass = (header["MediaStorageSOPClassUID"] ?? header["SOPClassUID"])?.string?.trimmed ?? ""
-        return multiframe.contains(sopClass) || header["SharedFunctionalGroupsSequence"] != nil || header["PerFrameFunctionalGroupsSequence"] != nil
+        return multiframe.contains(sopClass) || header["SharedFunctionalGroupsSequence"] != nil
+            || header["PerFrameFunctionalGroupsSequence"] != nil
     }
 }
 

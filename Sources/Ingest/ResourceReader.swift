@@ -50,7 +50,8 @@ struct ResourceReader: Sendable {
     /// The header of the first instance that the filter accepts, of the first, the middle and the last one; else of the first, with its refusal.
     func sample(_ series: OrthancSeries, _ filter: IngestFilter) async throws -> SeriesSample {
         var first: SeriesSample?
-        for index in Set([0, series.instances.count / 2, series.instances.count - 1]).sorted() where series.instances.indices.contains(index) {
+        for index in Set([0, series.instances.count / 2, series.instances.count - 1]).sorted()
+        where series.instances.indices.contains(index) {
             let sample = try await sample(series, series.instances[index], filter)
             if sample.refusal == nil { return sample }
             first = first ?? sample

@@ -59,7 +59,8 @@ struct ResourceSnapshot: Sendable, Hashable {
 
     func record(_ origin: IngestRecord.Origin, at now: Date) -> IngestRecord {
         IngestRecord(
-            server: server, level: level, resource: id.rawValue, snapshot: hash, lastUpdate: lastUpdate, origin: origin, series: seriesHashes,
+            server: server, level: level, resource: id.rawValue, snapshot: hash, lastUpdate: lastUpdate, origin: origin,
+            series: seriesHashes,
             recordedAt: now
         )
     }

@@ -72,7 +72,8 @@ struct SourceFollower {
             return isDone
         case .gap:
             // Mostly because resources were deleted, and their entries with them. If somebody emptied the log, the next sweep finds what it told.
-            logger.debug("entries were removed from Orthanc's change log before they were read", metadata: ["cursor": "\(feed.cursor.sequence)"])
+            logger.debug(
+                "entries were removed from Orthanc's change log before they were read", metadata: ["cursor": "\(feed.cursor.sequence)"])
             try await journal.save(cursor: feed.cursor, server: client.endpoint.name, at: Date())
             return true
         case .anomaly(let reason):
@@ -175,7 +176,8 @@ struct SourceFollower {
             try await journal.save(
                 old.map { resource in
                     IngestRecord(
-                        server: client.endpoint.name, level: level, resource: resource.id.rawValue, snapshot: "", lastUpdate: resource.lastUpdate,
+                        server: client.endpoint.name, level: level, resource: resource.id.rawValue, snapshot: "",
+                        lastUpdate: resource.lastUpdate,
                         origin: .baseline, recordedAt: Date()
                     )
                 },

@@ -139,7 +139,8 @@ package final class IngestJournal: Sendable {
                 arguments: [server, level.rawValue, now.timeIntervalSince1970]
             )
             let row = try Row.fetchOne(
-                db, sql: "SELECT first_seen_at, is_baselined FROM level WHERE server = ? AND level = ?", arguments: [server, level.rawValue]
+                db, sql: "SELECT first_seen_at, is_baselined FROM level WHERE server = ? AND level = ?",
+                arguments: [server, level.rawValue]
             )
             return Level(
                 firstSeenAt: Date(timeIntervalSince1970: row?["first_seen_at"] ?? now.timeIntervalSince1970),

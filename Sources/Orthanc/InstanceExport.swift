@@ -118,7 +118,8 @@ package struct InstanceExport: Sendable {
         }
         if let stranger = series.first(where: { !members.contains($0) }) {
             throw OrthancError(
-                .notFound, server: client.endpoint.name, path: "/series/\(stranger)", message: "the \(level.rawValue) \(resource) has no such series"
+                .notFound, server: client.endpoint.name, path: "/series/\(stranger)",
+                message: "the \(level.rawValue) \(resource) has no such series"
             )
         }
     }
@@ -182,7 +183,9 @@ package struct InstanceExport: Sendable {
         case vanished
     }
 
-    private func fetch(_ instances: [OrthancInstance], into folders: [OrthancID: ExportFolder], _ tally: ExportTally) async throws -> Outcome {
+    private func fetch(
+        _ instances: [OrthancInstance], into folders: [OrthancID: ExportFolder], _ tally: ExportTally
+    ) async throws -> Outcome {
         try await checkRoom(for: instances, in: folders)
         tally.expect(instances)
         return try await withThrowingTaskGroup(of: (OrthancInstance, Fetched).self) { group in
@@ -234,7 +237,8 @@ package struct InstanceExport: Sendable {
                 // One deleted instance is not the end; the series being gone is, and the next listing says so.
                 return .vanished
             } catch let error where attempt < configuration.attempts && Self.mayPass(error) {
-                logger.debug("Instance is fetched again", metadata: ["orthanc.id": "\(instance.id)", "attempt": "\(attempt)", "error": "\(error)"])
+                logger.debug(
+                    "Instance is fetched again", metadata: ["orthanc.id": "\(instance.id)", "attempt": "\(attempt)", "error": "\(error)"])
                 try await Task.sleep(for: configuration.retryDelay * (1 << (attempt - 1)))
                 attempt += 1
             }

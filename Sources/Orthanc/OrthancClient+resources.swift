@@ -93,7 +93,8 @@ extension OrthancClient {
     package func identifier(_ text: String) throws -> OrthancID {
         guard let id = OrthancID(rawValue: text) else {
             throw OrthancError(
-                .invalidIdentifier, server: endpoint.name, message: "a text of \(text.utf8.count) bytes stands where an Orthanc id should be",
+                .invalidIdentifier, server: endpoint.name,
+                message: "a text of \(text.utf8.count) bytes stands where an Orthanc id should be",
                 cure: "Orthanc ids are five groups of eight hexadecimal digits; find them in the address bar of Orthanc Explorer."
             )
         }

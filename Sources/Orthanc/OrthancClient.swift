@@ -43,7 +43,8 @@ package final class OrthancClient: Sendable {
                 return value
             }
             throw OrthancError(
-                .badResponse, server: endpoint.name, path: path, message: "the answer is not the JSON that Orthanc gives here (\(body.count) bytes)"
+                .badResponse, server: endpoint.name, path: path,
+                message: "the answer is not the JSON that Orthanc gives here (\(body.count) bytes)"
             )
         }
     }

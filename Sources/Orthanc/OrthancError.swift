@@ -46,7 +46,8 @@ package struct OrthancError: Error, Sendable, Hashable {
     package var systemError: Int32?
 
     package init(
-        _ code: Code, server: String, path: String? = nil, status: Int? = nil, message: String, cure: String? = nil, systemError: Int32? = nil
+        _ code: Code, server: String, path: String? = nil, status: Int? = nil, message: String, cure: String? = nil,
+        systemError: Int32? = nil
     ) {
         self.code = code
         self.server = server

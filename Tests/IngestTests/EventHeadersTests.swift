@@ -22,7 +22,9 @@ struct TagDocumentTests {
     @Test func findsThePrivateBlock() throws {
         #expect(TagDocument(try fixture("tags")).hasOwnBlock)
         #expect(!TagDocument(try fixture("sequence-tags")).hasOwnBlock)
-        let foreign: JSONValue = ["0405,1005": ["Name": "Unknown Tag & Data", "PrivateCreator": "ACME", "Type": "String", "Value": "dcm-processor"]]
+        let foreign: JSONValue = [
+            "0405,1005": ["Name": "Unknown Tag & Data", "PrivateCreator": "ACME", "Type": "String", "Value": "dcm-processor"]
+        ]
         #expect(!TagDocument(foreign).hasOwnBlock)
     }
 
@@ -45,13 +47,17 @@ private func series(_ number: Int, instances: Range<Int>, lastUpdate: String = "
         id: orthancID(number), isStable: true, lastUpdate: lastUpdate, tags: [:], study: orthancID(2), instances: instances.map(orthancID))
 }
 
-private func snapshot(_ level: ResourceLevel, _ studies: [Int: [OrthancSeries]], id: Int = 1, lastUpdate: String = "20260101T000000")
+private func snapshot(
+    _ level: ResourceLevel, _ studies: [Int: [OrthancSeries]], id: Int = 1, lastUpdate: String = "20260101T000000"
+)
     -> ResourceSnapshot
 {
     ResourceSnapshot(
         server: "orthanc", level: level, id: orthancID(id), isStable: true, lastUpdate: lastUpdate, tags: ["PatientID": "P"],
         patient: orthancID(9),
-        studies: studies.sorted { $0.key < $1.key }.map { ResourceSnapshot.Study(id: orthancID($0.key), tags: ["StudyID": "S"], series: $0.value) }
+        studies: studies.sorted { $0.key < $1.key }.map {
+            ResourceSnapshot.Study(id: orthancID($0.key), tags: ["StudyID": "S"], series: $0.value)
+        }
     )
 }
 
@@ -115,9 +121,11 @@ struct EventMakerTests {
     @Test func anEventWithoutAnAcceptedSeriesIsFiltered() {
         let (one, two) = (series(10, instances: 100..<103), series(11, instances: 200..<201))
         let study = snapshot(.study, [2: [one, two]], id: 2)
-        let same = EventMaker.event(study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: IngestFilter.ownResult)], follows: nil, at: now)
+        let same = EventMaker.event(
+            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: IngestFilter.ownResult)], follows: nil, at: now)
         #expect(same.filtered == IngestFilter.ownResult && same.series.isEmpty)
-        let mixed = EventMaker.event(study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: Reason("junk", "x"))], follows: nil, at: now)
+        let mixed = EventMaker.event(
+            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: Reason("junk", "x"))], follows: nil, at: now)
         #expect(mixed.filtered?.code == "no-accepted-series" && mixed.filtered?.text.contains("junk, own-result") == true)
     }
 
@@ -139,7 +147,8 @@ struct ResourceSnapshotTests {
         turned.studies[0].series[0].instances.reverse()
         #expect(turned.hash == one.hash && one.hash.count == 64)
         let grown = snapshot(.study, [2: [series(10, instances: 100..<104), series(11, instances: 200..<203)]], id: 2)
-        let later = snapshot(.study, [2: [series(10, instances: 100..<103), series(11, instances: 200..<203)]], id: 2, lastUpdate: "20260101T000001")
+        let later = snapshot(
+            .study, [2: [series(10, instances: 100..<103), series(11, instances: 200..<203)]], id: 2, lastUpdate: "20260101T000001")
         var elsewhere = one
         elsewhere.server = "other"
         #expect(Set([one.hash, grown.hash, later.hash, elsewhere.hash]).count == 4)
@@ -160,7 +169,8 @@ struct ResourceSnapshotTests {
 
     @Test func ofABaselineOnlyWhatWasUpdatedAfterwardsIsNew() {
         let record = IngestRecord(
-            server: "orthanc", level: .study, resource: orthancID(2).rawValue, snapshot: "", lastUpdate: "20260101T000000", origin: .baseline,
+            server: "orthanc", level: .study, resource: orthancID(2).rawValue, snapshot: "", lastUpdate: "20260101T000000",
+            origin: .baseline,
             recordedAt: Date())
         let same = snapshot(.study, [2: [series(10, instances: 100..<103)]], id: 2)
         #expect(same.isSameState(as: record) && same.changedSeries(since: record).isEmpty)

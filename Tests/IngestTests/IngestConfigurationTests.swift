@@ -23,13 +23,15 @@ struct IngestConfigurationTests {
     @Test func everyVariable() throws {
         let configuration = try IngestConfiguration(
             settings: settings([
-                "EVENTS": "patient, series patient", "START": "ALL", "POLL_INTERVAL": "0.5", "SWEEP_INTERVAL": "60", "ORTHANC_STABLE_AGE": "1",
+                "EVENTS": "patient, series patient", "START": "ALL", "POLL_INTERVAL": "0.5", "SWEEP_INTERVAL": "60",
+                "ORTHANC_STABLE_AGE": "1",
                 "SUPPORTED_MODALITY": "CT,MR", "ACCEPTED_FILES": "primary,original", "JUNK_FILES": "dose info, mip",
                 "INSTANCE_REQUIRED_TAGS": "InstanceNumber", "MINIMUM_INSTANCES": "3",
             ])
         )
         #expect(configuration.levels == [.patient, .series] && configuration.start == .all)
-        #expect(configuration.pollInterval == .milliseconds(500) && configuration.sweepInterval == .seconds(60) && configuration.stableAge == 1)
+        #expect(
+            configuration.pollInterval == .milliseconds(500) && configuration.sweepInterval == .seconds(60) && configuration.stableAge == 1)
         #expect(
             configuration.filter
                 == IngestFilter(
@@ -38,7 +40,9 @@ struct IngestConfigurationTests {
         )
     }
 
-    @Test(arguments: [("EVENTS", "studies"), ("START", "later"), ("POLL_INTERVAL", "0"), ("MINIMUM_INSTANCES", "-1"), ("ORTHANC_STABLE_AGE", "x")])
+    @Test(arguments: [
+        ("EVENTS", "studies"), ("START", "later"), ("POLL_INTERVAL", "0"), ("MINIMUM_INSTANCES", "-1"), ("ORTHANC_STABLE_AGE", "x"),
+    ])
     func aBadValueNamesItsVariable(variable: String, value: String) {
         let error = #expect(throws: SettingError.self) { try IngestConfiguration(settings: settings([variable: value])) }
         #expect(error?.variable == variable && error?.value == value)

@@ -6,7 +6,8 @@ import Testing
 struct IngestFilterTests {
     private let head: [String: JSONValue] = [
         "Modality": "CT", "ImageType": #"ORIGINAL\PRIMARY\AXIAL"#, "SeriesInstanceUID": "1.2.3", "InstanceNumber": "1",
-        "ImageOrientationPatient": #"1\0\0\0\1\0"#, "ImagePositionPatient": #"0\0\0"#, "SeriesDescription": "Head", "PatientName": "Secret^Name",
+        "ImageOrientationPatient": #"1\0\0\0\1\0"#, "ImagePositionPatient": #"0\0\0"#, "SeriesDescription": "Head",
+        "PatientName": "Secret^Name",
     ]
     private let upstream = IngestFilter(
         modalities: ["CT", "MR"], acceptedTypes: ["primary"], junkTypes: ["mip", "scout"],

@@ -36,7 +36,8 @@ struct IngestServiceTests {
         let settings = Settings(
             reader: ConfigReader(
                 provider: EnvironmentVariablesProvider(environmentVariables: [
-                    "AMQP_URL": broker.amqpURL, "STATE": state.path, "READY_FILE": ready.path, "ORTHANC_STABLE_AGE": "1", "POLL_INTERVAL": "0.1",
+                    "AMQP_URL": broker.amqpURL, "STATE": state.path, "READY_FILE": ready.path, "ORTHANC_STABLE_AGE": "1",
+                    "POLL_INTERVAL": "0.1",
                     "ORTHANC_REST_URL": fixture.orthanc.url, "ORTHANC_REST_USERNAME": fixture.orthanc.user,
                     "ORTHANC_REST_PASSWORD": fixture.orthanc.password,
                 ])

@@ -27,7 +27,8 @@ final class OrthancFixture: Sendable {
         let folder = FileManager.default.temporaryDirectory.appending(path: "ingest-\(UUID().uuidString)", directoryHint: .isDirectory)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
-        let orthanc = try await PrivateOrthanc.start(in: folder.appending(path: "orthanc", directoryHint: .isDirectory), stableAge: stableAge)
+        let orthanc = try await PrivateOrthanc.start(
+            in: folder.appending(path: "orthanc", directoryHint: .isDirectory), stableAge: stableAge)
         do {
             try await body(OrthancFixture(folder: folder, orthanc: orthanc))
             await orthanc.stop()
@@ -78,11 +79,14 @@ final class OrthancFixture: Sendable {
             try await run("dump2dcm", ["-q", "+te", "-g", text.path, files.appending(path: "\(index).dcm").path])
             try FileManager.default.removeItem(at: text)
         }
-        try await sendFolder(files)
+        try await run("storescu", ["+sd", "+r", "-aec", orthanc.aet, "127.0.0.1", "\(orthanc.dicomPort)", files.path])
     }
 
-    func sendFolder(_ files: URL) async throws {
-        try await run("storescu", ["+sd", "+r", "-aec", orthanc.aet, "127.0.0.1", "\(orthanc.dicomPort)", files.path])
+    /// Sends one file over the REST API. Orthanc may refuse it.
+    func upload(_ file: Data) async throws {
+        let url = try #require(URL(string: orthanc.url + "/instances"))
+        _ = try await LoopbackHTTP.request(
+            "POST", url, credentials: .basic(user: orthanc.user, password: orthanc.password), body: file, contentType: "application/dicom")
     }
 
     func delete(_ path: String) async throws {

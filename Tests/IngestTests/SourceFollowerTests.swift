@@ -141,11 +141,13 @@ struct SourceFollowerTests {
             var follower = try fixture.follower { $0.filter.modalities = ["CT"] }
             _ = try await follower.round()
             try await fixture.send([
-                Slice(study: "1", instance: 1, isOwnResult: true), Slice(study: "2", instance: 1, modality: "SR"), Slice(study: "3", instance: 1),
+                Slice(study: "1", instance: 1, isOwnResult: true), Slice(study: "2", instance: 1, modality: "SR"),
+                Slice(study: "3", instance: 1),
                 Slice(study: "3", series: "2", instance: 1, modality: "SR"),
             ])
             try await follower.follow { fixture.events.all.count == 3 }
-            let byStudy = Dictionary(uniqueKeysWithValues: fixture.events.all.map { ($0.headers["tags"]?["StudyInstanceUID"]?.string ?? "", $0) })
+            let byStudy = Dictionary(
+                uniqueKeysWithValues: fixture.events.all.map { ($0.headers["tags"]?["StudyInstanceUID"]?.string ?? "", $0) })
             #expect(byStudy["1.2.3.1.1"]?.filtered?.code == "own-result")
             #expect(byStudy["1.2.3.1.2"]?.filtered?.code == "modality")
             #expect(byStudy["1.2.3.1.3"]?.filtered == nil && byStudy["1.2.3.1.3"]?.series.count == 1)
@@ -187,7 +189,8 @@ struct SourceFollowerTests {
             try await follower.follow { fixture.events.all.count == 1 }
             // A journal that is ahead of the log, as after Orthanc's database was replaced by an older copy.
             try await fixture.send(slices(1...2, study: "2"))
-            try await fixture.journal.save(cursor: IngestCursor(sequence: 1_000_000, resource: "x", date: "y"), server: "orthanc", at: Date())
+            try await fixture.journal.save(
+                cursor: IngestCursor(sequence: 1_000_000, resource: "x", date: "y"), server: "orthanc", at: Date())
             var next = try fixture.follower()
             try await next.follow { fixture.events.all.count == 2 }
             try await next.follow(for: .seconds(2))
@@ -224,6 +227,46 @@ struct SourceFollowerTests {
         }
     }
 
+    @Test func aDamagedFileHoldsNothingUp() async throws {
+        try await OrthancFixture.with { fixture in
+            var follower = try fixture.follower { $0.readAttempts = 2 }
+            _ = try await follower.round()
+            try await fixture.send(slices(1...2, study: "1"))
+            let client = try fixture.client
+            try await poll(for: .seconds(10), orThrow: StackError(.timedOut, "never stable")) { () -> Bool? in
+                try await client.changes(since: 0, limit: 100).changes.contains { $0.kind == .stablePatient } ? true : nil
+            }
+            await fixture.orthanc.stop()
+            let storage = fixture.folder.appending(path: "orthanc/Storage")
+            for name in try FileManager.default.contentsOfDirectory(atPath: storage.path) where !name.hasPrefix("index") {
+                try FileManager.default.removeItem(at: storage.appending(path: name))
+            }
+            try await fixture.orthanc.restart()
+            try await fixture.send(slices(1...2, study: "2"))
+            try await follower.follow { fixture.events.all.count == 1 }
+            #expect(fixture.events.all.first?.headers["tags"]?["StudyInstanceUID"] == "1.2.3.1.2")
+            try await follower.follow(for: .seconds(1))
+            #expect(follower.isFollowing && fixture.events.all.count == 1)
+        }
+    }
+
+    private static let charsets = URL(filePath: "/usr/lib/python3/dist-packages/pydicom/data/charset_files", directoryHint: .isDirectory)
+
+    @Test(.enabled(if: FileManager.default.fileExists(atPath: charsets.path), "needs Debian's python3-pydicom"))
+    func textInAnyCharacterSetIsData() async throws {
+        try await OrthancFixture.with { fixture in
+            for name in try FileManager.default.contentsOfDirectory(atPath: Self.charsets.path) where name.hasSuffix(".dcm") {
+                try await fixture.upload(Data(contentsOf: Self.charsets.appending(path: name)))
+            }
+            let studies = try await fixture.client.studies(since: 0, limit: 1000).count
+            #expect(studies > 5)
+            var follower = try fixture.follower { $0.start = .all }
+            try await follower.follow { fixture.events.all.count == studies }
+            let names = fixture.events.all.compactMap { $0.headers["tags"]?["PatientName"]?.string }
+            #expect(names.contains { $0.contains("山田") } && names.contains { $0.contains("洪") })
+        }
+    }
+
     @Test func imagesAreExportedAsOrthancHasThem() async throws {
         try await OrthancFixture.with { fixture in
             try await fixture.send(slices(1...5) + slices(1...3, series: "2"))
@@ -240,7 +283,9 @@ struct SourceFollowerTests {
                     #expect(file.dropFirst(128).prefix(4) == Data("DICM".utf8))
                 }
             }
-            #expect(try await export.run(level: .study, resourceID: study.id.rawValue, series: study.series.map(\.rawValue), into: target).resumed == 8)
+            #expect(
+                try await export.run(level: .study, resourceID: study.id.rawValue, series: study.series.map(\.rawValue), into: target)
+                    .resumed == 8)
         }
     }
 }

@@ -19,7 +19,8 @@ struct IngestJournalTests {
         do {
             let journal = try IngestJournal(folder: folder)
             #expect(try await journal.cursor(of: "a") == nil)
-            try await journal.save([record("r1", "x")], cursor: IngestCursor(sequence: 7, resource: "r1", date: "d"), server: "a", at: start)
+            try await journal.save(
+                [record("r1", "x")], cursor: IngestCursor(sequence: 7, resource: "r1", date: "d"), server: "a", at: start)
         }
         let journal = try IngestJournal(folder: folder)
         #expect(try await journal.cursor(of: "a") == IngestCursor(sequence: 7, resource: "r1", date: "d"))

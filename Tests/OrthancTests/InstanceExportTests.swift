@@ -95,7 +95,9 @@ final class ExportFixture {
         try? FileManager.default.removeItem(at: folder)
     }
 
-    func run(_ series: [Int], level: ResourceLevel = .study, onProgress: @escaping @Sendable (ExportProgress) -> Void = { _ in }) async throws
+    func run(
+        _ series: [Int], level: ResourceLevel = .study, onProgress: @escaping @Sendable (ExportProgress) -> Void = { _ in }
+    ) async throws
         -> ExportSummary
     {
         let resource = level == .series ? id(series[0]) : FakeStudy.study
