@@ -42,7 +42,6 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-async-algorithms", from: "1.1.4"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
@@ -75,7 +74,7 @@ let package = Package(
             ],
             resources: [.copy("Resources")]
         ),
-        library("Stack", ["Jobs", logging]),
+        library("Stack", [logging]),
 
         // MARK: Executables
         executable("Ingest", ["AMQP", "Bootstrap", "JobStore", "Jobs", "Orthanc", "Pipeline", configuration, logging, lifecycle]),
@@ -96,10 +95,16 @@ let package = Package(
         // MARK: Tests
         tests("AMQPIntegrationTests", ["AMQP", "Stack", logging, lifecycle]),
         tests("AMQPTests", ["AMQP", logging]),
+        tests("BootstrapTests", ["Bootstrap", configuration, logging]),
         tests("DashboardTests", ["Dashboard", "JobStore", "Jobs", "Pipeline", logging, lifecycle, grdb]),
         tests(
             "IngestTests",
-            ["AMQP", "Bootstrap", "Ingest", "JobStore", "Jobs", "Orthanc", "Pipeline", "Stack", configuration, logging],
+            ["AMQP", "Bootstrap", "Ingest", "JobStore", "Jobs", "Orthanc", "Pipeline", "Stack", configuration, lifecycle, logging],
+            resources: [.copy("Fixtures")]
+        ),
+        tests(
+            "IntegrationTests",
+            ["AMQP", "DCM", "Ingest", "Jobs", "Monitor", "Pipeline", "Router", "Stack", "Worker", logging, lifecycle],
             resources: [.copy("Fixtures")]
         ),
         tests("JobStoreTests", ["JobStore", "Jobs", "Pipeline", grdb]),
