@@ -131,7 +131,10 @@ package actor CallbackHost {
                 message: "The callback \(call.entry) did not answer within \(timeout / .seconds(1)) s and was ended."
             )
         }
-        return JobExit.Failure(type: "CallbackHostEnded", message: "The callback \(call.entry) ended its process: \(end.reason ?? end.text).")
+        return JobExit.Failure(
+            type: "CallbackHostEnded",
+            message: "The callback \(call.entry) ended its process: \(end.reason ?? end.text)."
+        )
     }
 
     private func startedHost() async throws -> CallbackProcess {
@@ -153,7 +156,10 @@ package actor CallbackHost {
         for await event in events {
             switch event {
             case .reply(.hello(let hello)) where hello.protocol == hostProtocol:
-                logger.debug("host of callbacks started", metadata: ["host.pid": "\(process.pid)", "python.version": "\(hello.python)"])
+                logger.debug(
+                    "host of callbacks started",
+                    metadata: ["host.pid": "\(process.pid)", "python.version": "\(hello.python)"]
+                )
                 host = current
                 return current
             case .reply:

@@ -172,7 +172,8 @@ final class HostProcess: Sendable {
         let path = URL(filePath: NSTemporaryDirectory()).appending(path: "dcm-python-\(UUID().uuidString)").path
         let file = open(path, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o600)
         guard file >= 0 else {
-            throw PythonHostError(.cannotStart, "Python could not be started: no temporary file \(path): \(String(cString: strerror(errno))).")
+            let reason = String(cString: strerror(errno))
+            throw PythonHostError(.cannotStart, "Python could not be started: no temporary file \(path): \(reason).")
         }
         unlink(path)
         return file

@@ -36,7 +36,10 @@ struct ExportJob: Sendable {
         return data.appending(path: path, directoryHint: .isDirectory)
     }
 
-    private func withTimeout<Value: Sendable>(_ timeout: JobTimeout, _ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
+    private func withTimeout<Value: Sendable>(
+        _ timeout: JobTimeout,
+        _ body: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
         guard let seconds = timeout.seconds else { return try await body() }
         return try await withThrowingTaskGroup(of: Value.self) { group in
             group.addTask { try await body() }
@@ -93,7 +96,7 @@ extension JobExit {
         case is CancellationError:
             return JobExit(outcome: .cancelled, kind: .cancelled, startedAt: startedAt, finishedAt: finishedAt)
         case is ExportTimeout:
-            let text = "The export took longer than its timeout of \(timeout.seconds ?? 0) s. What has arrived is kept for the next attempt."
+            let text = "The export took longer than its timeout of \(timeout.seconds ?? 0) s. What has arrived is kept for the next one."
             return failed(.timeout, "JobTimeout", text, isRetriable: true)
         case let error as OrthancError where error.code == .notFound:
             return failed(.gone, "OrthancError.\(error.code)", "\(error)", isRetriable: false)

@@ -22,8 +22,9 @@ func buildWorker(_ context: ServiceContext) async throws -> [any Service] {
         root: context.folders.modules,
         environment: jobEnvironment(ProcessInfo.processInfo.environment, context.folders)
     )
+    let orthanc = OrthancClient(endpoint: try orthancEndpoint(context.settings))
     let runner = JobDispatcher(
-        export: ExportJob(client: OrthancClient(endpoint: try orthanc(context.settings)), data: context.folders.data, logger: context.logger),
+        export: ExportJob(client: orthanc, data: context.folders.data, logger: context.logger),
         python: PythonJobs(
             hosts: WarmHosts(configuration: python, logger: context.logger),
             folders: context.folders,
@@ -52,7 +53,7 @@ func jobEnvironment(_ own: [String: String], _ folders: ServiceFolders) -> [Stri
 }
 
 /// - `ORTHANC_REST_URL` (URL, `http://orthanc:8042`), `ORTHANC_REST_USERNAME`, `ORTHANC_REST_PASSWORD` (text, none)
-private func orthanc(_ settings: Settings) throws -> OrthancEndpoint {
+private func orthancEndpoint(_ settings: Settings) throws -> OrthancEndpoint {
     let url = settings.text("ORTHANC_REST_URL") ?? "http://orthanc:8042"
     do {
         return try OrthancEndpoint(

@@ -28,9 +28,8 @@ extension WorkerService {
                     delivery.nack(requeue: true)
                 }
             }
-        } catch where Task.isCancelled {
-            return
         } catch {
+            if Task.isCancelled { return }
             logger.critical("a queue is no longer read", metadata: ["queue": "\(queue)", "error": "\(error)"])
         }
     }
@@ -133,9 +132,8 @@ extension WorkerService {
         let queue = PipelineQueue.control(worker: configuration.id)
         do {
             try await source.consume(queue, prefetch: 16) { await obey($0, queue) }
-        } catch where Task.isCancelled {
-            return
         } catch {
+            if Task.isCancelled { return }
             // The answers to renewals say the same, a little later.
             logger.error("control messages are no longer read", metadata: ["error": "\(error)"])
         }

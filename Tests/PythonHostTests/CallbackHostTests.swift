@@ -131,7 +131,9 @@ struct CallbackHostTests {
 
     @Test("Requests at the same time are answered one by one, each with its own parameters")
     func concurrentRequests() async throws {
-        let tree = try ServiceTree(["svc.py": "def callback(headers, added_params, **_): return True, {'own': headers['n'], 'given': added_params}\n"])
+        let tree = try ServiceTree([
+            "svc.py": "def callback(headers, added_params, **_): return True, {'own': headers['n'], 'given': added_params}\n"
+        ])
         try await withHost(tree) { host in
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for number in 0..<20 {

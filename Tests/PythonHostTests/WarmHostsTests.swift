@@ -27,7 +27,8 @@ struct WarmHostsTests {
         ])
         // Whatever a scanner or a typist wrote has to arrive as it is.
         let headers: JSONValue = [
-            "PatientName": "O'Neill^\"Quote\"\\n{x} $(reboot) `id` \u{0} \u{1F600} Müller\r\n", "n": [1, -5, 2.5, true, nil], "deep": ["a": ["b": [:]]],
+            "PatientName": "O'Neill^\"Quote\"\\n{x} $(reboot) `id` \u{0} \u{1F600} Müller\r\n",
+            "n": [1, -5, 2.5, true, nil], "deep": ["a": ["b": [:]]],
         ]
         try await withHosts(tree) { hosts in
             let plain = await hosts.run(tree.job("ms-sub.plain", headers: headers), onProgress: { _, _ in })
@@ -63,7 +64,9 @@ struct WarmHostsTests {
         ])
         try await withHosts(tree) { hosts in
             let results = await withTaskGroup(of: JobExit.self) { group in
-                for attempt in 1...20 { group.addTask { await hosts.run(tree.job("svc.worker", attempt: attempt), onProgress: { _, _ in }) } }
+                for attempt in 1...20 {
+                    group.addTask { await hosts.run(tree.job("svc.worker", attempt: attempt), onProgress: { _, _ in }) }
+                }
                 return await group.reduce(into: []) { $0.append($1.result?.array ?? []) }
             }
             #expect(results.allSatisfy { $0.first == true })
@@ -258,7 +261,8 @@ struct WarmHostsTests {
             )
             #expect(stubborn.kind == .timeout)
             #expect(stubborn.signal == 9)
-            let pids = try String(contentsOf: tree.data.appending(path: "pids"), encoding: .utf8).split(separator: " ").compactMap { Int32($0) }
+            let text = try String(contentsOf: tree.data.appending(path: "pids"), encoding: .utf8)
+            let pids = text.split(separator: " ").compactMap { Int32($0) }
             #expect(pids.count == 2)
             #expect(try await eventually { !pids.contains(where: isAlive) })
         }

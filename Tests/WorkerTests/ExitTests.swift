@@ -56,7 +56,8 @@ import Testing
     @Test("A full disk tells the sizes and is not tried again, damaged and unwritable files are")
     func exportErrors() {
         let full = JobExit.exportFailed(
-            ExportError.diskFull(needed: 3_000_000, available: 1_000_000, folder: "/data/x"), timeout: .never, startedAt: now, finishedAt: now)
+            ExportError.diskFull(needed: 3_000_000, available: 1_000_000, folder: "/data/x"),
+            timeout: .never, startedAt: now, finishedAt: now)
         #expect(full.kind == .resources)
         #expect(!full.isRetriable)
         #expect(full.failure?.message.contains("3 MB") == true)

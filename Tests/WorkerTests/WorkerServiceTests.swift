@@ -139,8 +139,8 @@ import Testing
             #expect(await eventually { runner.state.withLock { $0.running } == 2 })
             let control = Settlements()
             for token in [9, 10] {
-                let message = ControlMessage(action: .cancel, job: job(0), token: token)
-                source.put(control.delivery(PipelineJSON.encode(message), type: ControlMessage.type), into: PipelineQueue.control(worker: "w1"))
+                let message = PipelineJSON.encode(ControlMessage(action: .cancel, job: job(0), token: token))
+                source.put(control.delivery(message, type: ControlMessage.type), into: PipelineQueue.control(worker: "w1"))
             }
             #expect(await eventually { doomed.all == [.ack(multiple: false)] })
             #expect(router.state.withLock { $0.results.map(\.exit.outcome) } == [.cancelled])
