@@ -77,7 +77,9 @@ package final class AMQPClient: Service, Sendable {
         let breaker = breakers[part.rawValue]
         var logger = logger
         logger[metadataKey: "amqp.connection"] = "\(part)"
-        ConnectionThread.start(name: "amqp-\(part)") { [configuration, topology, status, metrics, logger] in
+        // 15 characters show in ps and top; the name's first ones tell clients of one process apart.
+        ConnectionThread.start(name: "amqp-\("\(part)".prefix(1)) \(configuration.connectionName)") {
+            [configuration, topology, status, metrics, logger] in
             let role: any AMQPRole =
                 switch part {
                 case .publish: PublishRole(configuration: configuration, metrics: metrics)

@@ -160,31 +160,67 @@ extension AMQPBrokerTests {
             }
         }
 
-        @Test func `reconnects leave no thread and no descriptor behind`() async throws {
+        @Test func `a queue named by the broker is there again after a reconnect, and so is what was declared later`() async throws {
+            let node = try #require(Broker.current?.node)
+            let exchange = unique("control")
+            let later = unique("later")
+            let topology = AMQPTopology(
+                exchanges: [AMQPExchange(name: exchange, kind: .fanout)],
+                queues: [.serverNamed("control")],
+                bindings: [AMQPBinding(queue: "control", exchange: exchange, routingKey: "")]
+            )
+            try await withClient(topology) { client in
+                try await client.declare(AMQPTopology(queues: [classicQueue(later)]))
+                #expect(try await client.inspect(later) == AMQPQueueStatus(messages: 0, consumers: 0))
+                try await client.consume("control", prefetch: 10) { deliveries in
+                    let iterator = deliveries.makeAsyncIterator()
+                    for round in 0..<2 {
+                        if round > 0 {
+                            try await deleteQueue(later)
+                            try await node.rabbitmqctl("close_all_connections", "--vhost", node.virtualHost, "test")
+                        }
+                        try await eventually("A command arrives") {
+                            let command = AMQPPublishing(exchange: exchange, routingKey: "", body: Array("\(round)".utf8))
+                            return (try? await client.publish(command)) != nil
+                        }
+                        let command = try #require(await iterator.next())
+                        #expect(command.text == "\(round)")
+                        command.ack()
+                        try await client.publish(message(to: later, "\(round)"))
+                    }
+                }
+                #expect(try await client.take(1, from: later).map(\.text) == ["1"])
+            }
+        }
+
+        @Test func `reconnects leave no thread and no socket behind`() async throws {
             let node = try #require(Broker.current?.node)
             let queue = unique("leak")
-            try await withClient(AMQPTopology(queues: [classicQueue(queue)]), configure: { $0.backoff.initial = .milliseconds(20) }) {
-                client in
+            // Other tests of this process may have clients too: ours is known by its name and its port.
+            let name = "leak\(Int.random(in: 100...999))"
+            try await withClient(
+                AMQPTopology(queues: [classicQueue(queue)]),
+                configure: {
+                    $0.connectionName = name
+                    $0.backoff.initial = .milliseconds(20)
+                }
+            ) { client in
                 try await client.consume(queue, prefetch: 10) { deliveries in
                     let iterator = deliveries.makeAsyncIterator()
-                    func roundTrip() async throws {
-                        try await eventually("A round trip") {
-                            (try? await client.publish(message(to: queue, "x"))) != nil
-                        }
-                        try #require(await iterator.next() != nil)
-                    }
-                    try await roundTrip()
-                    let before = Resources()
                     for _ in 0..<8 {
                         try await node.rabbitmqctl("close_all_connections", "--vhost", node.virtualHost, "test")
                         try await client.wait(for: "open") { $0 == .open }
-                        try await roundTrip()
+                        try await eventually("A round trip") {
+                            (try? await client.publish(message(to: queue, "x"))) != nil
+                        }
+                        try #require(await iterator.next()).ack()
                     }
-                    let after = Resources()
-                    #expect(after.sockets <= before.sockets)
-                    #expect(after.connectionThreads == before.connectionThreads)
+                    #expect(Resources.threads(named: name) == 2)
+                    #expect(Resources.sockets(to: node.port) == 2)
                 }
             }
+            try await eventually("The threads end") { Resources.threads(named: name) == 0 }
+            #expect(Resources.sockets(to: node.port) == 0)
         }
     }
 }
@@ -201,18 +237,26 @@ final class Recorder: Sendable {
     var count: Int { state.withLock(\.count) }
 }
 
-/// What the kernel counts for this process.
-struct Resources {
-    let sockets: Int
-    let connectionThreads: Int
-
-    init() {
-        let files = FileManager.default
-        let descriptors = (try? files.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
-        sockets = descriptors.count { (try? files.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix("socket:") == true }
-        let threads = (try? files.contentsOfDirectory(atPath: "/proc/self/task")) ?? []
-        connectionThreads = threads.count {
-            (try? String(contentsOfFile: "/proc/self/task/\($0)/comm", encoding: .utf8))?.hasPrefix("amqp-") == true
+/// What the kernel knows of this process.
+enum Resources {
+    static func threads(named name: String) -> Int {
+        entries("task").count { entry in
+            (try? String(contentsOfFile: "/proc/self/task/\(entry)/comm", encoding: .utf8))?.contains(name) == true
         }
+    }
+
+    static func sockets(to port: UInt16) -> Int {
+        entries("fd").compactMap { Int32($0) }.count { descriptor in
+            var peer = sockaddr_in()
+            var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+            let connected = withUnsafeMutablePointer(to: &peer) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(descriptor, $0, &length) == 0 }
+            }
+            return connected && peer.sin_family == sa_family_t(AF_INET) && UInt16(bigEndian: peer.sin_port) == port
+        }
+    }
+
+    private static func entries(_ folder: String) -> [String] {
+        (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/\(folder)")) ?? []
     }
 }
