@@ -46,7 +46,7 @@ func withClient<R: Sendable>(
         tasks.addTask { try await group.run() }
         let result: Result<R, any Error>
         do {
-            if ready { try await client.waitUntilReady() }
+            if ready { try await within(.seconds(60), "Connecting") { try await client.waitUntilReady() } }
             result = .success(try await body(client))
         } catch {
             result = .failure(error)
