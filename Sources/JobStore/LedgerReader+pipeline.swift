@@ -78,7 +78,8 @@ extension LedgerReader {
     }
 
     static func workers(_ db: Database, seenSince: Double) throws -> [LedgerWorker] {
-        try Row.fetchAll(db, sql: "SELECT * FROM worker WHERE seen_at >= ? ORDER BY seen_at DESC LIMIT 500", arguments: [seenSince]).map { row in
+        try Row.fetchAll(db, sql: "SELECT * FROM worker WHERE seen_at >= ? ORDER BY seen_at DESC LIMIT 500", arguments: [seenSince]).map {
+            row in
             let info = try row.decoded(JSONValue.self, "info")
             return LedgerWorker(
                 id: row["id"],
@@ -152,7 +153,8 @@ extension LedgerReader {
         try await read { db in
             var lately: [String: [JobState: Int]] = [:]
             for row in try Row.fetchAll(
-                db, sql: "SELECT service, state, COUNT(*) AS jobs FROM job WHERE id >= ? GROUP BY service, state", arguments: [Self.dayAgo(now)])
+                db, sql: "SELECT service, state, COUNT(*) AS jobs FROM job WHERE id >= ? GROUP BY service, state",
+                arguments: [Self.dayAgo(now)])
             {
                 lately[row["service"], default: [:]][try row.raw(JobState.self, "state")] = row["jobs"]
             }

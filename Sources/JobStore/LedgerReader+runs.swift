@@ -21,7 +21,9 @@ extension LedgerReader {
     /// Runs, newest first.
     ///
     /// - Parameter cursor: the `next` of the page before.
-    package func runs(_ filter: LedgerRunFilter = LedgerRunFilter(), limit: Int, cursor: String? = nil) async throws -> LedgerPage<LedgerRun> {
+    package func runs(
+        _ filter: LedgerRunFilter = LedgerRunFilter(), limit: Int, cursor: String? = nil
+    ) async throws -> LedgerPage<LedgerRun> {
         try await read { db in
             var (conditions, arguments) = Self.conditions(filter)
             if let cursor {
@@ -75,7 +77,7 @@ extension LedgerReader {
                 let row = try Row.fetchOne(
                     db,
                     sql: """
-                        SELECT \(LedgerRun.columns), run.added_params, event.headers AS event_headers, event.refused AS event_refused
+                        SELECT \(LedgerRun.columns), run.added_params, COALESCE(run.headers, event.headers) AS seen_headers, event.refused AS event_refused
                         FROM run JOIN event ON event.seq = run.event_seq WHERE run.id = ?
                         """,
                     arguments: [id]
@@ -87,7 +89,7 @@ extension LedgerReader {
             return LedgerRunDetail(
                 run: run,
                 event: event,
-                headers: try row.decoded(JSONValue.self, "event_headers"),
+                headers: try row.decoded(JSONValue.self, "seen_headers"),
                 refused: try row.decoded(JSONValue.self, "event_refused"),
                 follows: try Self.run(ofSnapshot: event.follows, resource: run.resourceID, db),
                 related: try Self.runs(ofResource: run.resourceID, except: id, db),

@@ -24,7 +24,7 @@ package struct LedgerRun: Sendable {
 package struct LedgerRunDetail: Sendable {
     package var run: LedgerRun
     package var event: LedgerEvent
-    /// Upstream's headers. They hold patient data.
+    /// Upstream's headers as the jobs see them. They hold patient data.
     package var headers: JSONValue
     /// Series that a filter refused: Orthanc id to reason.
     package var refused: JSONValue

@@ -66,7 +66,8 @@ extension LedgerTransaction {
 
     package func recordAction(actor: String, action: String, target: String, outcome: String, at now: Date) throws {
         try run(
-            "INSERT INTO audit (at, actor, action, target, outcome) VALUES (?, ?, ?, ?, ?)", [now.ledgerTime, actor, action, target, outcome])
+            "INSERT INTO audit (at, actor, action, target, outcome) VALUES (?, ?, ?, ?, ?)",
+            [now.ledgerTime, actor, action, target, outcome])
     }
 
     /// Numbers and keeps a fact. Publish it after the commit.

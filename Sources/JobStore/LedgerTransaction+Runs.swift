@@ -86,9 +86,10 @@ extension LedgerTransaction {
         guard let state = RunState(rawValue: row["state"]), let level = ResourceLevel(rawValue: row["level"]) else {
             throw LedgerError(code: .corrupt, message: "Run \(id) has a state or a level that this version does not know.")
         }
-        var headers = try LedgerJSON.value(
-            JSONValue.self, from: row["headers"] ?? row["event_headers"], column: "event.headers"
-        ).object ?? [:]
+        var headers =
+            try LedgerJSON.value(
+                JSONValue.self, from: row["headers"] ?? row["event_headers"], column: "event.headers"
+            ).object ?? [:]
         headers["dcmpath"] = .string(row["dcmpath"])
         let context = RunContext(
             source: JobSource(
@@ -110,7 +111,8 @@ extension LedgerTransaction {
     private func jobs(of id: RunID) throws -> [Job] {
         var edges: [Int: [Dependency]] = [:]
         for row in try rows("SELECT * FROM edge WHERE run_id = ? ORDER BY child, parent", [id.rawValue]) {
-            guard let condition = Dependency.Condition(rawValue: row["condition"]), let origin = Dependency.Origin(rawValue: row["origin"]) else {
+            guard let condition = Dependency.Condition(rawValue: row["condition"]), let origin = Dependency.Origin(rawValue: row["origin"])
+            else {
                 throw LedgerError(code: .corrupt, message: "Run \(id) has a dependency that this version does not know.")
             }
             edges[row["child"], default: []].append(

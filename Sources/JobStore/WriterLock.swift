@@ -1,9 +1,9 @@
 import Foundation
 
 #if canImport(Glibc)
-    import Glibc
+import Glibc
 #elseif canImport(Darwin)
-    import Darwin
+import Darwin
 #endif
 
 /// An advisory lock that the kernel gives back when its process ends, however it ends.
@@ -18,7 +18,9 @@ struct WriterLock: ~Copyable, Sendable {
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             close(descriptor)
             throw LedgerError(
-                code: .locked, message: "Another router holds \(file.path): the ledger has one writer. Stop that router, or give this one a STATE of its own.")
+                code: .locked,
+                message:
+                    "Another router holds \(file.path): the ledger has one writer. Stop that router, or give this one a STATE of its own.")
         }
         self.descriptor = descriptor
     }

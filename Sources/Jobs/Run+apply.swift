@@ -94,6 +94,11 @@ extension Run {
             effects.append(.deny(Reason("superseded", "Attempt \(attempt) is over: the job is at attempt \(job.attempt).")))
             return
         }
+        if job.state == .running, job.worker == worker {
+            // The same process asks again because our first answer did not reach it.
+            effects.append(.grant(job: index, attempt: attempt, token: job.token))
+            return
+        }
         if let refusal = job.claimRefusal(now) {
             effects.append(.deny(refusal))
             return
@@ -193,7 +198,8 @@ extension Run {
             nextAttempt(index)
             jobs[index].state = .retrying
             jobs[index].notBefore = now.addingTimeInterval(Double(delay.seconds))
-            let text = "Attempt \(job.attempt) failed (\(exit.kind.rawValue)). Tries again after \(delay.name), \(failures) of \(retry.max)."
+            let text =
+                "Attempt \(job.attempt) failed (\(exit.kind.rawValue)). Tries again after \(delay.name), \(failures) of \(retry.max)."
             jobs[index].reason = Reason("retrying", text)
             sendHint(index, delay: delay, &effects)
         } else if exit.isRetriable {

@@ -28,7 +28,8 @@ extension AMQPPublishing {
             routingKey: routingKey,
             mandatory: mandatory,
             properties: .pipeline(
-                type: type, messageID: messageID, correlationID: correlationID, priority: priority, persistent: persistent, headers: headers),
+                type: type, messageID: messageID, correlationID: correlationID, priority: priority, persistent: persistent, headers: headers
+            ),
             body: PipelineJSON.encode(body)
         )
     }
@@ -86,7 +87,8 @@ package enum PipelineJSON {
         let encoder = JSONEncoder()
         encoder.dateEncodingStrategy = .secondsSince1970
         encoder.outputFormatting = [.withoutEscapingSlashes]
-        encoder.nonConformingFloatEncodingStrategy = .convertToString(positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+        encoder.nonConformingFloatEncodingStrategy = .convertToString(
+            positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
         do {
             return try [UInt8](encoder.encode(value))
         } catch {

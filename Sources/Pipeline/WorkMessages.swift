@@ -148,7 +148,7 @@ package struct WorkerInfo: Sendable, Hashable, Codable {
         case stopped
     }
 
-    /// Unique to one process: `<host>.<pid>.<random>` unless WORKER_ID names it.
+    /// Unique to one process: `<WORKER_ID or host.pid>.<random>`.
     package var id: String
     package var host: String
     package var pid: Int

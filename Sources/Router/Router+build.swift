@@ -14,7 +14,7 @@ func buildRouter(_ context: ServiceContext) async throws -> [any Service] {
     let folders = context.folders
     let defaults = try catalogDefaults(context.settings)
     let configuration = PythonHostConfiguration(
-        python: context.python, hostPath: context.pythonPath, root: folders.registry, environment: ProcessInfo.processInfo.environment)
+        python: context.python, hostPath: context.pythonPath, root: folders.registry, environment: context.userCodeEnvironment)
     let timeout = try context.settings.seconds("CALLBACK_TIMEOUT", default: 10, in: 0.1...3600)
     let callbacks = CallbackHost(configuration: configuration, timeout: .seconds(timeout), logger: context.logger)
     let ledger = try await openLedger(folders.state, context.logger)

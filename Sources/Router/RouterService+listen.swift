@@ -43,7 +43,7 @@ extension RouterService {
                     }
                 }
             }
-        } catch where Task.isCancelled {
+        } catch  where Task.isCancelled {
             return
         } catch {
             logger.critical("a queue is no longer read", metadata: ["queue": "\(queue)", "error": "\(error)"])
@@ -108,7 +108,7 @@ extension RouterService {
                 let planned = try await planner.plan(event)
                 await declareChannels(planned.plan.jobs.map(\.definition.channel))
                 return planned
-            } catch where Task.isCancelled {
+            } catch  where Task.isCancelled {
                 throw CancellationError()
             } catch {
                 logger.error(

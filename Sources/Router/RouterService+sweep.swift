@@ -77,7 +77,8 @@ extension ServiceRecord {
             name: service.name,
             jobs: service.jobs,
             problems: service.problems.map { problem in
-                let hints = [problem.allowed.map { "Allowed: \($0)." }, problem.nearest.map { "Did you mean \"\($0)\"?" }].compactMap(\.self)
+                let hints = [problem.allowed.map { "Allowed: \($0)." }, problem.nearest.map { "Did you mean \"\($0)\"?" }].compactMap(
+                    \.self)
                 return Problem(
                     severity: problem.severity.rawValue, file: problem.file, entry: problem.entry, key: problem.key,
                     message: ([problem.message] + hints).joined(separator: " "))

@@ -87,6 +87,7 @@ extension RouterTransaction {
         for effect in try apply(input, to: claim.job.run) {
             switch effect {
             case .grant(let job, let attempt, let token):
+                after.append(.extendLease(claim.job, token: token))
                 return .go(
                     JobOrder(
                         job: claim.job, attempt: attempt, token: token, definition: stored.run.jobs[job].definition,
@@ -249,7 +250,6 @@ extension RouterTransaction {
                 try send(.dead, run, job, attempt, run.jobs[job].dispatch, reason: run.jobs[job].reason)
             case .attemptStarted(let job, let attempt, let token, let worker):
                 try ledger.startAttempt(run.jobID(job), attempt: attempt, token: token, worker: worker, at: now)
-                after.append(.extendLease(run.jobID(job), token: token))
             case .attemptEnded(let job, let attempt, let token, let ending):
                 try ledger.endAttempt(run.jobID(job), attempt: attempt, token: token, ending: ending, at: now)
                 after.append(.releaseLease(run.jobID(job)))

@@ -20,7 +20,7 @@ func buildWorker(_ context: ServiceContext) async throws -> [any Service] {
         python: context.python,
         hostPath: context.pythonPath,
         root: context.folders.modules,
-        environment: jobEnvironment(ProcessInfo.processInfo.environment, context.folders)
+        environment: context.userCodeEnvironment
     )
     let orthanc = OrthancClient(endpoint: try orthancEndpoint(context.settings))
     let runner = JobDispatcher(
@@ -40,16 +40,6 @@ func buildWorker(_ context: ServiceContext) async throws -> [any Service] {
         logger: context.logger
     )
     return [context.readiness, broker, worker]
-}
-
-/// Upstream's environment for jobs: all that the worker has, but nothing that opens the pipeline's own doors.
-func jobEnvironment(_ own: [String: String], _ folders: ServiceFolders) -> [String: String] {
-    var environment = own.filter { name, _ in name != "AMQP_URL" && name != "READY_FILE" && !name.hasPrefix("MONITOR_") }
-    environment["DATA"] = folders.data.path
-    environment["LOGS"] = folders.logs.path
-    environment["MODULES"] = folders.modules.path
-    environment["REGISTRY"] = folders.registry.path
-    return environment
 }
 
 /// - `ORTHANC_REST_URL` (URL, `http://orthanc:8042`), `ORTHANC_REST_USERNAME`, `ORTHANC_REST_PASSWORD` (text, none)

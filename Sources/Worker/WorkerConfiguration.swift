@@ -24,15 +24,17 @@ struct WorkerConfiguration: Sendable {
 }
 
 extension WorkerConfiguration {
-    /// - `WORKER_ID` (text, `<host>.<pid>.<random>`): the worker's name in the monitor; unique to one process.
+    /// - `WORKER_ID` (text, `<host>.<pid>`): the worker's name in the monitor. A random suffix makes it unique to one process: whoever
+    ///   claims under the same name is taken for the same process.
     /// - `WORKER_SLOTS` (int, 1): jobs at a time, 1 to 256.
     /// - `WORKER_CHANNELS` (list, `default`): the channels whose jobs this worker takes.
     /// - `WORKER_GRACE` (seconds, 20): how long running jobs may go on after SIGTERM.
     init(_ settings: Settings) throws {
-        id = settings.text("WORKER_ID") ?? Self.uniqueName()
+        id = settings.text("WORKER_ID") ?? Self.hostName()
         guard id.utf8.count <= 128, id.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else {
             throw SettingError(variable: "WORKER_ID", value: id, allowed: "1 to 128 visible ASCII characters")
         }
+        id += "." + String(UInt32.random(in: 0 ... .max), radix: 36)
         slots = try settings.integer("WORKER_SLOTS", default: 1, in: 1...256)
         channels = settings.list("WORKER_CHANNELS", default: ["default"])
         if let wrong = channels.first(where: { !ChannelName.isValid($0) }) {
@@ -47,8 +49,8 @@ extension WorkerConfiguration {
         .seconds(try settings.seconds("WORKER_GRACE", default: standardGrace / .seconds(1), in: 0...86_400))
     }
 
-    private static func uniqueName() -> String {
+    private static func hostName() -> String {
         let host = ProcessInfo.processInfo.hostName.filter { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == ".") }
-        return "\(host.prefix(64)).\(ProcessInfo.processInfo.processIdentifier).\(String(UInt32.random(in: 0 ... .max), radix: 36))"
+        return "\(host.prefix(64)).\(ProcessInfo.processInfo.processIdentifier)"
     }
 }

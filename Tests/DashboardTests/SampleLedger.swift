@@ -121,7 +121,10 @@ final class SampleLedger: Sendable {
         let start = created.timeIntervalSince1970
         try database.write { db in
             try db.execute(
-                sql: "INSERT INTO run VALUES (?, ?, ?, ?, 'orthanc', ?, ?, ?, ?, ?, ?, ?, ?)",
+                sql: """
+                    INSERT INTO run (id, event_seq, origin, dedupe_key, server, level, resource_id, state, reason, dcmpath, added_params,
+                    created_at, finished_at) VALUES (?, ?, ?, ?, 'orthanc', ?, ?, ?, ?, ?, ?, ?, ?)
+                    """,
                 arguments: [
                     id, event, origin, "key-\(number)", level, resource, state.rawValue, reason.map(Self.json), "dicom/\(id)",
                     addedParams.text, start, duration.map { start + $0 },
@@ -129,7 +132,10 @@ final class SampleLedger: Sendable {
             for (position, job) in jobs.enumerated() { try Self.insert(job, position, id, start, db) }
             for attempt in attempts {
                 try db.execute(
-                    sql: "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    sql: """
+                        INSERT INTO attempt (job_id, attempt, token, worker, claimed_at, progress, exit, lost_reason, ended_at)
+                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        """,
                     arguments: [
                         "\(id).\(attempt.job)", attempt.attempt, attempt.token, attempt.worker, start + attempt.claimed,
                         attempt.progress?.text, attempt.exit.map(Self.json), attempt.lost.map(Self.json), attempt.ended.map { start + $0 },
@@ -164,7 +170,7 @@ final class SampleLedger: Sendable {
         for (parents, origin) in [(job.needs, "declared"), (job.stageNeeds, "stage")] {
             for parent in parents {
                 try db.execute(
-                    sql: "INSERT INTO edge VALUES (?, ?, ?, 'succeeded', ?, ?)",
+                    sql: "INSERT INTO edge (run_id, child, parent, condition, origin, satisfied_by) VALUES (?, ?, ?, 'succeeded', ?, ?)",
                     arguments: [run, position, parent, origin, job.state == .waiting ? nil : 1])
             }
         }
@@ -187,14 +193,15 @@ final class SampleLedger: Sendable {
         ]
         try write { db in
             try db.execute(
-                sql: "INSERT INTO worker VALUES (?, 'hal', ?, 1, ?, ?)", arguments: [id, info.text, time(7200), time(seen)])
+                sql: "INSERT INTO worker (id, host, info, busy, started_at, seen_at) VALUES (?, 'hal', ?, 1, ?, ?)",
+                arguments: [id, info.text, time(7200), time(seen)])
         }
     }
 
     func addService(_ name: String, jobs: [JobDefinition], problems: [JSONValue] = []) throws {
         try write { db in
             try db.execute(
-                sql: "INSERT INTO service VALUES (?, ?, ?, ?)",
+                sql: "INSERT INTO service (name, jobs, problems, loaded_at) VALUES (?, ?, ?, ?)",
                 arguments: [name, Self.json(jobs), JSONValue.array(problems).text, time(600)])
         }
     }
@@ -209,7 +216,7 @@ final class SampleLedger: Sendable {
 
     func pause(_ channel: String, by actor: String) throws {
         try write { db in
-            try db.execute(sql: "INSERT INTO channel VALUES (?, ?, ?)", arguments: [channel, actor, time(900)])
+            try db.execute(sql: "INSERT INTO channel (name, paused_by, paused_at) VALUES (?, ?, ?)", arguments: [channel, actor, time(900)])
         }
     }
 

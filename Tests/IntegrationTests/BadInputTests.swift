@@ -62,7 +62,9 @@ import Testing
 
     /// Each end has its class, and the traceback is there for the page.
     private func checkEnds(_ run: JSONValue, _ stack: TestStack) async throws {
-        let kinds = ["raises": "exception", "hangs": "timeout", "exits": "no-result", "kills-itself": "killed", "not-there": "broken-service"]
+        let kinds = [
+            "raises": "exception", "hangs": "timeout", "exits": "no-result", "kills-itself": "killed", "not-there": "broken-service",
+        ]
         for (name, kind) in kinds {
             let id = try #require(run.job(name)?["id"]?.string)
             let job = try await stack.get("/api/v1/jobs/\(id)")

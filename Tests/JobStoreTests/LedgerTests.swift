@@ -31,7 +31,8 @@ import Testing
                 dependencies: []),
             .init(
                 definition: JobDefinition(
-                    name: "work", service: "s", stage: .services, entry: "s.work", params: ["a": [1, nil]], channel: "gpu", priority: .urgent,
+                    name: "work", service: "s", stage: .services, entry: "s.work", params: ["a": [1, nil]], channel: "gpu",
+                    priority: .urgent,
                     retry: RetryPolicy(max: 2, delay: 30)),
                 dependencies: [Dependency(parent: 0, origin: .stage)]),
         ])
@@ -47,7 +48,8 @@ import Testing
         let (sequence, _) = try ledger.recordEvent(event(key), at: now)
         try ledger.insertRun(
             stored, event: sequence, dedupeKey: key, origin: "event", filteredHeaders: nil,
-            decisions: [Decision(job: "work", service: "s", stage: .services, verdict: .accepted, reason: Reason("accepted", "yes"))], at: now)
+            decisions: [Decision(job: "work", service: "s", stage: .services, verdict: .accepted, reason: Reason("accepted", "yes"))],
+            at: now)
     }
 
     @Test func aRunComesBackAsItWasWritten() async throws {

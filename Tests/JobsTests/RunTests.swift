@@ -73,7 +73,8 @@ import Testing
             .init(
                 definition: JobDefinition(name: "clean", service: "s", stage: .post, entry: "m.f", isFinalizer: true),
                 dependencies: [
-                    Dependency(parent: 0, condition: .finished, origin: .stage), Dependency(parent: 1, condition: .finished, origin: .declared),
+                    Dependency(parent: 0, condition: .finished, origin: .stage),
+                    Dependency(parent: 1, condition: .finished, origin: .declared),
                 ]),
         ])
         plan.addedParams = [:]
@@ -139,6 +140,18 @@ import Testing
         }
         #expect(run.jobs[0].state == .dead)
         #expect(run.jobs[0].crashes == 3)
+    }
+
+    @Test func aWorkerThatAsksAgainGetsTheSameAnswer() {
+        var run = chain()
+        _ = run.apply(.start, at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w1", isPaused: false), at: now)
+        let before = run
+        // The answer got lost on its way; without this the job would wait for its lease to expire and count a crash.
+        #expect(run.apply(.claim(job: 0, attempt: 1, worker: "w1", isPaused: false), at: now) == [.grant(job: 0, attempt: 1, token: 1)])
+        #expect(run == before)
+        let other = run.apply(.claim(job: 0, attempt: 1, worker: "w2", isPaused: false), at: now)
+        #expect(other.contains { if case .deny(let reason) = $0 { reason.code == "leased" } else { false } })
     }
 
     @Test func aStaleResultIsRefused() {

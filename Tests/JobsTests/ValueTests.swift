@@ -37,7 +37,10 @@ import Testing
 
     @Test func retriesWaitInTheNextLongerQueue() {
         let policy = RetryPolicy(max: 9, delay: 20, backoff: .exponential)
-        #expect((1...6).map { policy.delay(afterAttempt: $0) } == [.thirtySeconds, .twoMinutes, .twoMinutes, .tenMinutes, .tenMinutes, .oneHour])
+        #expect(
+            (1...6).map { policy.delay(afterAttempt: $0) } == [
+                .thirtySeconds, .twoMinutes, .twoMinutes, .tenMinutes, .tenMinutes, .oneHour,
+            ])
         #expect(RetryPolicy(max: 9, delay: .max).delay(afterAttempt: 9) == .oneHour)
     }
 

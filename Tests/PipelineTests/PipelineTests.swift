@@ -42,10 +42,11 @@ import Testing
 
     @Test func aChannelHasItsJobQueueAndItsDelays() {
         let topology = PipelineTopology.channel("gpu")
-        #expect(topology.queues.map(\.name).sorted() == [
-            "dcm.jobs.gpu.v1", "dcm.retry.gpu.10m.v1", "dcm.retry.gpu.1h.v1", "dcm.retry.gpu.2m.v1", "dcm.retry.gpu.30s.v1",
-            "dcm.retry.gpu.5s.v1",
-        ])
+        #expect(
+            topology.queues.map(\.name).sorted() == [
+                "dcm.jobs.gpu.v1", "dcm.retry.gpu.10m.v1", "dcm.retry.gpu.1h.v1", "dcm.retry.gpu.2m.v1", "dcm.retry.gpu.30s.v1",
+                "dcm.retry.gpu.5s.v1",
+            ])
         let jobs = topology.queues.first { $0.name == "dcm.jobs.gpu.v1" }
         #expect(jobs?.arguments["x-max-priority"] == 4)
         #expect(topology.queues.allSatisfy { $0.arguments["x-queue-type"] == "classic" })
