@@ -9,6 +9,7 @@ import ServiceLifecycle
 package struct DashboardServer: Service {
     private let configuration: DashboardConfiguration
     private let ledger: LedgerReader
+    private let journal: IngestJournalReader
     private let sender: any CommandSender
     private let feed: FactFeed
     private let logger: Logger
@@ -18,11 +19,12 @@ package struct DashboardServer: Service {
     ///   - feed: has to run beside the server.
     ///   - onBound: called with the port once it can be reached.
     package init(
-        configuration: DashboardConfiguration, ledger: LedgerReader, sender: any CommandSender, feed: FactFeed, logger: Logger,
-        onBound: @escaping @Sendable (Int) async -> Void = { _ in }
+        configuration: DashboardConfiguration, ledger: LedgerReader, journal: IngestJournalReader, sender: any CommandSender,
+        feed: FactFeed, logger: Logger, onBound: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
         self.configuration = configuration
         self.ledger = ledger
+        self.journal = journal
         self.sender = sender
         self.feed = feed
         self.logger = logger
@@ -54,7 +56,7 @@ package struct DashboardServer: Service {
         let sessions = Sessions()
         let throttle = SignInThrottle()
         let commands = Commands(ledger: ledger, sender: sender, logger: logger)
-        let overview = Recent(for: .seconds(1)) { [ledger] in try await Overview.read(ledger) }
+        let overview = Recent(for: .seconds(1)) { [ledger, journal] in try await Overview.read(ledger, journal) }
         let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
         router.addMiddleware {
             SecurityHeaders()
@@ -64,7 +66,7 @@ package struct DashboardServer: Service {
         }
         SignIn(configuration: configuration, sessions: sessions, throttle: throttle, pages: pages).addRoutes(to: router)
         HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview).addRoutes(to: router)
-        APIController(ledger: ledger, configuration: configuration, commands: commands, feed: feed).addRoutes(to: router)
+        APIController(ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview).addRoutes(to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
         PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, pages: pages

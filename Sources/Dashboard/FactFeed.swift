@@ -59,8 +59,14 @@ package final class FactFeed: Service, Sendable {
         }
     }
 
-    /// The newest fact's number; 0 before the first.
+    /// The newest fact's number as far as the feed has read; 0 before the first.
     var latest: Int64 { state.withLock { $0.latest ?? 0 } }
+
+    /// The newest fact's number, from the ledger itself while the feed has not read yet.
+    func newest() async throws -> Int64 {
+        if let latest = state.withLock({ $0.latest }) { return latest }
+        return try await ledger.latestFact()
+    }
 
     var watchers: Int { state.withLock { $0.watchers.count } }
 

@@ -8,14 +8,34 @@ struct Overview: Sendable {
     var channels: [LedgerChannel]
     var workers: [LedgerWorker]
     var services: [LedgerService]
+    /// How it goes with each Orthanc server.
+    var sources: [IngestSource]
 
-    static func read(_ ledger: LedgerReader) async throws -> Overview {
+    static func read(_ ledger: LedgerReader, _ journal: IngestJournalReader) async throws -> Overview {
         let now = Date()
         return Overview(
             totals: try await ledger.totals(at: now),
             channels: try await ledger.channels(at: now),
             workers: try await ledger.workers(),
-            services: try await ledger.services(at: now)
+            services: try await ledger.services(at: now),
+            sources: try await journal.sources()
         )
+    }
+}
+
+extension IngestSource {
+    /// Ingest reports every ten seconds.
+    private static let silence = 45.0
+
+    /// What people should know about this server, if anything.
+    func trouble(at now: Date) -> String? {
+        if now.timeIntervalSince(checkedAt) > Self.silence {
+            return "Ingest says nothing of server \(server) for \(Display.duration(now.timeIntervalSince(checkedAt))): is it running?"
+        }
+        switch state {
+        case .starting, .following: return nil
+        case .unavailable: return "New images from \(server) are not seen: \(error?.text ?? "it does not answer as it should")"
+        case .blocked: return "Events of \(server) wait: \(error?.text ?? "the broker does not take them")"
+        }
     }
 }

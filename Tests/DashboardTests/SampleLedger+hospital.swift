@@ -178,7 +178,7 @@ extension SampleLedger {
         try writeFile("logs/runs/preview.log", Data("\u{1B}[32mINFO\u{1B}[0m reading nifti/head.nii.gz\nINFO middle slice is 54\nINFO wrote preview/head.png\n".utf8))
         try writeFile("data/preview/head.png", Self.picture)
         try writeFile("data/nifti/head.nii.gz", Data([0x1f, 0x8b, 0, 1, 2, 3]))
-        try writeFile("logs/secret.txt", Data("secret".utf8))
+        try writeFile("logs/secret.txt", Data("treasure".utf8))
         try FileManager.default.createSymbolicLink(
             at: data.appending(path: "preview/link.txt"), withDestinationURL: logs.appending(path: "secret.txt"))
         return try addRun(

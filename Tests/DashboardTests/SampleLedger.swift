@@ -129,7 +129,7 @@ final class SampleLedger: Sendable {
                     id, event, origin, "key-\(number)", level, resource, state.rawValue, reason.map(Self.json), "dicom/\(id)",
                     addedParams.text, start, duration.map { start + $0 },
                 ])
-            for (position, job) in jobs.enumerated() { try Self.insert(job, position, id, start, db) }
+            for (position, job) in jobs.enumerated() { try Self.insert(job, position, jobs, id, start, db) }
             for attempt in attempts {
                 try db.execute(
                     sql: """
@@ -150,7 +150,7 @@ final class SampleLedger: Sendable {
         return id
     }
 
-    private static func insert(_ job: SampleJob, _ position: Int, _ run: String, _ start: Double, _ db: Database) throws {
+    private static func insert(_ job: SampleJob, _ position: Int, _ jobs: [SampleJob], _ run: String, _ start: Double, _ db: Database) throws {
         let definition = JobDefinition(
             name: job.name, service: job.service, stage: job.stage, kind: job.stage == .export ? .export : .python,
             entry: job.stage == .export ? "" : "\(job.service).worker", params: job.params, channel: job.channel, priority: job.priority,
@@ -171,7 +171,7 @@ final class SampleLedger: Sendable {
             for parent in parents {
                 try db.execute(
                     sql: "INSERT INTO edge (run_id, child, parent, condition, origin, satisfied_by) VALUES (?, ?, ?, 'succeeded', ?, ?)",
-                    arguments: [run, position, parent, origin, job.state == .waiting ? nil : 1])
+                    arguments: [run, position, parent, origin, jobs[parent].state == .succeeded ? 1 : nil])
             }
         }
     }

@@ -10,6 +10,7 @@ struct APIController: Sendable {
     let configuration: DashboardConfiguration
     let commands: Commands
     let feed: FactFeed
+    let overview: Recent<Overview>
 
     func addRoutes(to router: Router<DashboardContext>) {
         let api = router.group("/api/v1")
@@ -93,7 +94,11 @@ struct APIController: Sendable {
     @Sendable private func events(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let page = try await ledger.events(
             ListQuery.eventFilter(request), limit: ListQuery.limit(request), cursor: request.query("cursor"))
-        return .json(["events": .array(page.items.map { JSONValue($0) }), "next": JSONValue(page.next)])
+        let sources = try await overview.get().sources
+        return .json([
+            "events": .array(page.items.map { JSONValue($0) }), "next": JSONValue(page.next),
+            "sources": .array(sources.map { JSONValue($0) }),
+        ])
     }
 
     @Sendable private func command(

@@ -16,7 +16,7 @@ struct FactStream: Sendable {
         guard feed.watchers < Self.capacity else { throw Problem.unavailable("Too many streams are open.") }
         let run = request.query("run")
         let resumed = (request.headers[.lastEventID] ?? request.query("after")).flatMap(Int64.init)
-        let latest = feed.latest
+        let latest = try await feed.newest()
         // A number from the future belongs to another ledger: that client has to look at everything anew.
         let start = resumed.map { $0 > latest ? latest : max(0, $0) } ?? latest
         let isReset = (resumed ?? 0) > latest

@@ -56,6 +56,10 @@ struct MetricsText: Sendable {
     }
 
     private mutating func events(_ overview: Overview) {
+        family("dcm_ingest_following", "Whether ingest follows the server's change log.")
+        for source in overview.sources { sample("dcm_ingest_following", ["server": source.server], source.state == .following ? 1 : 0) }
+        family("dcm_ingest_lag_changes", "Changes that ingest has still to read.")
+        for source in overview.sources { sample("dcm_ingest_lag_changes", ["server": source.server], Double(source.lag)) }
         family("dcm_events_total", "Events from ingest, by what became of them.", "counter")
         for group in overview.totals.events {
             sample("dcm_events_total", ["reason": group.code ?? "accepted"], Double(group.count))

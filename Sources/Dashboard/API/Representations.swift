@@ -180,6 +180,16 @@ extension JSONValue {
         ]
     }
 
+    init(_ source: IngestSource) {
+        self = [
+            "server": .string(source.server),
+            "state": .string(source.state.rawValue),
+            "lag": .integer(source.lag),
+            "checkedAt": JSONValue(source.checkedAt),
+            "reason": JSONValue(source.error),
+        ]
+    }
+
     init(_ worker: LedgerWorker, at now: Date) {
         self = [
             "id": .string(worker.id),

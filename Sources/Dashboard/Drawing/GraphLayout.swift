@@ -29,9 +29,9 @@ struct GraphLayout: Sendable, Hashable {
         var width: Double
     }
 
-    static let nodeWidth = 184.0
+    static let nodeWidth = 198.0
     static let nodeHeight = 48.0
-    private static let columnGap = 52.0
+    private static let columnGap = 48.0
     private static let rowGap = 14.0
     private static let laneHeight = 8.0
     private static let top = 30.0

@@ -16,13 +16,18 @@ enum Markup {
         date.map { time($0, isRelative: isRelative) } ?? "<span class=\"none\">–</span>"
     }
 
+    /// From what is done to what is still to come.
+    private static let order: [JobState] = [
+        .succeeded, .running, .dispatched, .ready, .retrying, .failed, .dead, .cancelled, .skipped, .waiting,
+    ]
+
     /// One bar of all jobs of a run, by state.
     static func bar(_ counts: [JobState: Int]) -> String {
         let total = counts.values.reduce(0, +)
         guard total > 0 else { return "" }
         var x = 0.0
         var parts = ""
-        for state in JobState.allCases.reversed() {
+        for state in order {
             guard let count = counts[state], count > 0 else { continue }
             let width = Double(count) / Double(total) * 100
             parts += "<rect class=\"s-\(state.rawValue)\" x=\"\(percent(x))\" width=\"\(percent(width))\" height=\"8\"/>"

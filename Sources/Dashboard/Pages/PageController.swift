@@ -57,7 +57,7 @@ struct PageController: Sendable {
 
     func frame(_ current: String, _ request: Request, run: String? = nil) async throws -> PageFrame {
         var frame = PageFrame()
-        frame.fact = String(feed.latest)
+        frame.fact = String(try await feed.newest())
         frame.run = run
         frame.notice = Self.notice(request)
         let overview = try await overview.get()
@@ -81,14 +81,17 @@ struct PageController: Sendable {
         if await !commands.sender.isConnected {
             alarms.append(.init(isError: true, text: "The broker cannot be reached: nothing new starts until it is back, nothing is lost."))
         }
+        let now = Date()
+        for text in overview.sources.compactMap({ $0.trouble(at: now) }) { alarms.append(.init(isError: true, text: text, url: "/events")) }
         for channel in overview.channels {
             let waiting = (channel.counts[.ready] ?? 0) + (channel.counts[.dispatched] ?? 0)
+            let waits = waiting == 1 ? "1 job waits" : "\(Display.number(waiting)) jobs wait"
             if channel.pausedAt != nil {
                 let by = channel.pausedBy.map { " by \($0)" } ?? ""
-                alarms.append(.init(isError: false, text: "Channel \(channel.name) is paused\(by), \(Display.number(waiting)) jobs wait.", url: "/queues"))
+                alarms.append(.init(isError: false, text: "Channel \(channel.name) is paused\(by): \(waits).", url: "/queues"))
             } else if channel.workers == 0, waiting > 0 {
                 alarms.append(
-                    .init(isError: true, text: "No worker serves channel \(channel.name), \(Display.number(waiting)) jobs wait.", url: "/workers"))
+                    .init(isError: true, text: "No worker serves channel \(channel.name): \(waits).", url: "/workers"))
             }
         }
         return alarms

@@ -45,7 +45,7 @@ struct ChannelRow {
         retrying = count(channel.counts, .retrying)
         dead = count(channel.counts, .dead)
         oldest = channel.oldestQueuedAt.map { Display.duration(now.timeIntervalSince($0)) } ?? ""
-        workers = String(channel.workers)
+        workers = channel.workers == 1 ? "1 worker" : "\(channel.workers) workers"
         slots = String(channel.slots)
         levels = channel.levels.map { level in
             Level(
@@ -106,6 +106,7 @@ private struct ServicesPage {
         var mark: String
         var loaded: String
         var jobs: [Job]
+        var hasJobs: Bool
         var problems: [Problem]
         var bar: String
         var lately: String
@@ -153,6 +154,7 @@ extension PageController {
                         timeout: job.timeout.seconds.map { Display.duration(Double($0)) } ?? "none",
                         retry: job.retry.max == 0 ? "none" : "\(job.retry.max) ×")
                 },
+                hasJobs: !service.jobs.isEmpty,
                 problems: service.problems.map { problem in
                     .init(
                         mark: StateMark.html(problem.severity, like: problem.severity),

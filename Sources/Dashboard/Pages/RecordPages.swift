@@ -63,6 +63,15 @@ private struct EventsPage {
     }
 
     var tabs: [Tab]
+    struct Source {
+        var server: String
+        var mark: String
+        var lag: String
+        var checked: String
+        var reason: String?
+    }
+
+    var sources: [Source]
     var accounting: String
     var rows: [Row]
     var pager: PagerModel
@@ -99,9 +108,16 @@ extension PageController {
         let cursor = request.query("cursor")
         let filter = try ListQuery.eventFilter(request)
         let page = try await ledger.events(filter, limit: ListQuery.limit(request), cursor: cursor)
-        let totals = try await overview.get().totals
+        let overview = try await overview.get()
+        let totals = overview.totals
         let model = EventsPage(
             tabs: Self.tabs(totals, filter),
+            sources: overview.sources.map { source in
+                EventsPage.Source(
+                    server: source.server, mark: StateMark.html(source.state.rawValue, like: source.state.mark),
+                    lag: source.lag == 0 ? "up to date" : "\(Display.number(Int(clamping: source.lag))) changes behind",
+                    checked: Markup.time(source.checkedAt, isRelative: true), reason: source.error?.text)
+            },
             accounting: Self.accounting(totals),
             rows: page.items.map(EventsPage.Row.init),
             pager: PagerModel(
@@ -149,5 +165,17 @@ extension EventsPage.Row {
             reason: event.filtered?.text,
             runs: event.runs.map { .init(id: $0.id, shortID: String($0.id.suffix(8)), mark: StateMark.html($0.state)) }
         )
+    }
+}
+
+extension IngestSource.State {
+    /// Which shape and colour it has.
+    fileprivate var mark: String {
+        switch self {
+        case .starting: "waiting"
+        case .following: "ok"
+        case .unavailable: "error"
+        case .blocked: "warning"
+        }
     }
 }
