@@ -64,11 +64,11 @@ let package = Package(
         library("PythonHost", ["Jobs", logging]),
         library("JobStore", ["Jobs", "Pipeline", grdb]),
         library("Pipeline", ["AMQP", "Jobs"]),
-        library("Bootstrap", ["AMQP", "Pipeline", configuration, logging, lifecycle, signals]),
+        library("Bootstrap", ["AMQP", configuration, logging, lifecycle, signals]),
         library(
             "Dashboard",
             [
-                "JobStore", "Jobs", "Pipeline", logging, metrics, lifecycle,
+                "JobStore", "Jobs", "Pipeline", logging, lifecycle,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Mustache", package: "swift-mustache"),
             ],
@@ -87,7 +87,7 @@ let package = Package(
         executable(
             "DCM",
             [
-                "Jobs", "PythonHost", "Registry", "Stack", logging,
+                "Jobs", "Registry", "Stack", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),

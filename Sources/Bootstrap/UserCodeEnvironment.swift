@@ -1,13 +1,14 @@
 import Foundation
 
 extension ServiceContext {
-    /// The environment of callbacks and jobs: ours, with upstream's folder names, without what only we need.
+    /// The environment of callbacks and jobs: ours, with upstream's folder names, without the secrets that only we need.
     package var userCodeEnvironment: [String: String] {
         Self.userCodeEnvironment(ProcessInfo.processInfo.environment, folders)
     }
 
     package static func userCodeEnvironment(_ own: [String: String], _ folders: ServiceFolders) -> [String: String] {
-        var environment = own.filter { name, _ in name != "AMQP_URL" && name != "READY_FILE" && !name.hasPrefix("MONITOR_") }
+        // READY_FILE stays: by it the launcher knows which processes belong to its stack, whatever they have detached from.
+        var environment = own.filter { name, _ in name != "AMQP_URL" && !name.hasPrefix("MONITOR_") && !name.hasPrefix("RABBITMQ_") }
         environment["DATA"] = folders.data.path
         environment["LOGS"] = folders.logs.path
         environment["MODULES"] = folders.modules.path

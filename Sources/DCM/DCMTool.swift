@@ -12,6 +12,7 @@ struct DCMTool: AsyncParsableCommand {
             DownCommand.self,
             StatusCommand.self,
             LogsCommand.self,
+            ServiceCommand.self,
             SuperviseCommand.self,
         ],
     )

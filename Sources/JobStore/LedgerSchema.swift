@@ -72,6 +72,7 @@ enum LedgerSchema {
             crashes      INTEGER NOT NULL,
             cancel_requested INTEGER NOT NULL,
             worker       TEXT,
+            claim        TEXT,               -- the id of the claim that was granted
             not_before   REAL,
             queued_at    REAL,
             dispatched_at REAL,
@@ -117,7 +118,7 @@ enum LedgerSchema {
         -- What has to reach the broker. A row goes when the broker has confirmed it.
         CREATE TABLE outbox (
             id           INTEGER PRIMARY KEY AUTOINCREMENT,
-            kind         TEXT NOT NULL,      -- hint | dead | control
+            kind         TEXT NOT NULL,      -- hint | dead
             job_id       TEXT NOT NULL,
             attempt      INTEGER NOT NULL,
             dispatch     INTEGER NOT NULL,

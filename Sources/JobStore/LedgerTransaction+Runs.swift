@@ -139,6 +139,7 @@ extension LedgerTransaction {
             crashes: row["crashes"],
             cancelRequested: row["cancel_requested"],
             worker: row["worker"],
+            claim: row["claim"],
             notBefore: time("not_before"),
             queuedAt: time("queued_at"),
             dispatchedAt: time("dispatched_at"),
@@ -174,12 +175,14 @@ extension LedgerTransaction {
         try run(
             """
             UPDATE job SET state = ?, reason = ?, attempt = ?, dispatch = ?, token = ?, crashes = ?, cancel_requested = ?, worker = ?,
+                claim = ?,
                 not_before = ?, queued_at = ?, dispatched_at = ?, started_at = ?, finished_at = ?, error = ?, result = ?
             WHERE id = ?
             """,
             [
                 job.state.rawValue, LedgerJSON.text(job.reason), job.attempt, job.dispatch, job.token, job.crashes, job.cancelRequested,
-                job.worker, job.notBefore?.ledgerTime, job.queuedAt?.ledgerTime, job.dispatchedAt?.ledgerTime, job.startedAt?.ledgerTime,
+                job.worker, job.claim, job.notBefore?.ledgerTime, job.queuedAt?.ledgerTime, job.dispatchedAt?.ledgerTime,
+                job.startedAt?.ledgerTime,
                 job.finishedAt?.ledgerTime, job.failure.map(LedgerJSON.text), job.result?.text,
                 JobID(run: id, index: position).rawValue,
             ])

@@ -108,13 +108,24 @@ extension LedgerTransaction {
         }
     }
 
-    /// Hints that were confirmed, or whose delay ended, before `cutoff`, and that no claim followed.
-    package func overdueHints(before cutoff: Date, limit: Int) throws -> [OverdueHint] {
+    /// How many hints of each channel were confirmed, or had their delay ended, before `cutoff`, and no claim followed.
+    package func overdueHints(before cutoff: Date) throws -> [String: Int] {
+        let sql = "SELECT channel, count(*) AS count FROM job WHERE \(Self.isOverdue) GROUP BY channel"
+        let counts = try rows(sql, ["cutoff": cutoff.ledgerTime]).map { ($0["channel"] as String, $0["count"] as Int) }
+        return Dictionary(uniqueKeysWithValues: counts)
+    }
+
+    private static let isOverdue = """
+        ((state = 'dispatched' AND dispatched_at < :cutoff) OR (state = 'retrying' AND not_before < :cutoff))
+        """
+
+    /// Those of one channel, the longest waiting first.
+    package func overdueHints(of channel: String, before cutoff: Date, limit: Int) throws -> [OverdueHint] {
         try rows(
             """
-            SELECT id, attempt, dispatch, channel FROM job
-            WHERE (state = 'dispatched' AND dispatched_at < :cutoff) OR (state = 'retrying' AND not_before < :cutoff) LIMIT :limit
-            """, ["cutoff": cutoff.ledgerTime, "limit": limit]
+            SELECT id, attempt, dispatch, channel FROM job WHERE \(Self.isOverdue) AND channel = :channel
+            ORDER BY coalesce(not_before, dispatched_at) LIMIT :limit
+            """, ["cutoff": cutoff.ledgerTime, "channel": channel, "limit": limit]
         ).compactMap { row in
             JobID(rawValue: row["id"]).map {
                 OverdueHint(job: $0, attempt: row["attempt"], dispatch: row["dispatch"], channel: row["channel"])

@@ -15,8 +15,8 @@ extension Run {
         case .start: break
         case .hintConfirmed(let job, let attempt, let dispatch): confirmHint(job, attempt, dispatch, now)
         case .hintLost(let job, let attempt, let dispatch): repairHint(job, attempt, dispatch, &effects)
-        case .claim(let job, let attempt, let worker, let isPaused):
-            claim(job, attempt, worker: worker, isPaused: isPaused, now, &effects)
+        case .claim(let job, let attempt, let worker, let id, let isPaused):
+            claim(job, attempt, worker: worker, id: id, isPaused: isPaused, now, &effects)
         case .renewal(let job, let attempt, let token): renew(job, attempt, token, &effects)
         case .result(let job, let attempt, let token, let exit): finish(job, attempt, token, exit, now, &effects)
         case .leaseExpired(let job, let token): expireLease(job, token, now, &effects)
@@ -84,7 +84,7 @@ extension Run {
 
 extension Run {
     private mutating func claim(
-        _ index: Int, _ attempt: Int, worker: String, isPaused: Bool, _ now: Date, _ effects: inout [RunEffect]
+        _ index: Int, _ attempt: Int, worker: String, id: String, isPaused: Bool, _ now: Date, _ effects: inout [RunEffect]
     ) {
         guard let job = existing(index) else {
             effects.append(.deny(Reason("unknown", "The run has no job at position \(index).")))
@@ -94,8 +94,8 @@ extension Run {
             effects.append(.deny(Reason("superseded", "Attempt \(attempt) is over: the job is at attempt \(job.attempt).")))
             return
         }
-        if job.state == .running, job.worker == worker {
-            // The same process asks again because our first answer did not reach it.
+        if job.state == .running, job.claim == id {
+            // Our first answer did not reach the worker, or it would not ask again.
             effects.append(.grant(job: index, attempt: attempt, token: job.token))
             return
         }
@@ -115,6 +115,7 @@ extension Run {
         jobs[index].reason = Reason("running", "Runs on worker \(worker).", subject: worker)
         jobs[index].token += 1
         jobs[index].worker = worker
+        jobs[index].claim = id
         jobs[index].startedAt = now
         jobs[index].notBefore = nil
         jobs[index].failure = nil

@@ -16,6 +16,8 @@ package struct Job: Sendable, Hashable {
     package var crashes: Int
     package var cancelRequested: Bool
     package var worker: String?
+    /// The claim that was granted.
+    package var claim: String?
     package var notBefore: Date?
     package var queuedAt: Date?
     package var dispatchedAt: Date?
@@ -35,6 +37,7 @@ package struct Job: Sendable, Hashable {
         crashes: Int = 0,
         cancelRequested: Bool = false,
         worker: String? = nil,
+        claim: String? = nil,
         notBefore: Date? = nil,
         queuedAt: Date? = nil,
         dispatchedAt: Date? = nil,
@@ -53,6 +56,7 @@ package struct Job: Sendable, Hashable {
         self.crashes = crashes
         self.cancelRequested = cancelRequested
         self.worker = worker
+        self.claim = claim
         self.notBefore = notBefore
         self.queuedAt = queuedAt
         self.dispatchedAt = dispatchedAt

@@ -6,8 +6,8 @@ package enum RunInput: Sendable, Hashable {
     case hintConfirmed(job: Int, attempt: Int, dispatch: Int)
     /// No claim followed a hint for so long that it must be presumed lost.
     case hintLost(job: Int, attempt: Int, dispatch: Int)
-    /// A worker asks to start an attempt. `worker` names one process: it gets the same answer when it asks again.
-    case claim(job: Int, attempt: Int, worker: String, isPaused: Bool)
+    /// A worker asks to start an attempt. The same claim gets the same answer however often it is sent; `id` tells claims apart.
+    case claim(job: Int, attempt: Int, worker: String, id: String, isPaused: Bool)
     /// A worker says that it still runs an attempt.
     case renewal(job: Int, attempt: Int, token: Int)
     case result(job: Int, attempt: Int, token: Int, exit: JobExit)

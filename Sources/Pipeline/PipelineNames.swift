@@ -42,8 +42,6 @@ package enum PipelineKey {
 
 /// Headers of our own.
 package enum PipelineHeader {
-    /// W3C trace context, carried through.
-    package static let traceparent = "traceparent"
     /// Why a message is on the dead-letter exchange.
     package static let deadReason = "x-dcm-reason"
     /// The queue that a dead message came from.

@@ -24,11 +24,14 @@ package struct ClaimMessage: Sendable, Hashable, Codable {
     package var job: JobID
     package var attempt: Int
     package var worker: String
+    /// Unique to the claim, however often it is sent: the router answers a repetition like the first time.
+    package var id: String
 
-    package init(job: JobID, attempt: Int, worker: String) {
+    package init(job: JobID, attempt: Int, worker: String, id: String) {
         self.job = job
         self.attempt = attempt
         self.worker = worker
+        self.id = id
     }
 }
 

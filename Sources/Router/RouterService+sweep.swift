@@ -7,7 +7,7 @@ import Pipeline
 import Registry
 
 extension RouterService {
-    /// How long after its confirmation a hint may wait unclaimed in an empty queue before it counts as lost.
+    /// How long after its confirmation a hint may wait unclaimed before it can count as lost.
     private static let hintPatience = 60.0
     private static let overdueLimit = 500
 
@@ -23,13 +23,14 @@ extension RouterService {
         }
     }
 
-    /// A hint is lost when its job waits although its queue is empty: a broker that was wiped, a queue that was purged.
+    /// Hints are lost when more jobs wait for a claim than messages wait in their queue: a broker that was wiped, a queue that was
+    /// purged. One copy too many does no harm.
     private func findLostHints() async {
         do {
             let cutoff = Date().addingTimeInterval(-Self.hintPatience)
-            let overdue = try await ledger.write { try $0.overdueHints(before: cutoff, limit: Self.overdueLimit) }
-            for (channel, hints) in Dictionary(grouping: overdue, by: \.channel) {
-                guard try await broker.inspect(PipelineQueue.jobs(channel: channel)).messages == 0 else { continue }
+            for (channel, count) in try await ledger.write({ try $0.overdueHints(before: cutoff) }) {
+                guard try await broker.inspect(PipelineQueue.jobs(channel: channel)).messages < count else { continue }
+                let hints = try await ledger.write { try $0.overdueHints(of: channel, before: cutoff, limit: Self.overdueLimit) }
                 logger.warning("hints were lost and are sent again", metadata: ["channel": "\(channel)", "count": "\(hints.count)"])
                 inputs.append(contentsOf: hints.map { .hintLost($0) })
             }

@@ -29,7 +29,9 @@ struct RouterTransaction {
         case .renewal(let renewal, let delivery): after.append(.answerRenewal(delivery, try answer(renewal)))
         case .result(let result, _):
             let change = RunInput.result(job: result.job.index, attempt: result.attempt, token: result.token, exit: result.exit)
-            _ = try apply(change, to: result.job.run)
+            for case .refused(let reason) in try apply(change, to: result.job.run) {
+                try publish("result.refused", run: result.job.run, job: result.job, data: ["reason": .string(reason.code)])
+            }
         case .command(let command, _): try handle(command)
         case .dead(let delivery): try recordDead(delivery)
         case .confirmed(let rows): try handle(confirmed: rows)
@@ -83,7 +85,7 @@ extension RouterTransaction {
         guard let stored = try stored(claim.job.run) else { return .no(.unknownRun(claim.job.run)) }
         let channel = stored.run.jobs.indices.contains(claim.job.index) ? stored.run.jobs[claim.job.index].definition.channel : nil
         let isPaused = try channel.map { try ledger.pausedChannels().contains($0) } ?? false
-        let input = RunInput.claim(job: claim.job.index, attempt: claim.attempt, worker: claim.worker, isPaused: isPaused)
+        let input = RunInput.claim(job: claim.job.index, attempt: claim.attempt, worker: claim.worker, id: claim.id, isPaused: isPaused)
         for effect in try apply(input, to: claim.job.run) {
             switch effect {
             case .grant(let job, let attempt, let token):

@@ -64,7 +64,6 @@ package struct BrokerNode: Sendable, Equatable {
 
     package var amqpURL: String { "amqp://\(user):\(password)@127.0.0.1:\(ports.amqp)/\(virtualHost)" }
     package var managementURL: String { "http://127.0.0.1:\(ports.management)" }
-    package var prometheusURL: String { "http://127.0.0.1:\(ports.prometheus)/metrics" }
     package var nodeName: String { "dcm-processor@localhost" }
     var pidFile: URL { folder.appendingPathComponent("node.pid") }
     private var configurationFile: URL { folder.appendingPathComponent("rabbitmq.conf") }

@@ -61,7 +61,8 @@ extension WorkerService {
     /// Asks until the router answers. The hint stays unacknowledged meanwhile.
     /// - Returns: nil when this worker ends before an answer came.
     func claim(_ key: AttemptTable.Key) async -> ClaimReply? {
-        let claim = ClaimMessage(job: key.job, attempt: key.attempt, worker: configuration.id)
+        let claim = ClaimMessage(
+            job: key.job, attempt: key.attempt, worker: configuration.id, id: String(UInt64.random(in: 0 ... .max), radix: 36))
         var pause = Duration.milliseconds(250)
         while !table.withLock({ $0.isDraining }) {
             let asking = Task { try await router.claim(claim) }

@@ -62,7 +62,7 @@ import Testing
             #expect(found1 == written)
 
             var run = stored.run
-            _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", isPaused: false), at: now)
+            _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", isPaused: false), at: now)
             let exit = JobExit(
                 outcome: .succeeded, kind: .completed, failure: nil, result: ["files": 3], startedAt: now, finishedAt: now)
             _ = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit), at: now)
@@ -165,9 +165,14 @@ import Testing
                 try insert(before, key: "k", ledger)
                 try ledger.update(written.run, from: before.run)
             }
-            let found6 = try await ledger.write { try $0.overdueHints(before: now, limit: 10) }
-            #expect(found6.isEmpty)
-            let overdue = try await ledger.write { try $0.overdueHints(before: now + 1, limit: 10) }
+            let (none, counts, overdue) = try await ledger.write { [now] ledger in
+                (
+                    try ledger.overdueHints(before: now), try ledger.overdueHints(before: now + 1),
+                    try ledger.overdueHints(of: "default", before: now + 1, limit: 10)
+                )
+            }
+            #expect(none.isEmpty)
+            #expect(counts == ["default": 1])
             #expect(overdue.map(\.job) == [JobID(run: written.run.id, index: 0)])
             #expect(overdue.map(\.dispatch) == [1])
         }

@@ -44,7 +44,7 @@ struct RunSimulation {
     private var zombies: [Attempt] = []
     private var granted: Set<Attempt> = []
     private var applied: Set<Attempt> = []
-    /// Every claim comes from a process of its own.
+    /// Tells claims apart.
     private var claims = 0
     private var now = Date(timeIntervalSince1970: 1_700_000_000)
 
@@ -87,7 +87,8 @@ struct RunSimulation {
         if Bool.random(using: &random) { try apply(.hintConfirmed(job: hint.job, attempt: hint.attempt, dispatch: hint.dispatch)) }
         claims += 1
         try apply(
-            .claim(job: hint.job, attempt: hint.attempt, worker: "w\(claims)", isPaused: Int.random(in: 0..<20, using: &random) == 0))
+            .claim(
+                job: hint.job, attempt: hint.attempt, worker: "w", id: "\(claims)", isPaused: Int.random(in: 0..<20, using: &random) == 0))
     }
 
     private mutating func reportResult() throws {

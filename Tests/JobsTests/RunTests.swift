@@ -29,7 +29,7 @@ import Testing
     /// Claims and ends one job.
     func finish(_ run: inout Run, _ job: Int, _ outcome: JobExit.Outcome, retriable: Bool = true) {
         let attempt = run.jobs[job].attempt
-        _ = run.apply(.claim(job: job, attempt: attempt, worker: "w", isPaused: false), at: now)
+        _ = run.apply(.claim(job: job, attempt: attempt, worker: "w", id: "w", isPaused: false), at: now)
         #expect(run.jobs[job].state == .running)
         let token = run.jobs[job].token
         _ = run.apply(.result(job: job, attempt: attempt, token: token, exit: exit(outcome, retriable: retriable)), at: now)
@@ -109,13 +109,13 @@ import Testing
     @Test func aFailedAttemptWaitsInADelayQueueAndIsNotStartedEarly() {
         var run = chain(retry: RetryPolicy(max: 1, delay: 20))
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
         let effects = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit(.failed)), at: now)
         #expect(effects.contains(.hint(job: 0, attempt: 2, dispatch: 1, delay: .thirtySeconds)))
         #expect(run.jobs[0].state == .retrying)
-        let early = run.apply(.claim(job: 0, attempt: 2, worker: "w", isPaused: false), at: now.addingTimeInterval(10))
+        let early = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "w", isPaused: false), at: now.addingTimeInterval(10))
         #expect(early.contains { if case .deny(let reason) = $0 { reason.code == "too-early" } else { false } })
-        let due = run.apply(.claim(job: 0, attempt: 2, worker: "w", isPaused: false), at: now.addingTimeInterval(30))
+        let due = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "w", isPaused: false), at: now.addingTimeInterval(30))
         #expect(due.contains(.grant(job: 0, attempt: 2, token: 2)))
         _ = run.apply(.result(job: 0, attempt: 2, token: 2, exit: exit(.failed)), at: now)
         #expect(run.jobs[0].state == .failed)
@@ -124,7 +124,7 @@ import Testing
     @Test func whatCannotSucceedGoesToTheDeadLetters() {
         var run = chain(retry: RetryPolicy(max: 5))
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
         let effects = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit(.failed, retriable: false)), at: now)
         #expect(run.jobs[0].state == .dead)
         #expect(effects.contains(.deadLetter(job: 0, attempt: 1)))
@@ -135,31 +135,34 @@ import Testing
         _ = run.apply(.start, at: now)
         for loss in 1...3 {
             let attempt = run.jobs[0].attempt
-            _ = run.apply(.claim(job: 0, attempt: attempt, worker: "w\(loss)", isPaused: false), at: now)
+            _ = run.apply(.claim(job: 0, attempt: attempt, worker: "w\(loss)", id: "w\(loss)", isPaused: false), at: now)
             _ = run.apply(.leaseExpired(job: 0, token: run.jobs[0].token), at: now)
         }
         #expect(run.jobs[0].state == .dead)
         #expect(run.jobs[0].crashes == 3)
     }
 
-    @Test func aWorkerThatAsksAgainGetsTheSameAnswer() {
+    @Test func theSameClaimGetsTheSameAnswer() {
         var run = chain()
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w1", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c1", isPaused: false), at: now)
         let before = run
         // The answer got lost on its way; without this the job would wait for its lease to expire and count a crash.
-        #expect(run.apply(.claim(job: 0, attempt: 1, worker: "w1", isPaused: false), at: now) == [.grant(job: 0, attempt: 1, token: 1)])
+        #expect(
+            run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c1", isPaused: false), at: now) == [.grant(job: 0, attempt: 1, token: 1)]
+        )
         #expect(run == before)
-        let other = run.apply(.claim(job: 0, attempt: 1, worker: "w2", isPaused: false), at: now)
+        // A copy of the hint is another claim, even at the same worker: it may have finished the attempt by now.
+        let other = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c2", isPaused: false), at: now)
         #expect(other.contains { if case .deny(let reason) = $0 { reason.code == "leased" } else { false } })
     }
 
     @Test func aStaleResultIsRefused() {
         var run = chain()
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "slow", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "slow", id: "slow", isPaused: false), at: now)
         _ = run.apply(.leaseExpired(job: 0, token: 1), at: now)
-        _ = run.apply(.claim(job: 0, attempt: 2, worker: "next", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 2, worker: "next", id: "next", isPaused: false), at: now)
         let before = run
         let effects = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit(.succeeded)), at: now)
         #expect(run == before)
@@ -169,7 +172,7 @@ import Testing
     @Test func cancellingARunningJobTellsItsWorkerTwice() {
         var run = chain()
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
         #expect(run.apply(.cancelAll(actor: "op"), at: now).contains(.stop(job: 0, token: 1)))
         // Should the control message get lost, the next renewal's answer says it again.
         #expect(run.apply(.renewal(job: 0, attempt: 1, token: 1), at: now).contains(.stop(job: 0, token: 1)))
@@ -181,7 +184,7 @@ import Testing
         var run = chain()
         _ = run.apply(.start, at: now)
         _ = run.apply(.hintConfirmed(job: 0, attempt: 1, dispatch: 1), at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", isPaused: true), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: true), at: now)
         #expect(run.jobs[0].state == .ready)
         #expect(run.jobs[0].reason.code == "channel-paused")
         let effects = run.apply(.channelResumed(channel: "default"), at: now)
@@ -211,7 +214,7 @@ import Testing
 
     @Test func aClaimForAPositionThatDoesNotExistIsDenied() {
         var run = chain()
-        let effects = run.apply(.claim(job: 99, attempt: 1, worker: "w", isPaused: false), at: now)
+        let effects = run.apply(.claim(job: 99, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
         #expect(effects.contains { if case .deny = $0 { true } else { false } })
     }
 }

@@ -72,8 +72,8 @@ import Testing
         after.compactMap { if case .send(let row) = $0 { row.message } else { nil } }
     }
 
-    func claim(_ job: Int, attempt: Int = 1, worker: String = "w1") -> RouterInput {
-        .claim(ClaimMessage(job: JobID(run: runID, index: job), attempt: attempt, worker: worker), delivery())
+    func claim(_ job: Int, attempt: Int = 1, id: String = UUID().uuidString) -> RouterInput {
+        .claim(ClaimMessage(job: JobID(run: runID, index: job), attempt: attempt, worker: "w1", id: id), delivery())
     }
 
     func result(_ order: JobOrder, _ outcome: JobExit.Outcome = .succeeded) -> RouterInput {
@@ -106,7 +106,7 @@ import Testing
         let bench = try Bench()
         try await bench.commit(.event(event(), planned(), delivery()), at: now)
         // W9: the claim comes before the relay has heard the confirmation.
-        let after = try await bench.commit(claim(0), claim(0, worker: "w2"), at: now)
+        let after = try await bench.commit(claim(0), claim(0), at: now)
         let order = try #require(granted(after))
         #expect(order.token == 1)
         #expect(order.headers["dcmpath"]?.string == "dicom/\(runID)")
