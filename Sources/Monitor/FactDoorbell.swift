@@ -1,14 +1,11 @@
 import AMQP
-import Dashboard
-import Logging
 import Pipeline
 import ServiceLifecycle
 
 /// Rings whenever the router publishes a fact. What the fact says is read from the ledger, which misses none.
 struct FactDoorbell: Service {
     let broker: AMQPClient
-    let feed: FactFeed
-    let logger: Logger
+    let ring: @Sendable () -> Void
 
     func run() async throws {
         try await cancelWhenGracefulShutdown {
@@ -16,7 +13,7 @@ struct FactDoorbell: Service {
                 try await broker.consume(PipelineTopology.factsAlias, prefetch: 500) { deliveries in
                     for await delivery in deliveries {
                         delivery.ack()
-                        feed.ring()
+                        ring()
                     }
                 }
             } catch is CancellationError {

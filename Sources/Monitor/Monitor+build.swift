@@ -25,7 +25,7 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
         feed: feed,
         logger: context.logger
     ) { _ in context.readiness.markReady() }
-    return [context.readiness, broker, feed, FactDoorbell(broker: broker, feed: feed, logger: context.logger), server]
+    return [context.readiness, broker, feed, FactDoorbell(broker: broker) { feed.ring() }, server]
 }
 
 extension DashboardConfiguration {
