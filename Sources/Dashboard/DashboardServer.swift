@@ -66,7 +66,8 @@ package struct DashboardServer: Service {
         }
         SignIn(configuration: configuration, sessions: sessions, throttle: throttle, pages: pages).addRoutes(to: router)
         HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview).addRoutes(to: router)
-        APIController(ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview).addRoutes(to: router)
+        APIController(ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview).addRoutes(
+            to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
         PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, pages: pages
@@ -79,7 +80,8 @@ package struct DashboardServer: Service {
         if error.errnoCode == EADDRINUSE {
             return DashboardError(
                 code: .portInUse,
-                message: "Port \(configuration.port) on \(configuration.host) is in use by another program. Set MONITOR_PORT to a free port.")
+                message:
+                    "Port \(configuration.port) on \(configuration.host) is in use by another program. Set MONITOR_PORT to a free port.")
         }
         return DashboardError(
             code: .cannotBind,

@@ -37,7 +37,8 @@ struct Problem: Error {
         case let problem as Problem:
             self = problem
         case let error as LedgerReaderError:
-            self = error.code == .damaged
+            self =
+                error.code == .damaged
                 ? Problem(status: .internalServerError, title: "Damaged ledger", detail: error.message) : .unavailable(error.message)
         case let error as HTTPError where error.status == .notFound:
             self = .notFound("There is nothing at this address.")

@@ -42,7 +42,9 @@ extension DashboardConfiguration {
                 logs: folders.logs
             )
         } catch let error as DashboardError where error.code == .noToken {
-            throw SettingError(variable: "MONITOR_TOKEN", value: nil, allowed: "a long secret when MONITOR_HOST is not loopback. \(error)")
+            throw SettingError(
+                variable: "MONITOR_TOKEN", value: nil,
+                allowed: "a long secret, because MONITOR_HOST is an address that other machines can reach (127.0.0.1 needs none)")
         }
     }
 }

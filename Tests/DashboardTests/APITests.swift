@@ -21,7 +21,10 @@ struct APITests {
             #expect(run["counts"]?["skipped"] == 3)
             #expect(run["counts"]?["dead"] == 0)
             let jobs = try #require(run["jobs"]?.array)
-            #expect(jobs.compactMap { $0["name"]?.string } == ["export", "anonymize", "dcm2nii", "preview", "lesion-segmentation", "storageManager"])
+            #expect(
+                jobs.compactMap { $0["name"]?.string } == [
+                    "export", "anonymize", "dcm2nii", "preview", "lesion-segmentation", "storageManager",
+                ])
             #expect(jobs[3]["dependsOn"] == ["export", "anonymize", "dcm2nii"])
             #expect(jobs[2]["attempt"] == 2)
             #expect(jobs[2]["priority"] == "default")
@@ -121,9 +124,10 @@ struct APITests {
         let hospital = try sample.fillHospital(older: 0)
         try await RunningDashboard.serving(sample) { dashboard in
             let workers = try #require(try await dashboard.get("/api/v1/workers").json["workers"]?.array)
-            #expect(Dictionary(uniqueKeysWithValues: workers.map { ($0["id"]?.string ?? "", $0["state"]?.string) }) == [
-                "hal.4711.a1": "running", "hal.4712.b2": "running", "titan.99.c3": "lost",
-            ])
+            #expect(
+                Dictionary(uniqueKeysWithValues: workers.map { ($0["id"]?.string ?? "", $0["state"]?.string) }) == [
+                    "hal.4711.a1": "running", "hal.4712.b2": "running", "titan.99.c3": "lost",
+                ])
             let queues = try #require(try await dashboard.get("/api/v1/queues").json["queues"]?.array)
             #expect(queues.map { $0["name"] } == ["default", "gpu"])
             #expect(queues[1]["paused"] == true)

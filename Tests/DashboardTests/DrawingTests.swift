@@ -1,6 +1,6 @@
 import Foundation
-import Jobs
 import JobStore
+import Jobs
 import Testing
 
 @testable import Dashboard
@@ -49,10 +49,12 @@ struct DrawingTests {
         #expect(GraphLayout(jobs: [], edges: []).nodes.isEmpty)
     }
 
-    @Test("Durations", arguments: [
-        (-3.0, "0 ms"), (0.012, "12 ms"), (0.4, "0.4 s"), (9.94, "9.9 s"), (12.2, "12 s"), (59.7, "1 min 00 s"), (185, "3 min 05 s"),
-        (7800, "2 h 10 min"), (273_600, "3 d 4 h"),
-    ])
+    @Test(
+        "Durations",
+        arguments: [
+            (-3.0, "0 ms"), (0.012, "12 ms"), (0.4, "0.4 s"), (9.94, "9.9 s"), (12.2, "12 s"), (59.7, "1 min 00 s"), (185, "3 min 05 s"),
+            (7800, "2 h 10 min"), (273_600, "3 d 4 h"),
+        ])
     func durations(seconds: Double, text: String) {
         #expect(Display.duration(seconds) == text)
     }
@@ -66,9 +68,12 @@ struct DrawingTests {
         #expect(Display.number(12) == "12")
     }
 
-    @Test("A character that is only half there waits", arguments: [
-        ([0x61], 0), ([0x61, 0xc3], 1), ([0xe2, 0x82], 2), ([0xe2, 0x82, 0xac], 0), ([0xf0, 0x9f, 0x98], 3), ([], 0), ([0x80, 0x80, 0x80, 0x80], 0),
-    ] as [([UInt8], Int)])
+    @Test(
+        "A character that is only half there waits",
+        arguments: [
+            ([0x61], 0), ([0x61, 0xc3], 1), ([0xe2, 0x82], 2), ([0xe2, 0x82, 0xac], 0), ([0xf0, 0x9f, 0x98], 3), ([], 0),
+            ([0x80, 0x80, 0x80, 0x80], 0),
+        ] as [([UInt8], Int)])
     func incomplete(bytes: [UInt8], count: Int) {
         #expect(JobLog.incompleteTail(bytes) == count)
     }
@@ -77,18 +82,22 @@ struct DrawingTests {
     func mask() {
         let masked = HeaderMask.masked([
             "PatientName": "DOE^JANE", "PatientSex": "F", "patientId": "orthanc-id", "id": "orthanc-id", "ProtocolName": "Head",
-            "ReferringPhysicianName": "WHO", "0010,0020": "4711", "PatientComments": "", "studies": [["tags": ["AccessionNumber": "1", "Modality": "CT"]]],
+            "ReferringPhysicianName": "WHO", "0010,0020": "4711", "PatientComments": "",
+            "studies": [["tags": ["AccessionNumber": "1", "Modality": "CT"]]],
         ])
-        #expect(masked == [
-            "PatientName": "hidden", "PatientSex": "F", "patientId": "orthanc-id", "id": "orthanc-id", "ProtocolName": "Head",
-            "ReferringPhysicianName": "hidden", "0010,0020": "hidden", "PatientComments": "",
-            "studies": [["tags": ["AccessionNumber": "hidden", "Modality": "CT"]]],
-        ])
+        #expect(
+            masked == [
+                "PatientName": "hidden", "PatientSex": "F", "patientId": "orthanc-id", "id": "orthanc-id", "ProtocolName": "Head",
+                "ReferringPhysicianName": "hidden", "0010,0020": "hidden", "PatientComments": "",
+                "studies": [["tags": ["AccessionNumber": "hidden", "Modality": "CT"]]],
+            ])
     }
 
-    @Test("Query strings and forms", arguments: [
-        ("a=1&b=x%20y&a=2", ["a": "1", "b": "x y"]), ("q=a+b%2B", ["q": "a b+"]), ("", [:]), ("x", ["x": ""]), ("x=%ZZ", [:]),
-    ])
+    @Test(
+        "Query strings and forms",
+        arguments: [
+            ("a=1&b=x%20y&a=2", ["a": "1", "b": "x y"]), ("q=a+b%2B", ["q": "a b+"]), ("", [:]), ("x", ["x": ""]), ("x=%ZZ", [:]),
+        ])
     func forms(text: String, fields: [String: String]) {
         #expect(FormDecoding.fields(text) == fields)
     }

@@ -1,6 +1,6 @@
 import Foundation
-import Jobs
 import JobStore
+import Jobs
 import Logging
 import Testing
 
@@ -11,11 +11,14 @@ struct PageTests {
     @Test("Every page shows, with nothing to show and with everything", arguments: [true, false])
     func everyPage(isFull: Bool) async throws {
         let sample = try SampleLedger()
-        var paths = ["/", "/runs", "/runs?state=failed&q=x", "/workers", "/queues", "/services", "/dead", "/events", "/events?reason=modality"]
+        var paths = [
+            "/", "/runs", "/runs?state=failed&q=x", "/workers", "/queues", "/services", "/dead", "/events", "/events?reason=modality",
+        ]
         if isFull {
             let hospital = try sample.fillHospital(older: 3)
             for run in [
-                hospital.succeeded, hospital.active, hospital.failed, hospital.retrying, hospital.dead, hospital.cancelled, hospital.declined,
+                hospital.succeeded, hospital.active, hospital.failed, hospital.retrying, hospital.dead, hospital.cancelled,
+                hospital.declined,
                 hospital.paused, hospital.reprocessed,
             ] {
                 paths.append("/runs/\(run)")
@@ -74,9 +77,12 @@ struct PageTests {
         }
     }
 
-    @Test("Hostile text stays text", arguments: [
-        "<script>alert(1)</script>", "\" onmouseover=\"alert(1)", "'><img src=x>", "\"\u{301} onclick=x", "{{{page}}}", "a\u{202E}b\u{0}c",
-    ])
+    @Test(
+        "Hostile text stays text",
+        arguments: [
+            "<script>alert(1)</script>", "\" onmouseover=\"alert(1)", "'><img src=x>", "\"\u{301} onclick=x", "{{{page}}}",
+            "a\u{202E}b\u{0}c",
+        ])
     func hostile(text: String) async throws {
         let sample = try SampleLedger()
         let event = try sample.addEvent(
@@ -85,8 +91,11 @@ struct PageTests {
         let failure = JobExit.Failure(type: text, message: text, traceback: text)
         let run = try sample.addRun(
             event: event, resource: text, secondsAgo: 1, state: .failed, reason: Reason(text, text), addedParams: ["x": .string(text)],
-            jobs: [.init(name: text, service: text, state: .failed, reason: Reason(text, text), worker: text, queued: 0, started: 0, finished: 1,
-                         failure: failure, result: .string(text), params: .string(text))],
+            jobs: [
+                .init(
+                    name: text, service: text, state: .failed, reason: Reason(text, text), worker: text, queued: 0, started: 0, finished: 1,
+                    failure: failure, result: .string(text), params: .string(text))
+            ],
             attempts: [.init(job: 0, worker: text, claimed: 0, ended: 1, lost: Reason(text, text))],
             decisions: [Decision(job: text, service: text, stage: .services, verdict: .failed, reason: Reason(text, text), output: text)])
         try sample.addDeadMessage(queue: text, reason: text)
@@ -94,7 +103,9 @@ struct PageTests {
         try sample.addService(text, jobs: [], problems: [["severity": .string("error"), "message": .string(text)]])
         try await RunningDashboard.serving(sample) { dashboard in
             let query = text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
-            for path in ["/", "/runs", "/runs?q=\(query)", "/runs/\(run)", "/jobs/\(run).0", "/workers", "/queues", "/services", "/dead", "/events"] {
+            for path in [
+                "/", "/runs", "/runs?q=\(query)", "/runs/\(run)", "/jobs/\(run).0", "/workers", "/queues", "/services", "/dead", "/events",
+            ] {
                 let page = try await dashboard.get(path)
                 #expect(page.status == 200, "\(path)")
                 let scalars = page.text.unicodeScalars

@@ -56,7 +56,8 @@ struct RunningDashboard: Sendable {
         let (ports, announce) = AsyncStream<Int>.makeStream()
         let server = DashboardServer(
             configuration: try DashboardConfiguration(host: host, port: 0, token: token, data: sample.data, logs: sample.logs),
-            ledger: ledger, journal: IngestJournalReader(path: sample.folder.appending(path: "state/ingest.sqlite").path), sender: commands, feed: feed, logger: logger
+            ledger: ledger, journal: IngestJournalReader(path: sample.folder.appending(path: "state/ingest.sqlite").path), sender: commands,
+            feed: feed, logger: logger
         ) { announce.yield($0) }
         let group = ServiceGroup(configuration: ServiceGroupConfiguration(services: [feed, server], logger: logger))
         try await withThrowingTaskGroup(of: Void.self) { tasks in

@@ -35,7 +35,8 @@ extension SampleLedger {
             let resource = Self.resource(100 + index)
             let ago = 4000 + Double(index) * 731
             let event = try addEvent(resource: resource, secondsAgo: ago)
-            try addRun(event: event, resource: resource, secondsAgo: ago, state: .succeeded, duration: 41 + Double(index % 7), jobs: Self.done())
+            try addRun(
+                event: event, resource: resource, secondsAgo: ago, state: .succeeded, duration: 41 + Double(index % 7), jobs: Self.done())
         }
         try addEvent(
             resource: Self.resource(1), level: "study", secondsAgo: 3000, filtered: ("modality", "Modality US is not one of CT, MR."))
@@ -57,7 +58,8 @@ extension SampleLedger {
         let dead = try addDeadRun()
         return Hospital(
             succeeded: try addSucceededRun(), active: try addActiveRun(), failed: failed, retrying: try addRetryingRun(), dead: dead,
-            cancelled: try addCancelledRun(), declined: declined, paused: try addPausedRun(), reprocessed: try addReprocessedRun(of: failed))
+            cancelled: try addCancelledRun(), declined: declined, paused: try addPausedRun(), reprocessed: try addReprocessedRun(of: failed)
+        )
     }
 
     static func resource(_ number: Int) -> String {
@@ -67,7 +69,9 @@ extension SampleLedger {
     }
 
     private func addServices() throws {
-        func definition(_ name: String, _ service: String, _ stage: Stage, channel: String = "default", retry: RetryPolicy = .never) -> JobDefinition {
+        func definition(
+            _ name: String, _ service: String, _ stage: Stage, channel: String = "default", retry: RetryPolicy = .never
+        ) -> JobDefinition {
             JobDefinition(name: name, service: service, stage: stage, entry: "\(service).worker", channel: channel, retry: retry)
         }
         try addService("anonymizer", jobs: [definition("anonymize", "anonymizer", .pre)])
@@ -76,13 +80,17 @@ extension SampleLedger {
         try addService(
             "lesions", jobs: [definition("lesion-segmentation", "lesions", .services, channel: "gpu")],
             problems: [
-                ["severity": "warning", "file": "lesions/settings.json", "entry": "lesion-segmentation", "key": "timout",
-                 "message": "Unknown key 'timout'. Did you mean 'timeout'?"]
+                [
+                    "severity": "warning", "file": "lesions/settings.json", "entry": "lesion-segmentation", "key": "timout",
+                    "message": "Unknown key 'timout'. Did you mean 'timeout'?",
+                ]
             ])
         try addService("storage", jobs: [definition("storageManager", "storage", .post)])
         try addService(
             "broken", jobs: [],
-            problems: [["severity": "error", "file": "broken/settings.json", "message": "Line 7: not JSON, a comma is missing before '}'."]])
+            problems: [
+                ["severity": "error", "file": "broken/settings.json", "message": "Line 7: not JSON, a comma is missing before '}'."]
+            ])
     }
 
     /// export -> anonymize -> dcm2nii -> preview + lesions -> storage
@@ -95,7 +103,9 @@ extension SampleLedger {
             SampleJob(name: "lesion-segmentation", service: "lesions", channel: "gpu", priority: .high, needs: [2], stageNeeds: [0, 1]),
             SampleJob(name: "storageManager", service: "storage", stage: .post, priority: .low, stageNeeds: [0, 1, 2, 3, 4]),
         ]
-        let times: [(Double, Double, Double)] = [(0.1, 0.4, 6), (6.1, 6.6, 11), (11.1, 13, 24), (24.1, 24.4, 27), (24.1, 25, 38), (38.1, 38.3, 41)]
+        let times: [(Double, Double, Double)] = [
+            (0.1, 0.4, 6), (6.1, 6.6, 11), (11.1, 13, 24), (24.1, 24.4, 27), (24.1, 25, 38), (38.1, 38.3, 41),
+        ]
         for index in jobs.indices {
             jobs[index].state = states[index]
             let (queued, started, finished) = times[index]
@@ -175,7 +185,9 @@ extension SampleLedger {
             .init(name: "Linked", path: "preview/link.txt", kind: "text"),
         ]
         attempts[3].exit?.log = "runs/preview.log"
-        try writeFile("logs/runs/preview.log", Data("\u{1B}[32mINFO\u{1B}[0m reading nifti/head.nii.gz\nINFO middle slice is 54\nINFO wrote preview/head.png\n".utf8))
+        try writeFile(
+            "logs/runs/preview.log",
+            Data("\u{1B}[32mINFO\u{1B}[0m reading nifti/head.nii.gz\nINFO middle slice is 54\nINFO wrote preview/head.png\n".utf8))
         try writeFile("data/preview/head.png", Self.picture)
         try writeFile("data/nifti/head.nii.gz", Data([0x1f, 0x8b, 0, 1, 2, 3]))
         try writeFile("logs/secret.txt", Data("treasure".utf8))
@@ -195,7 +207,8 @@ extension SampleLedger {
         attempts[2].progress = ["fraction": 0.42, "text": "converting slice 45 of 108"]
         let id = try addRun(
             event: event, resource: resource, secondsAgo: 21, state: .active, jobs: jobs, attempts: attempts, decisions: Self.decisions)
-        try writeFile("logs/runs/\(id)/2-1-1.log", Data("Chris Rorden's dcm2niiX version\nFound 108 DICOM file(s)\nConvert 45 of 108 …\n".utf8))
+        try writeFile(
+            "logs/runs/\(id)/2-1-1.log", Data("Chris Rorden's dcm2niiX version\nFound 108 DICOM file(s)\nConvert 45 of 108 …\n".utf8))
         return id
     }
 
@@ -209,7 +222,9 @@ extension SampleLedger {
         jobs[2].failure = failure
         jobs[2].attempt = 2
         jobs[2].reason = Reason("exception", "Attempt 2 failed and none is left.")
-        for index in 3...5 { jobs[index].reason = Reason("dependency-failed", "Needs job dcm2nii, which ended failed.", subject: "dcm2nii") }
+        for index in 3...5 {
+            jobs[index].reason = Reason("dependency-failed", "Needs job dcm2nii, which ended failed.", subject: "dcm2nii")
+        }
         var attempts = Self.attempts(jobs, except: [2])
         for (number, start) in [(1, 12.0), (2, 18.0)] {
             attempts.append(
@@ -222,7 +237,8 @@ extension SampleLedger {
         }
         return try addRun(
             event: event, resource: resource, secondsAgo: 1200, state: .failed,
-            reason: Reason("job-failed", "Job dcm2nii ended failed."), duration: 24, jobs: jobs, attempts: attempts, decisions: Self.decisions)
+            reason: Reason("job-failed", "Job dcm2nii ended failed."), duration: 24, jobs: jobs, attempts: attempts,
+            decisions: Self.decisions)
     }
 
     private func addDeadRun() throws -> String {
@@ -237,7 +253,8 @@ extension SampleLedger {
         for number in 1...3 {
             attempts.append(
                 SampleAttempt(
-                    job: 4, attempt: number, token: number, worker: "titan.99.c3", claimed: 20 + Double(number) * 4, ended: 23 + Double(number) * 4,
+                    job: 4, attempt: number, token: number, worker: "titan.99.c3", claimed: 20 + Double(number) * 4,
+                    ended: 23 + Double(number) * 4,
                     lost: Reason("worker-lost", "Worker titan.99.c3 stopped renewing its lease.", subject: "titan.99.c3")))
         }
         return try addRun(
@@ -288,10 +305,12 @@ extension SampleLedger {
         let event = try addEvent(resource: resource, secondsAgo: 30)
         let jobs = Self.graph([.running, .waiting, .waiting, .waiting, .waiting, .waiting])
         return try addRun(
-            event: event, resource: resource, secondsAgo: 5, state: .active, origin: "reprocess:\(run)", jobs: jobs, attempts: Self.attempts(jobs))
+            event: event, resource: resource, secondsAgo: 5, state: .active, origin: "reprocess:\(run)", jobs: jobs,
+            attempts: Self.attempts(jobs))
     }
 
     /// A PNG of 2 by 2 grey pixels.
-    static let picture = Data(
-        base64Encoded: "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGNgaGD4/x8ABIQCgH1nAhIAAAAASUVORK5CYII=") ?? Data()
+    static let picture =
+        Data(
+            base64Encoded: "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGNgaGD4/x8ABIQCgH1nAhIAAAAASUVORK5CYII=") ?? Data()
 }

@@ -42,7 +42,8 @@ final class SampleLedger: Sendable {
     @discardableResult
     func addEvent(
         resource: String, level: String = "study", secondsAgo: Double = 0, snapshot: String? = nil, follows: String? = nil,
-        filtered: (code: String, text: String)? = nil, series: [Series] = [Series(id: "5e1e5000-11112222-33334444-55556666-77778888", instances: 36)],
+        filtered: (code: String, text: String)? = nil,
+        series: [Series] = [Series(id: "5e1e5000-11112222-33334444-55556666-77778888", instances: 36)],
         refused: JSONValue = [:], headers: JSONValue = SampleLedger.headers
     ) throws -> Int64 {
         let snapshot = snapshot ?? "snap-\(next())"
@@ -112,12 +113,14 @@ final class SampleLedger: Sendable {
     @discardableResult
     func addRun(
         event: Int64, resource: String, level: String = "study", secondsAgo: Double, state: RunState, reason: Reason? = nil,
-        origin: String = "event", duration: Double? = nil, addedParams: JSONValue = [:], jobs: [SampleJob] = [], attempts: [SampleAttempt] = [],
+        origin: String = "event", duration: Double? = nil, addedParams: JSONValue = [:], jobs: [SampleJob] = [],
+        attempts: [SampleAttempt] = [],
         decisions: [Decision] = []
     ) throws -> String {
         let created = now.addingTimeInterval(-secondsAgo)
         let number = next()
-        let id = RunID(milliseconds: UInt64(created.timeIntervalSince1970 * 1000), random: (number &* 0x9e37_79b9_7f4a_7c15, number)).rawValue
+        let id = RunID(milliseconds: UInt64(created.timeIntervalSince1970 * 1000), random: (number &* 0x9e37_79b9_7f4a_7c15, number))
+            .rawValue
         let start = created.timeIntervalSince1970
         try database.write { db in
             try db.execute(
@@ -150,7 +153,9 @@ final class SampleLedger: Sendable {
         return id
     }
 
-    private static func insert(_ job: SampleJob, _ position: Int, _ jobs: [SampleJob], _ run: String, _ start: Double, _ db: Database) throws {
+    private static func insert(
+        _ job: SampleJob, _ position: Int, _ jobs: [SampleJob], _ run: String, _ start: Double, _ db: Database
+    ) throws {
         let definition = JobDefinition(
             name: job.name, service: job.service, stage: job.stage, kind: job.stage == .export ? .export : .python,
             entry: job.stage == .export ? "" : "\(job.service).worker", params: job.params, channel: job.channel, priority: job.priority,
@@ -216,7 +221,8 @@ final class SampleLedger: Sendable {
 
     func pause(_ channel: String, by actor: String) throws {
         try write { db in
-            try db.execute(sql: "INSERT INTO channel (name, paused_by, paused_at) VALUES (?, ?, ?)", arguments: [channel, actor, time(900)])
+            try db.execute(
+                sql: "INSERT INTO channel (name, paused_by, paused_at) VALUES (?, ?, ?)", arguments: [channel, actor, time(900)])
         }
     }
 

@@ -151,15 +151,19 @@ struct SecurityTests {
         }
     }
 
-    @Test("A redirect after signing in stays here", arguments: [
-        ("/runs?state=failed", "/runs?state=failed"), ("//evil.example", "/"), ("https://evil.example", "/"), ("/\\evil.example", "/"),
-        ("/a\r\nSet-Cookie: x", "/"), ("", "/"),
-    ])
+    @Test(
+        "A redirect after signing in stays here",
+        arguments: [
+            ("/runs?state=failed", "/runs?state=failed"), ("//evil.example", "/"), ("https://evil.example", "/"), ("/\\evil.example", "/"),
+            ("/a\r\nSet-Cookie: x", "/"), ("", "/"),
+        ])
     func local(target: String, expected: String) {
         #expect(SignIn.local(target) == expected)
     }
 
-    @Test("Secrets compare", arguments: [("abc", "abc", true), ("abd", "abc", false), ("ab", "abc", false), ("abcd", "abc", false), ("", "", false)])
+    @Test(
+        "Secrets compare",
+        arguments: [("abc", "abc", true), ("abd", "abc", false), ("ab", "abc", false), ("abcd", "abc", false), ("", "", false)])
     func secrets(given: String, expected: String, matches: Bool) {
         #expect(Secret.matches(given, expected) == matches)
     }

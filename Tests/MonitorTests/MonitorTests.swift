@@ -31,10 +31,12 @@ struct MonitorSettingsTests {
         #expect(configuration.isLoopback)
     }
 
-    @Test("A bad setting names the variable", arguments: [
-        (["MONITOR_PORT": "eighty"], "MONITOR_PORT"), (["MONITOR_PORT": "70000"], "MONITOR_PORT"),
-        (["MONITOR_HOST": "0.0.0.0"], "MONITOR_TOKEN"),
-    ])
+    @Test(
+        "A bad setting names the variable",
+        arguments: [
+            (["MONITOR_PORT": "eighty"], "MONITOR_PORT"), (["MONITOR_PORT": "70000"], "MONITOR_PORT"),
+            (["MONITOR_HOST": "0.0.0.0"], "MONITOR_TOKEN"),
+        ])
     func wrong(values: [String: String], variable: String) {
         let settings = settings(values)
         let error = #expect(throws: SettingError.self) {

@@ -114,7 +114,9 @@ extension JSONValue {
     }
 
     init(_ detail: LedgerJobDetail) {
-        guard var job = JSONValue(detail.job, dependsOn: detail.parents.map(\.name)).object else { preconditionFailure("a job is an object") }
+        guard var job = JSONValue(detail.job, dependsOn: detail.parents.map(\.name)).object else {
+            preconditionFailure("a job is an object")
+        }
         job["level"] = .string(detail.run.level)
         job["resourceId"] = .string(detail.run.resourceID)
         job["entry"] = .string(detail.definition.entry)

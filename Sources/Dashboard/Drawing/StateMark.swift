@@ -19,7 +19,9 @@ enum StateMark {
         switch name {
         case "succeeded", "accepted", "ok": line("M2 6.5 4.8 9.3 10 3.4")
         case "failed", "error", "lost": line("M3 3 9 9M9 3 3 9")
-        case "dead": "<path class=\"fill\" d=\"M3.9 1h4.2L11 3.9v4.2L8.1 11H3.9L1 8.1V3.9z\"/>" + "<path class=\"cut\" d=\"M4.2 4.2 7.8 7.8M7.8 4.2 4.2 7.8\"/>"
+        case "dead":
+            "<path class=\"fill\" d=\"M3.9 1h4.2L11 3.9v4.2L8.1 11H3.9L1 8.1V3.9z\"/>"
+                + "<path class=\"cut\" d=\"M4.2 4.2 7.8 7.8M7.8 4.2 4.2 7.8\"/>"
         case "running", "active": "<path class=\"fill\" d=\"M3 1.8 10.2 6 3 10.2z\"/>"
         case "retrying": line("M9.8 6A3.8 3.8 0 1 1 8.6 3.2M8.8 1v2.6H6.2")
         case "ready": line("M6 2a4 4 0 1 1 0 8 4 4 0 0 1 0-8z") + "<circle class=\"fill\" cx=\"6\" cy=\"6\" r=\"1.7\"/>"

@@ -33,7 +33,8 @@ struct Timeline: Sendable {
         for attempt in attempts {
             let end = attempt.endedAt ?? now
             let state = Self.state(attempt)
-            let words = "attempt \(attempt.attempt): \(attempt.outcome ?? "running"), \(Display.duration(end.timeIntervalSince(attempt.claimedAt)))"
+            let words =
+                "attempt \(attempt.attempt): \(attempt.outcome ?? "running"), \(Display.duration(end.timeIntervalSince(attempt.claimedAt)))"
             parts.append(rect("s-\(state)", attempt.claimedAt, end, words))
         }
         return parts.isEmpty ? "" : "<svg class=\"timeline\" role=\"img\" aria-label=\"Timeline\">\(parts.joined())</svg>"

@@ -51,7 +51,8 @@ extension PageController {
             latest: try await latest.items.map { RunRow($0, at: now) },
             channels: overview.channels.map { ChannelRow($0, at: now) },
             failures: overview.totals.failures.map { failure in
-                .init(job: failure.job, service: failure.service.isEmpty ? "built-in" : failure.service, count: Display.number(failure.count))
+                .init(
+                    job: failure.job, service: failure.service.isEmpty ? "built-in" : failure.service, count: Display.number(failure.count))
             },
             problems: overview.services.flatMap { service in
                 service.problems.filter { $0.severity == "error" }.map { .init(service: service.name, message: $0.message) }

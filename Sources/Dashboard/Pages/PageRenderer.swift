@@ -1,4 +1,5 @@
 import Foundation
+import HTTPTypes
 import Hummingbird
 import JobStore
 import Mustache
@@ -24,7 +25,8 @@ struct PageRenderer: Sendable {
         let folder = Bundle.module.bundleURL.appending(path: "Resources")
         do {
             var library = MustacheLibrary()
-            for file in try FileManager.default.contentsOfDirectory(at: folder.appending(path: "templates"), includingPropertiesForKeys: nil)
+            for file in try FileManager.default.contentsOfDirectory(
+                at: folder.appending(path: "templates"), includingPropertiesForKeys: nil)
             where file.pathExtension == "mustache" {
                 let text = try String(contentsOf: file, encoding: .utf8)
                 try library.register("{{% CONTENT_TYPE:\(Self.contentType)}}" + text, named: file.deletingPathExtension().lastPathComponent)
@@ -73,6 +75,8 @@ struct PageRenderer: Sendable {
             (try? response("problem", problem, title: problem.title, context, status: problem.status))
             ?? .text("\(problem.title): \(problem.detail)\n", status: problem.status)
         for field in problem.headers { response.headers[field.name] = field.value }
+        // Whoever waits for the router or the broker need not press a key.
+        if problem.status == .serviceUnavailable, let refresh = HTTPField.Name("Refresh") { response.headers[refresh] = "5" }
         return response
     }
 

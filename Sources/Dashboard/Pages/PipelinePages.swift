@@ -35,10 +35,13 @@ struct ChannelRow {
         }
         name = channel.name
         isPaused = channel.pausedAt != nil
-        mark = isPaused
+        mark =
+            isPaused
             ? StateMark.html("paused", like: "paused")
             : channel.workers == 0 ? StateMark.html("no worker", like: "warning") : StateMark.html("open", like: "ok")
-        paused = channel.pausedAt.map { "since \(Markup.time($0, isRelative: true))" + (channel.pausedBy.map { " by \(HTMLText.escape($0))" } ?? "") }
+        paused = channel.pausedAt.map {
+            "since \(Markup.time($0, isRelative: true))" + (channel.pausedBy.map { " by \(HTMLText.escape($0))" } ?? "")
+        }
         queued = count(channel.counts, .ready, .dispatched)
         running = count(channel.counts, .running)
         waiting = count(channel.counts, .waiting)
@@ -158,11 +161,13 @@ extension PageController {
                 problems: service.problems.map { problem in
                     .init(
                         mark: StateMark.html(problem.severity, like: problem.severity),
-                        place: [problem.file, problem.entry, problem.key].compactMap(\.self).joined(separator: " · "), message: problem.message)
+                        place: [problem.file, problem.entry, problem.key].compactMap(\.self).joined(separator: " · "),
+                        message: problem.message)
                 },
                 bar: Markup.bar(service.lately),
                 lately: total == 0 ? "no jobs in 24 h" : "\(Display.number(total)) jobs in 24 h, \(Display.number(failed)) failed")
         }
-        return try pages.response("services", ServicesPage(rows: rows), title: "Services", context, frame: await frame("/services", request))
+        return try pages.response(
+            "services", ServicesPage(rows: rows), title: "Services", context, frame: await frame("/services", request))
     }
 }

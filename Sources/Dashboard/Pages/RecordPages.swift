@@ -95,7 +95,8 @@ extension PageController {
             jobPager: PagerModel("/dead", cursor, jobs.next),
             messages: messages.items.map { message in
                 DeadPage.MessageRow(
-                    at: Markup.time(message.at, isRelative: true), queue: message.queue, reason: message.reason, type: message.type ?? "none",
+                    at: Markup.time(message.at, isRelative: true), queue: message.queue, reason: message.reason,
+                    type: message.type ?? "none",
                     messageID: message.messageID ?? "none", size: Display.bytes(Int64(message.size)))
             },
             messagePager: PagerModel("/dead", messageCursor, messages.next, parameter: "messageCursor"),
@@ -121,7 +122,8 @@ extension PageController {
             accounting: Self.accounting(totals),
             rows: page.items.map(EventsPage.Row.init),
             pager: PagerModel(
-                PagerModel.path("/events", [("filtered", request.query("filtered")), ("reason", request.query("reason"))]), cursor, page.next)
+                PagerModel.path("/events", [("filtered", request.query("filtered")), ("reason", request.query("reason"))]), cursor,
+                page.next)
         )
         return try pages.response("events", model, title: "Events", context, frame: await frame("/events", request))
     }

@@ -48,5 +48,7 @@ enum HeaderMask {
         "RequestedProcedureID", "RequestAttributesSequence", "RequestingPhysician", "RequestingService", "ResponsibleOrganization",
         "ResponsiblePerson", "ScheduledProcedureStepID", "StudyComments", "StudyID", "VisitComments",
     ]
-    private static let fragments = ["Physician", "PersonName", "Telephone", "Address", "BirthDate", "BirthName", "PatientName", "PatientID", "Insurance"]
+    private static let fragments = [
+        "Physician", "PersonName", "Telephone", "Address", "BirthDate", "BirthName", "PatientName", "PatientID", "Insurance",
+    ]
 }
