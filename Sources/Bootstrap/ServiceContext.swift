@@ -32,7 +32,8 @@ package struct ServiceContext: Sendable {
             }
         }
         let name = connectionName ?? "dcm-\(self.name)@\(ProcessInfo.processInfo.hostName)#\(ProcessInfo.processInfo.processIdentifier)"
-        return AMQPConfiguration(endpoints: endpoints, connectionName: name)
+        // A broker that falls silent must be noticed before a lease ends: two heartbeats are less than its 30 seconds.
+        return AMQPConfiguration(endpoints: endpoints, connectionName: name, heartbeat: .seconds(10))
     }
 
     /// The Python interpreter of the services.

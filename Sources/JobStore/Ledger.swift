@@ -40,10 +40,12 @@ package final class Ledger: Sendable {
 
 package struct LedgerError: Error, CustomStringConvertible {
     package struct Code: Sendable, Hashable {
-        private enum Known: Hashable { case locked, corrupt }
+        private enum Known: Hashable { case locked, unusable, corrupt }
         private let known: Known
         /// Another process holds the ledger.
         package static let locked = Code(known: .locked)
+        /// The folder or the file cannot be used.
+        package static let unusable = Code(known: .unusable)
         /// A row holds what this version cannot read.
         package static let corrupt = Code(known: .corrupt)
     }
@@ -51,4 +53,22 @@ package struct LedgerError: Error, CustomStringConvertible {
     package let code: Code
     package let message: String
     package var description: String { message }
+
+    static func unusable(_ file: URL, _ reason: Int32) -> LedgerError {
+        let text = String(cString: strerror(reason))
+        return LedgerError(
+            code: .unusable,
+            message: "\(file.path) cannot be used (\(text)): STATE must be a writable folder on a disk that can lock files.")
+    }
+
+    /// Whether the same write may succeed later without anybody changing the program or the data: a full disk, a busy file.
+    package static func isTemporary(_ error: any Error) -> Bool {
+        guard let error = error as? DatabaseError else { return false }
+        return switch error.resultCode {
+        case .SQLITE_FULL, .SQLITE_IOERR, .SQLITE_BUSY, .SQLITE_LOCKED, .SQLITE_READONLY, .SQLITE_CANTOPEN, .SQLITE_NOMEM,
+            .SQLITE_INTERRUPT, .SQLITE_ABORT:
+            true
+        default: false
+        }
+    }
 }

@@ -34,6 +34,7 @@ enum LedgerSchema {
             headers      TEXT NOT NULL    -- JSON, upstream's shape, without dcmpath
         );
         CREATE INDEX event_resource ON event(resource_id, seq);
+        CREATE INDEX event_filter ON event(filter_code, seq);
 
         CREATE TABLE run (
             id           TEXT PRIMARY KEY,
@@ -45,6 +46,7 @@ enum LedgerSchema {
             resource_id  TEXT NOT NULL,
             state        TEXT NOT NULL,
             reason       TEXT,            -- JSON {code,text,subject}
+            concern      TEXT,            -- JSON reason: why the run cannot end better than failed
             dcmpath      TEXT NOT NULL,
             headers      TEXT,            -- JSON, when the jobs see less than the event's headers
             added_params TEXT NOT NULL,   -- JSON
@@ -52,6 +54,7 @@ enum LedgerSchema {
             finished_at  REAL
         );
         CREATE INDEX run_state ON run(state, id);
+        CREATE INDEX run_event ON run(event_seq);
         CREATE INDEX run_resource ON run(resource_id, id);
 
         CREATE TABLE job (
@@ -70,6 +73,7 @@ enum LedgerSchema {
             dispatch     INTEGER NOT NULL,
             token        INTEGER NOT NULL,
             crashes      INTEGER NOT NULL,
+            failures     INTEGER NOT NULL,
             cancel_requested INTEGER NOT NULL,
             worker       TEXT,
             claim        TEXT,               -- the id of the claim that was granted
@@ -83,6 +87,7 @@ enum LedgerSchema {
             UNIQUE (run_id, position)
         );
         CREATE INDEX job_state ON job(state, channel);
+        CREATE INDEX job_service ON job(service, channel, state);
         CREATE INDEX job_name ON job(name, id);
 
         CREATE TABLE edge (

@@ -44,13 +44,13 @@ extension LedgerTransaction {
         let source = stored.context.source
         try self.run(
             """
-            INSERT INTO run (id, event_seq, origin, dedupe_key, server, level, resource_id, state, reason, dcmpath, headers,
+            INSERT INTO run (id, event_seq, origin, dedupe_key, server, level, resource_id, state, reason, concern, dcmpath, headers,
                              added_params, created_at, finished_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 run.id.rawValue, event, origin, dedupeKey, source.server, source.level.rawValue, source.resourceID, run.state.rawValue,
-                run.reason.map(LedgerJSON.text), source.dcmpath, filteredHeaders?.text,
+                run.reason.map(LedgerJSON.text), run.concern.map(LedgerJSON.text), source.dcmpath, filteredHeaders?.text,
                 JSONValue.object(stored.context.addedParams).text, now.ledgerTime,
                 run.finishedAt?.ledgerTime,
             ])
@@ -103,6 +103,7 @@ extension LedgerTransaction {
             id: id, state: state,
             reason: try (row["reason"] as String?).map { try LedgerJSON.value(Reason.self, from: $0, column: "run.reason") },
             finishedAt: (row["finished_at"] as Double?).map(Date.init(ledgerTime:)),
+            concern: try (row["concern"] as String?).map { try LedgerJSON.value(Reason.self, from: $0, column: "run.concern") },
             jobs: try jobs(of: id)
         )
         return StoredRun(run: run, context: context)
@@ -137,6 +138,7 @@ extension LedgerTransaction {
             dispatch: row["dispatch"],
             token: row["token"],
             crashes: row["crashes"],
+            failures: row["failures"],
             cancelRequested: row["cancel_requested"],
             worker: row["worker"],
             claim: row["claim"],
@@ -155,14 +157,14 @@ extension LedgerTransaction {
         try run(
             """
             INSERT INTO job (id, run_id, position, name, service, stage, channel, priority, definition,
-                             state, reason, attempt, dispatch, token, crashes, cancel_requested, queued_at, finished_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                             state, reason, attempt, dispatch, token, crashes, failures, cancel_requested, queued_at, finished_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 JobID(run: id, index: position).rawValue, id.rawValue, position, definition.name, definition.service,
                 definition.stage.rawValue, definition.channel, definition.priority.rawValue, LedgerJSON.text(definition),
-                job.state.rawValue, LedgerJSON.text(job.reason), job.attempt, job.dispatch, job.token, job.crashes, job.cancelRequested,
-                job.queuedAt?.ledgerTime, job.finishedAt?.ledgerTime,
+                job.state.rawValue, LedgerJSON.text(job.reason), job.attempt, job.dispatch, job.token, job.crashes, job.failures,
+                job.cancelRequested, job.queuedAt?.ledgerTime, job.finishedAt?.ledgerTime,
             ])
         for edge in job.dependencies {
             try run(
@@ -174,13 +176,14 @@ extension LedgerTransaction {
     private func update(_ job: Job, _ id: RunID, _ position: Int) throws {
         try run(
             """
-            UPDATE job SET state = ?, reason = ?, attempt = ?, dispatch = ?, token = ?, crashes = ?, cancel_requested = ?, worker = ?,
+            UPDATE job SET state = ?, reason = ?, attempt = ?, dispatch = ?, token = ?, crashes = ?, failures = ?, cancel_requested = ?, worker = ?,
                 claim = ?,
                 not_before = ?, queued_at = ?, dispatched_at = ?, started_at = ?, finished_at = ?, error = ?, result = ?
             WHERE id = ?
             """,
             [
-                job.state.rawValue, LedgerJSON.text(job.reason), job.attempt, job.dispatch, job.token, job.crashes, job.cancelRequested,
+                job.state.rawValue, LedgerJSON.text(job.reason), job.attempt, job.dispatch, job.token, job.crashes, job.failures,
+                job.cancelRequested,
                 job.worker, job.claim, job.notBefore?.ledgerTime, job.queuedAt?.ledgerTime, job.dispatchedAt?.ledgerTime,
                 job.startedAt?.ledgerTime,
                 job.finishedAt?.ledgerTime, job.failure.map(LedgerJSON.text), job.result?.text,

@@ -108,22 +108,23 @@ extension LedgerTransaction {
         }
     }
 
-    /// How many hints of each channel were confirmed, or had their delay ended, before `cutoff`, and no claim followed.
-    package func overdueHints(before cutoff: Date) throws -> [String: Int] {
-        let sql = "SELECT channel, count(*) AS count FROM job WHERE \(Self.isOverdue) GROUP BY channel"
-        let counts = try rows(sql, ["cutoff": cutoff.ledgerTime]).map { ($0["channel"] as String, $0["count"] as Int) }
+    /// How many jobs of each channel have a confirmed hint, or one whose delay has ended before `now`, and no claim: as many messages
+    /// have to be in the channel's queue.
+    package func expectedHints(at now: Date) throws -> [String: Int] {
+        let sql = """
+            SELECT channel, count(*) AS count FROM job
+            WHERE state = 'dispatched' OR (state = 'retrying' AND not_before < :now) GROUP BY channel
+            """
+        let counts = try rows(sql, ["now": now.ledgerTime]).map { ($0["channel"] as String, $0["count"] as Int) }
         return Dictionary(uniqueKeysWithValues: counts)
     }
 
-    private static let isOverdue = """
-        ((state = 'dispatched' AND dispatched_at < :cutoff) OR (state = 'retrying' AND not_before < :cutoff))
-        """
-
-    /// Those of one channel, the longest waiting first.
+    /// Hints of a channel that were confirmed, or had their delay ended, before `cutoff`, and no claim followed; the oldest first.
     package func overdueHints(of channel: String, before cutoff: Date, limit: Int) throws -> [OverdueHint] {
         try rows(
             """
-            SELECT id, attempt, dispatch, channel FROM job WHERE \(Self.isOverdue) AND channel = :channel
+            SELECT id, attempt, dispatch, channel FROM job WHERE channel = :channel
+                AND ((state = 'dispatched' AND dispatched_at < :cutoff) OR (state = 'retrying' AND not_before < :cutoff))
             ORDER BY coalesce(not_before, dispatched_at) LIMIT :limit
             """, ["cutoff": cutoff.ledgerTime, "channel": channel, "limit": limit]
         ).compactMap { row in

@@ -12,11 +12,11 @@ struct WriterLock: ~Copyable, Sendable {
 
     init(file: URL) throws {
         let descriptor = open(file.path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else {
-            throw LedgerError(code: .locked, message: "\(file.path) cannot be opened (errno \(errno)): STATE must be a writable folder.")
-        }
+        guard descriptor >= 0 else { throw LedgerError.unusable(file, errno) }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            let reason = errno
             close(descriptor)
+            guard reason == EWOULDBLOCK else { throw LedgerError.unusable(file, reason) }
             throw LedgerError(
                 code: .locked,
                 message:

@@ -22,7 +22,7 @@ extension Run {
         case .leaseExpired(let job, let token): expireLease(job, token, now, &effects)
         case .channelResumed(let channel): resume(channel, now, &effects)
         case .cancel(let job, let actor): cancel([job], actor: actor, now, &effects)
-        case .cancelAll(let actor): cancel(Array(jobs.indices), actor: actor, now, &effects)
+        case .cancelAll(let actor): cancel(jobs.indices.filter { !jobs[$0].definition.isFinalizer }, actor: actor, now, &effects)
         case .retry(let job, let actor): retry([job], actor: actor, &effects)
         case .retryAll(let actor): retry(jobs.indices.filter { jobs[$0].hasEndedWithoutSuccess }, actor: actor, &effects)
         }
@@ -42,6 +42,8 @@ extension Run {
 extension Run {
     private mutating func confirmHint(_ index: Int, _ attempt: Int, _ dispatch: Int, _ now: Date) {
         guard let job = existing(index), job.state == .ready, job.attempt == attempt, job.dispatch == dispatch else { return }
+        // A claim that was faster than this confirmation has used the hint up.
+        guard job.reason.code != Reason.pausedCode else { return }
         jobs[index].state = .dispatched
         jobs[index].dispatchedAt = now
         jobs[index].reason = .dispatched(channel: job.definition.channel)
@@ -193,7 +195,8 @@ extension Run {
     private mutating func fail(_ index: Int, _ exit: JobExit, _ now: Date, _ effects: inout [RunEffect]) {
         let job = jobs[index]
         let retry = job.definition.retry
-        let failures = job.attempt - job.crashes
+        let failures = job.failures + 1
+        jobs[index].failures = failures
         if exit.isRetriable, retry.allows(attemptAfter: failures) {
             let delay = retry.delay(afterAttempt: failures)
             nextAttempt(index)
@@ -243,15 +246,46 @@ extension Run {
             effects.append(.refused(Reason("nothing-to-retry", "Only a failed, dead, cancelled or skipped job can be retried.")))
             return
         }
-        // A finalizer that has run deleted the files that every job works on: nothing less than the whole run helps.
-        let isCleanedUp = jobs.contains { $0.definition.isFinalizer && $0.token > 0 }
-        var reopened = Set(isCleanedUp ? jobs.indices.filter { jobs[$0].state.isTerminal && !jobs[$0].wasNeverPlanned } : wanted)
-        for index in jobs.indices where jobs[index].state == .skipped && !jobs[index].wasNeverPlanned {
-            if jobs[index].dependencies.contains(where: { reopened.contains($0.parent) }) || jobs[index].definition.isFinalizer {
-                reopened.insert(index)
+        switch extent(of: wanted) {
+        case .success(let reopened): reopen(reopened, Reason("retried", "Retried by \(actor).", subject: actor))
+        case .failure(let refusal): effects.append(.refused(refusal.reason))
+        }
+    }
+
+    private struct Refusal: Error {
+        var reason: Reason
+    }
+
+    /// Which jobs a retry of `wanted` takes back. What runs is never pulled away from under a worker: then the retry is refused.
+    private func extent(of wanted: [Int]) -> Result<Set<Int>, Refusal> {
+        // Cleaning up again needs nothing but itself.
+        if wanted.allSatisfy({ jobs[$0].definition.isFinalizer }) { return .success(Set(wanted)) }
+        if jobs.contains(where: { $0.definition.isFinalizer && $0.startedAt != nil }) {
+            // The files that every job works on have been deleted, or are being: nothing less than the whole run helps, and it must
+            // not start while anything still works in the run's folder.
+            guard jobs.allSatisfy(\.state.isTerminal) else {
+                let text = "The run's files are being cleaned up: retry it when all its jobs have ended."
+                return .failure(Refusal(reason: Reason("run-active", text)))
+            }
+            return .success(Set(jobs.indices.filter { !jobs[$0].wasNeverPlanned }))
+        }
+        var reopened = Set(wanted)
+        for index in jobs.indices where !reopened.contains(index) {
+            let job = jobs[index]
+            guard job.dependencies.contains(where: { reopened.contains($0.parent) }), !job.wasNeverPlanned else { continue }
+            switch job.state {
+            // It shall wait for the new attempt, whether it was skipped or about to start.
+            case .skipped, .ready, .dispatched, .retrying, .waiting: reopened.insert(index)
+            case .running:
+                let text = "Job \(job.definition.name), which comes after it, is running: retry when it has ended."
+                return .failure(Refusal(reason: Reason("descendant-running", text, subject: jobID(index).rawValue)))
+            case .succeeded, .failed, .dead, .cancelled: continue
             }
         }
-        let reason = Reason("retried", "Retried by \(actor).", subject: actor)
+        return .success(reopened)
+    }
+
+    private mutating func reopen(_ reopened: Set<Int>, _ reason: Reason) {
         for index in jobs.indices {
             if reopened.contains(index) { reopen(index, reason) }
             guard jobs[index].state == .waiting else { continue }
@@ -262,14 +296,16 @@ extension Run {
     }
 
     private mutating func reopen(_ index: Int, _ reason: Reason) {
-        if jobs[index].token > 0 { nextAttempt(index) }
+        if jobs[index].startedAt != nil || jobs[index].state.isTerminal, jobs[index].token > 0 { nextAttempt(index) }
         jobs[index].state = .waiting
         jobs[index].reason = reason
         jobs[index].crashes = 0
+        jobs[index].failures = 0
         jobs[index].cancelRequested = false
         jobs[index].failure = nil
         jobs[index].result = nil
         jobs[index].finishedAt = nil
+        jobs[index].notBefore = nil
     }
 }
 
@@ -308,8 +344,8 @@ extension Run {
             let job = jobs[candidate]
             guard job.definition.isStoring, !job.wasNeverPlanned else { return false }
             return switch job.state {
-            case .failed, .dead, .cancelled: true
-            case .skipped: hasResults
+            case .failed, .dead: true
+            case .skipped, .cancelled: hasResults
             case .succeeded, .waiting, .ready, .dispatched, .running, .retrying: false
             }
         }
@@ -328,9 +364,9 @@ extension Run {
         if let culprit = jobs.firstIndex(where: { $0.state == .failed || $0.state == .dead }) {
             state = .failed
             reason = .job(jobs[culprit], id: jobID(culprit))
-        } else if let planning = reason {
+        } else if let concern {
             state = .failed
-            reason = planning
+            reason = concern
         } else if jobs.contains(where: { $0.state == .cancelled }) {
             state = .cancelled
         } else if jobs.isEmpty {

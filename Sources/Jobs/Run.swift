@@ -14,6 +14,8 @@ package struct Job: Sendable, Hashable {
     package var token: Int
     /// How many workers were lost with this job.
     package var crashes: Int
+    /// How many attempts failed since the job was planned or retried by a person.
+    package var failures: Int
     package var cancelRequested: Bool
     package var worker: String?
     /// The claim that was granted.
@@ -35,6 +37,7 @@ package struct Job: Sendable, Hashable {
         dispatch: Int = 0,
         token: Int = 0,
         crashes: Int = 0,
+        failures: Int = 0,
         cancelRequested: Bool = false,
         worker: String? = nil,
         claim: String? = nil,
@@ -54,6 +57,7 @@ package struct Job: Sendable, Hashable {
         self.dispatch = dispatch
         self.token = token
         self.crashes = crashes
+        self.failures = failures
         self.cancelRequested = cancelRequested
         self.worker = worker
         self.claim = claim
@@ -75,12 +79,15 @@ package struct Run: Sendable, Hashable {
     package internal(set) var state: RunState
     package internal(set) var reason: Reason?
     package internal(set) var finishedAt: Date?
+    /// Why the run cannot end better than failed, whatever its jobs do: planning met trouble.
+    package let concern: Reason?
     /// Every parent stands before its children.
     package internal(set) var jobs: [Job]
 
     /// As the ledger holds it.
-    package init(id: RunID, state: RunState, reason: Reason?, finishedAt: Date?, jobs: [Job]) {
+    package init(id: RunID, state: RunState, reason: Reason?, finishedAt: Date?, concern: Reason?, jobs: [Job]) {
         self.id = id
+        self.concern = concern
         self.state = state
         self.reason = reason
         self.finishedAt = finishedAt
@@ -91,8 +98,9 @@ package struct Run: Sendable, Hashable {
     package init(id: RunID, plan: RunPlan) {
         self.id = id
         self.state = .active
-        self.reason = plan.failure
+        self.reason = nil
         self.finishedAt = nil
+        self.concern = plan.failure ?? plan.concern
         self.jobs = plan.jobs.map { entry in
             if let skipped = plan.failure.map(Reason.planningFailed) ?? entry.skipped {
                 Job(definition: entry.definition, dependencies: entry.dependencies, state: .skipped, reason: skipped)

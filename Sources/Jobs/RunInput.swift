@@ -15,6 +15,7 @@ package enum RunInput: Sendable, Hashable {
     case leaseExpired(job: Int, token: Int)
     case channelResumed(channel: String)
     case cancel(job: Int, actor: String)
+    /// Cancels everything but finalizers: they still clean up.
     case cancelAll(actor: String)
     case retry(job: Int, actor: String)
     case retryAll(actor: String)

@@ -149,11 +149,16 @@ package struct RunPlan: Sendable, Hashable {
     package var addedParams: [String: JSONValue]
     /// Set when planning failed closed: nothing of this run may start.
     package var failure: Reason?
+    /// Planning met trouble that did not stop the rest: the run cannot end better than failed.
+    package var concern: Reason?
 
-    package init(jobs: [Entry] = [], decisions: [Decision] = [], addedParams: [String: JSONValue] = [:], failure: Reason? = nil) {
+    package init(
+        jobs: [Entry] = [], decisions: [Decision] = [], addedParams: [String: JSONValue] = [:], failure: Reason? = nil, concern: Reason? = nil
+    ) {
         self.jobs = jobs
         self.decisions = decisions
         self.addedParams = addedParams
         self.failure = failure
+        self.concern = concern
     }
 }

@@ -22,8 +22,10 @@ struct EventPlanner: Sendable {
         let filtered = services.pipeline.filtered(event.headers, level: event.level)
         var headers = filtered.object ?? [:]
         headers["dcmpath"] = .string(dcmpath)
-        let plan = try await RunPlanner.plan(
+        var plan = try await RunPlanner.plan(
             event: PlanInput(level: event.level, headers: .object(headers)), catalog: services, evaluate: evaluate)
+        let size = JSONValue.array([.object(headers), .object(plan.addedParams)]).encoded().count
+        if size > Self.orderLimit { plan = RunPlan(decisions: plan.decisions, failure: .tooLarge(size)) }
         let source = JobSource(
             server: event.server, level: event.level, resourceID: event.resourceID, series: event.series, dcmpath: dcmpath)
         return PlannedRun(
@@ -33,6 +35,9 @@ struct EventPlanner: Sendable {
             filteredHeaders: filtered == event.headers ? nil : filtered
         )
     }
+
+    /// Bytes of headers and added parameters that fit into the message that starts a job, with room for the rest of it.
+    private static let orderLimit = 12 << 20
 
     private func evaluate(
         _ questions: [CallbackQuestion], _ headers: JSONValue, _ addedParams: [String: JSONValue]
@@ -47,5 +52,14 @@ struct EventPlanner: Sendable {
                 }
             return CallbackAnswer(answer, duration: verdict.duration, output: verdict.output)
         }
+    }
+}
+
+extension Reason {
+    fileprivate static func tooLarge(_ size: Int) -> Reason {
+        Reason(
+            "too-large",
+            "headers and added parameters have \(size) bytes, more than a message to a worker holds: hand files over by path, or limit headerFields."
+        )
     }
 }

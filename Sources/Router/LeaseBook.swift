@@ -10,5 +10,6 @@ final class LeaseBook: Sendable {
     func extend(_ job: JobID, token: Int) { table.withLock { $0.extend(job, token: token, at: .now) } }
     func extendAll() { table.withLock { $0.extendAll(at: .now) } }
     func release(_ job: JobID) { table.withLock { $0.release(job) } }
+    func isExpired(_ lease: LeaseTable.Lease) -> Bool { table.withLock { $0.expired(at: .now).contains(lease) } }
     func expired() -> [LeaseTable.Lease] { table.withLock { $0.expired(at: .now) } }
 }

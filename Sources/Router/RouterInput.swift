@@ -17,6 +17,7 @@ enum RouterInput: Sendable {
     /// A message on the dead-letter exchange.
     case dead(AMQPDelivery)
     case confirmed([OutboxRow])
+    /// Only a suspicion: a renewal may be on its way through the same queue.
     case leaseExpired(LeaseTable.Lease)
     case hintLost(OverdueHint)
     case services([ServiceRecord], channels: [String])

@@ -37,22 +37,23 @@ extension RouterService {
         }
     }
 
-    /// - Returns: nil when the ledger holds something unreadable for this input: its message goes to the dead letters.
+    /// - Returns: nil when the ledger can never take this input: its message goes to the dead letters.
     private func commitPersistently(_ input: RouterInput, _ cache: RunCache) async -> Committed? {
         var pause = Duration.milliseconds(250)
         while true {
             do {
                 return try await transaction([input], cache)
-            } catch let error as LedgerError where error.code == .corrupt {
-                logger.error("an input meets an unreadable row and is put aside", metadata: ["error": "\(error)"])
+            } catch  where LedgerError.isTemporary(error) {
+                logger.critical("the ledger cannot be written: work stands still until it can", metadata: ["error": "\(error)"])
+                // At the end of this process the broker still has what was not acknowledged.
+                do { try await Task.sleep(for: pause) } catch { return nil }
+                pause = min(pause * 2, .seconds(10))
+            } catch {
+                logger.error("the ledger does not take an input, which is put aside", metadata: ["error": "\(error)"])
                 if let delivery = input.delivery, let queue = input.queue {
-                    await putAside(delivery, queue: queue, reason: error.message)
+                    await putAside(delivery, queue: queue, reason: "the ledger does not take it: \(error)")
                 }
                 return nil
-            } catch {
-                logger.critical("the ledger cannot be written: work stands still until it can", metadata: ["error": "\(error)"])
-                try? await Task.sleep(for: pause)
-                pause = min(pause * 2, .seconds(10))
             }
         }
     }

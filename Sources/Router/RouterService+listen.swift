@@ -17,7 +17,8 @@ extension RouterService {
                     .result(try $0.decode(ResultMessage.self, type: ResultMessage.type), $0)
                 }
             }
-            group.addTask { await consume(PipelineQueue.commands, prefetch: 32, command) }
+            group.addTask { await consumeCommands() }
+            group.addTask { await reprocess() }
             group.addTask { await consume(PipelineQueue.deadRecord, prefetch: 64) { .dead($0) } }
             group.addTask { await watchServices() }
             group.addTask { await sweep(leases) }
@@ -31,13 +32,14 @@ extension RouterService {
         }
     }
 
-    /// - Parameter input: what a delivery means; throws ``UndecodableMessage`` for one that nobody can read.
-    private func consume(_ queue: String, prefetch: Int, _ input: (AMQPDelivery) async throws -> RouterInput) async {
+    /// - Parameter input: what a delivery means, nil when that is found out elsewhere; throws ``UndecodableMessage`` for one that
+    ///   nobody can read.
+    private func consume(_ queue: String, prefetch: Int, _ input: (AMQPDelivery) async throws -> RouterInput?) async {
         do {
             try await broker.consume(queue, prefetch: prefetch) { deliveries in
                 for try await delivery in deliveries {
                     do {
-                        inputs.append(try await input(delivery))
+                        if let input = try await input(delivery) { inputs.append(input) }
                     } catch let error as UndecodableMessage {
                         await putAside(delivery, queue: queue, reason: error.reason)
                     }
@@ -82,13 +84,25 @@ extension RouterService {
         (try? await ledger.write { try $0.hasRun(dedupeKey: event.snapshot) }) ?? false
     }
 
-    private func command(_ delivery: AMQPDelivery) async throws -> RouterInput {
-        let command = try delivery.decode(CommandMessage.self, type: CommandMessage.type)
-        guard command.action == .reprocessRun else { return .command(command, delivery) }
-        guard let run = RunID(rawValue: command.target), let event = await event(of: run) else {
-            return .reprocessed(command, nil, delivery)
+    private func consumeCommands() async {
+        await consume(PipelineQueue.commands, prefetch: 32) { delivery in
+            let command = try delivery.decode(CommandMessage.self, type: CommandMessage.type)
+            guard command.action == .reprocessRun else { return .command(command, delivery) }
+            reprocessing.continuation.yield(Reprocess(command: command, delivery: delivery))
+            return nil
         }
-        return .reprocessed(command, try await plan(event), delivery)
+    }
+
+    private func reprocess() async {
+        for await request in reprocessing.stream {
+            let (command, delivery) = (request.command, request.delivery)
+            guard let run = RunID(rawValue: command.target), let event = await event(of: run) else {
+                inputs.append(.reprocessed(command, nil, delivery))
+                continue
+            }
+            guard let planned = try? await plan(event) else { return }
+            inputs.append(.reprocessed(command, planned, delivery))
+        }
     }
 
     private func event(of run: RunID) async -> EventMessage? {

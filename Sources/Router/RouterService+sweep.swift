@@ -10,13 +10,18 @@ extension RouterService {
     /// How long after its confirmation a hint may wait unclaimed before it can count as lost.
     private static let hintPatience = 60.0
     private static let overdueLimit = 500
+    private static let sweepInterval = Duration.seconds(5)
 
     /// Finds what no message tells: leases that ran out, hints that got lost, workers that are gone.
     func sweep(_ leases: LeaseBook) async {
         var round = 0
+        var last = ContinuousClock.now
         while !Task.isCancelled {
-            do { try await Task.sleep(for: .seconds(5)) } catch { return }
+            do { try await Task.sleep(for: Self.sweepInterval) } catch { return }
             round += 1
+            // A machine that was suspended heard nothing meanwhile.
+            if ContinuousClock.now - last > Self.sweepInterval + Self.deafAfter { leases.extendAll() }
+            last = .now
             if broker.state == .open { inputs.append(contentsOf: leases.expired().map { .leaseExpired($0) }) }
             if round.isMultiple(of: 3) { await findLostHints() }
             if round.isMultiple(of: 60) { inputs.append(.forgetWorkers(seenBefore: Date().addingTimeInterval(-3600))) }
@@ -28,9 +33,10 @@ extension RouterService {
     private func findLostHints() async {
         do {
             let cutoff = Date().addingTimeInterval(-Self.hintPatience)
-            for (channel, count) in try await ledger.write({ try $0.overdueHints(before: cutoff) }) {
+            for (channel, count) in try await ledger.write({ try $0.expectedHints(at: Date()) }) {
                 guard try await broker.inspect(PipelineQueue.jobs(channel: channel)).messages < count else { continue }
                 let hints = try await ledger.write { try $0.overdueHints(of: channel, before: cutoff, limit: Self.overdueLimit) }
+                guard !hints.isEmpty else { continue }
                 logger.warning("hints were lost and are sent again", metadata: ["channel": "\(channel)", "count": "\(hints.count)"])
                 inputs.append(contentsOf: hints.map { .hintLost($0) })
             }

@@ -19,9 +19,18 @@ struct RouterService: Service {
 
     let inputs = BatchQueue<RouterInput>()
     let outbox = BatchQueue<OutboxRow>()
+    /// Planning can take long, and a cancel must not wait behind it.
+    let reprocessing = AsyncStream<Reprocess>.makeStream()
+
+    struct Reprocess: Sendable {
+        var command: CommandMessage
+        var delivery: AMQPDelivery
+    }
 
     /// How many inputs one COMMIT carries.
     private static let batchLimit = 64
+    /// A commit, or a pause of the sweep, that lasts longer has kept us from hearing renewals.
+    static let deafAfter = Duration.seconds(RouterTransaction.leaseSeconds / 3)
 
     func run() async throws {
         let leases = try await recover()
@@ -54,7 +63,16 @@ struct RouterService: Service {
     /// The loop: take what has piled up, commit it, carry out what follows.
     private func work(_ leases: LeaseBook) async {
         var cache = RunCache()
-        while let batch = await inputs.next(upTo: Self.batchLimit) {
+        while let taken = await inputs.next(upTo: Self.batchLimit) {
+            let batch = taken.filter { input in
+                if case .leaseExpired(let lease) = input { leases.isExpired(lease) } else { true }
+            }
+            let began = ContinuousClock.now
+            defer {
+                // While we could not commit, we could not hear renewals either.
+                if ContinuousClock.now - began > Self.deafAfter { leases.extendAll() }
+            }
+            guard !batch.isEmpty else { continue }
             for committed in await commit(batch, cache) {
                 cache.keep(committed.runs)
                 committed.after.forEach { carryOut($0, leases) }

@@ -123,7 +123,7 @@ extension RouterTransaction {
             }
         }
         try ledger.saveWorker(renewal.worker, busy: renewal.leases.count, at: now)
-        try ledger.noteChannels(renewal.worker.channels)
+        try ledger.noteChannels(renewal.worker.channels.filter(ChannelName.isValid))
         return reply
     }
 
@@ -202,12 +202,14 @@ extension RouterTransaction {
     }
 
     private mutating func pause(_ command: CommandMessage) throws -> String {
+        guard ChannelName.isValid(command.target) else { return "refused: '\(command.target.prefix(64))' is not a channel's name" }
         try ledger.setPaused(command.target, by: command.actor, at: now)
         try publish("channel.paused", data: ["channel": .string(command.target)])
         return "done"
     }
 
     private mutating func resume(_ command: CommandMessage) throws -> String {
+        guard ChannelName.isValid(command.target) else { return "refused: '\(command.target.prefix(64))' is not a channel's name" }
         try ledger.setPaused(command.target, by: nil, at: now)
         for run in try ledger.runsWithReadyJobs(channel: command.target) {
             _ = try apply(.channelResumed(channel: command.target), to: run)

@@ -1,5 +1,6 @@
 import Configuration
 import Foundation
+import Logging
 import Testing
 
 @testable import Bootstrap

@@ -71,7 +71,8 @@ import Testing
         #expect((events?.count ?? 0) >= studies)
         let services = try await stack.get("/api/v1/services")["services"]?.array?.compactMap { $0["name"]?.string }
         #expect(Set(services ?? []).isSuperset(of: ["dcm2nii", "preview", "temp"]))
-        let metrics = try await LoopbackHTTP.request("GET", try #require(URL(string: stack.endpoints.monitor + "/metrics")))
+        let metrics = try await LoopbackHTTP.request(
+            "GET", try #require(URL(string: stack.endpoints.monitor + "/metrics")), credentials: .bearer(stack.endpoints.monitorToken))
         #expect(metrics.status == 200)
     }
 

@@ -167,7 +167,7 @@ import Testing
             }
             let (none, counts, overdue) = try await ledger.write { [now] ledger in
                 (
-                    try ledger.overdueHints(before: now), try ledger.overdueHints(before: now + 1),
+                    try ledger.overdueHints(of: "default", before: now, limit: 10), try ledger.expectedHints(at: now),
                     try ledger.overdueHints(of: "default", before: now + 1, limit: 10)
                 )
             }

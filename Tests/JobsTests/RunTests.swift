@@ -177,6 +177,7 @@ import Testing
         // Should the control message get lost, the next renewal's answer says it again.
         #expect(run.apply(.renewal(job: 0, attempt: 1, token: 1), at: now).contains(.stop(job: 0, token: 1)))
         _ = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit(.cancelled)), at: now)
+        finish(&run, 3, .succeeded)
         #expect(run.state == .cancelled)
     }
 
@@ -216,5 +217,131 @@ import Testing
         var run = chain()
         let effects = run.apply(.claim(job: 99, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
         #expect(effects.contains { if case .deny = $0 { true } else { false } })
+    }
+
+    // MARK: Retrying while other jobs go on
+
+    /// export -> deid -> {a, b} -> clean (a finalizer).
+    func fan() -> Run {
+        func entry(_ name: String, _ stage: Stage, after parents: [Int], finalizer: Bool = false) -> RunPlan.Entry {
+            RunPlan.Entry(
+                definition: JobDefinition(name: name, service: "s", stage: stage, entry: "m.f", isFinalizer: finalizer),
+                dependencies: parents.map { Dependency(parent: $0, condition: finalizer ? .finished : .succeeded, origin: .stage) })
+        }
+        var run = Run(
+            id: RunID(milliseconds: 1, random: (2, 3)),
+            plan: RunPlan(jobs: [
+                entry("export", .export, after: []), entry("deid", .pre, after: [0]), entry("a", .services, after: [1]),
+                entry("b", .services, after: [1]), entry("clean", .post, after: [0, 1, 2, 3], finalizer: true),
+            ]))
+        _ = run.apply(.start, at: now)
+        return run
+    }
+
+    func claim(_ run: inout Run, _ job: Int) {
+        _ = run.apply(.claim(job: job, attempt: run.jobs[job].attempt, worker: "w", id: UUID().uuidString, isPaused: false), at: now)
+    }
+
+    func refusal(_ effects: [RunEffect]) -> String? {
+        for case .refused(let reason) in effects { return reason.code }
+        return nil
+    }
+
+    @Test func theExportIsNeverRepeatedWhileAServiceReadsTheDeidentifiedFiles() {
+        var run = fan()
+        for job in [0, 1] { finish(&run, job, .succeeded) }
+        finish(&run, 2, .failed)
+        finish(&run, 3, .succeeded)
+        finish(&run, 4, .succeeded)
+        // The whole run starts over, because its files are gone.
+        _ = run.apply(.retry(job: 2, actor: "op"), at: now)
+        for job in [0, 1] { finish(&run, job, .succeeded) }
+        finish(&run, 2, .failed)
+        claim(&run, 3)
+        // A second retry concerns only what failed: b reads, and the cleaner of this pass has not started.
+        _ = run.apply(.retry(job: 2, actor: "op"), at: now)
+        #expect(run.jobs.map(\.state) == [.succeeded, .succeeded, .ready, .running, .waiting])
+    }
+
+    @Test func nothingIsRetriedWhileTheCleanerRuns() {
+        var run = fan()
+        for job in [0, 1] { finish(&run, job, .succeeded) }
+        finish(&run, 2, .failed)
+        finish(&run, 3, .succeeded)
+        claim(&run, 4)
+        let before = run
+        let code = refusal(run.apply(.retry(job: 2, actor: "op"), at: now))
+        #expect(code == "run-active")
+        #expect(run == before)
+    }
+
+    @Test func whatIsAboutToStartWaitsAgainForTheJobThatIsRetried() {
+        var run = fan()
+        for job in [0, 1] { finish(&run, job, .succeeded) }
+        finish(&run, 2, .failed)
+        finish(&run, 3, .succeeded)
+        #expect(run.jobs[4].state == .ready)
+        _ = run.apply(.retry(job: 2, actor: "op"), at: now)
+        #expect(run.jobs.map(\.state) == [.succeeded, .succeeded, .ready, .succeeded, .waiting])
+        // The hint that is still under way starts nothing.
+        let effects = run.apply(.claim(job: 4, attempt: 1, worker: "w", id: "late", isPaused: false), at: now)
+        #expect(effects.contains { if case .deny(let reason) = $0 { reason.code == "waiting" } else { false } })
+        finish(&run, 2, .succeeded)
+        finish(&run, 4, .succeeded)
+        #expect(run.state == .succeeded)
+    }
+
+    @Test func aFailedCleanerIsRetriedAlone() {
+        var run = fan()
+        for job in 0...3 { finish(&run, job, .succeeded) }
+        finish(&run, 4, .failed)
+        _ = run.apply(.retry(job: 4, actor: "op"), at: now)
+        #expect(run.jobs.map(\.state) == [.succeeded, .succeeded, .succeeded, .succeeded, .ready])
+    }
+
+    @Test func aCancelledRunIsStillCleanedUp() {
+        var run = fan()
+        finish(&run, 0, .succeeded)
+        _ = run.apply(.cancelAll(actor: "op"), at: now)
+        #expect(run.jobs.map(\.state) == [.succeeded, .cancelled, .cancelled, .cancelled, .ready])
+        finish(&run, 4, .succeeded)
+        #expect(run.state == .cancelled)
+    }
+
+    @Test func aPersonsRetryGivesAllRetriesBack() {
+        var run = chain(retry: RetryPolicy(max: 1, delay: 5))
+        _ = run.apply(.start, at: now)
+        finish(&run, 0, .failed)
+        _ = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "c2", isPaused: false), at: now + 60)
+        _ = run.apply(.result(job: 0, attempt: 2, token: 2, exit: exit(.failed)), at: now + 60)
+        #expect(run.jobs[0].state == .failed)
+        finish(&run, 3, .succeeded)
+        _ = run.apply(.retryAll(actor: "op"), at: now)
+        finish(&run, 0, .failed)
+        #expect(run.jobs[0].state == .retrying)
+    }
+
+    @Test func aConfirmationThatComesAfterThePauseDoesNotHideIt() {
+        var run = chain()
+        _ = run.apply(.start, at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", isPaused: true), at: now)
+        _ = run.apply(.hintConfirmed(job: 0, attempt: 1, dispatch: 1), at: now)
+        #expect(run.jobs[0].state == .ready)
+        let effects = run.apply(.channelResumed(channel: "default"), at: now)
+        #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 2, delay: nil)))
+    }
+
+    @Test func troubleInPlanningIsNotForgottenWhenTheJobsEndWell() {
+        let concern = Reason("callback-failed", "a callback timed out", subject: "b")
+        let entry = RunPlan.Entry(
+            definition: JobDefinition(name: "a", service: "s", stage: .services, entry: "m.f"), dependencies: [])
+        var run = Run(id: RunID(milliseconds: 1, random: (2, 3)), plan: RunPlan(jobs: [entry], concern: concern))
+        _ = run.apply(.start, at: now)
+        finish(&run, 0, .succeeded)
+        #expect(run.state == .failed)
+        #expect(run.reason == concern)
+        var empty = Run(id: RunID(milliseconds: 1, random: (2, 3)), plan: RunPlan(concern: concern))
+        _ = empty.apply(.start, at: now)
+        #expect(empty.state == .failed)
     }
 }
