@@ -30,8 +30,9 @@ package struct DashboardConfiguration: Sendable {
         self.logs = logs
     }
 
-    /// Only this machine can reach the monitor: nobody has to sign in.
-    package var isLoopback: Bool { Self.isLoopback(host) }
+    /// False only without a token, which takes a loopback address: a proxy or another account of this machine comes from there too, so
+    /// the address alone says nothing of who asks.
+    package var needsSignIn: Bool { token != nil || !Self.isLoopback(host) }
 
     private static func isLoopback(_ host: String) -> Bool {
         let host = host.trimmingCharacters(in: ["[", "]"])

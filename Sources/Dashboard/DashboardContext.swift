@@ -7,7 +7,7 @@ struct Identity: Sendable {
     enum Means: Sendable {
         /// The API token in the Authorization header.
         case token
-        /// The monitor listens on this machine only.
+        /// The monitor listens on this machine only and has no token.
         case loopback
         /// Signed in with the token.
         case session

@@ -61,7 +61,7 @@ package struct DashboardServer: Service {
         router.addMiddleware {
             SecurityHeaders()
             Errors(pages: pages)
-            HostCheck(isLoopback: configuration.isLoopback, host: configuration.host.lowercased())
+            HostCheck(isOpen: !configuration.needsSignIn, host: configuration.host.lowercased())
             Authentication(configuration: configuration, sessions: sessions, throttle: throttle)
         }
         SignIn(configuration: configuration, sessions: sessions, throttle: throttle, pages: pages).addRoutes(to: router)

@@ -16,16 +16,24 @@ struct SecurityTests {
             #expect(error?.message.contains("MONITOR_TOKEN") == true)
         }
         for host in ["127.0.0.1", "127.4.5.6", "::1", "[::1]", "localhost"] {
-            #expect(try DashboardConfiguration(host: host, data: folder, logs: folder).isLoopback)
+            #expect(try !DashboardConfiguration(host: host, data: folder, logs: folder).needsSignIn)
+            #expect(try !DashboardConfiguration(host: host, token: "", data: folder, logs: folder).needsSignIn)
+            #expect(try DashboardConfiguration(host: host, token: "t", data: folder, logs: folder).needsSignIn)
         }
     }
 
-    @Test("Everywhere but on loopback people sign in and programs send the token")
-    func signIn() async throws {
+    @Test("With a token people sign in and programs send it, on loopback too", arguments: ["0.0.0.0", "127.0.0.1"])
+    func signIn(host: String) async throws {
         let sample = try SampleLedger()
         let hospital = try sample.fillHospital(older: 0)
-        try await RunningDashboard.serving(sample, token: "correct-horse", host: "0.0.0.0") { dashboard in
+        try await RunningDashboard.serving(sample, token: "correct-horse", host: host) { dashboard in
             #expect(try await dashboard.get("/healthz").status == 200)
+            #expect(try await dashboard.get("/readyz").status == 200)
+            // What a proxy on the same machine sends, and what it sends when it hands the public name on.
+            for name in ["127.0.0.1", "localhost:\(dashboard.port)", "monitor.example.org"] {
+                #expect(try await dashboard.get("/api/v1/runs", headers: ["Host": name]).status == 401, "\(name)")
+            }
+            #expect(try await dashboard.send("POST", "/api/v1/runs/\(hospital.failed)/retry").status == 401)
             for path in ["/api/v1/runs", "/metrics", "/artifacts/\(hospital.succeeded).3/preview/head.png"] {
                 #expect(try await dashboard.get(path).status == 401, "\(path)")
             }
@@ -75,6 +83,20 @@ struct SecurityTests {
             }
             #expect(statuses.prefix(5) == [401, 401, 401, 401, 401])
             #expect(statuses.last == 429)
+            // Who has the token is not shut out by who guesses from the same address, say behind the same proxy.
+            #expect(try await dashboard.get("/metrics", headers: ["Authorization": "Bearer correct-horse"]).status == 200)
+            let form = try await dashboard.openForm("/sign-in")
+            statuses = []
+            while statuses.last != 429, statuses.count < 20 {
+                statuses.append(
+                    try await dashboard.send(
+                        "POST", "/sign-in", headers: ["Cookie": form.cookie], form: ["csrf": form.token, "token": "guess"]
+                    ).status)
+            }
+            #expect(statuses.last == 429)
+            let right = try await dashboard.send(
+                "POST", "/sign-in", headers: ["Cookie": form.cookie], form: ["csrf": form.token, "token": "correct-horse"])
+            #expect(right.status == 303)
         }
     }
 

@@ -28,7 +28,7 @@ struct MonitorSettingsTests {
         #expect(configuration.host == "127.0.0.1")
         #expect(configuration.port == 8080)
         #expect(configuration.token == nil)
-        #expect(configuration.isLoopback)
+        #expect(!configuration.needsSignIn)
     }
 
     @Test(

@@ -2,6 +2,20 @@
 (() => {
   "use strict";
 
+  // MARK: Signing in by a link
+
+  // './dcm up' prints a link with the token behind '#', which browsers keep to themselves. It leaves the address bar at once.
+  const handed = /^#token=([^&]+)$/.exec(location.hash);
+  if (handed) {
+    history.replaceState(null, "", location.pathname + location.search);
+    const form = document.getElementById("sign-in");
+    // After a refusal the form is for the person in front of it.
+    if (form && !form.querySelector("[role=alert]")) {
+      form.elements.token.value = decodeURIComponent(handed[1]);
+      form.requestSubmit();
+    }
+  }
+
   // MARK: Times in the reader's zone
 
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });

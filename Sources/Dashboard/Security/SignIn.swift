@@ -29,10 +29,10 @@ struct SignIn: Sendable {
     @Sendable private func submit(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
         guard let token = configuration.token else { return .redirect(to: "/") }
-        if let seconds = throttle.wait(for: context.client, at: now) {
-            return try page(context.form["next"], message: Self.tooManyFailures(seconds).detail, .tooManyRequests, context)
-        }
         guard Secret.matches(context.form["token"] ?? "", token) else {
+            if let seconds = throttle.wait(for: context.client, at: now) {
+                return try page(context.form["next"], message: Self.tooManyFailures(seconds).detail, .tooManyRequests, context)
+            }
             throttle.failed(context.client, at: now)
             context.logger.info("A sign-in failed", metadata: ["client": "\(context.client)"])
             return try page(context.form["next"], message: "This is not the monitor's token.", .unauthorized, context)
