@@ -54,6 +54,11 @@ final class ConfirmPublisher: ChannelUser {
             guard !entry.submission.isSettled(entry.index) else { continue }
             send(&entry, on: channel)
         }
+        compact()
+    }
+
+    /// Lets go of what is settled, bodies and all.
+    private func compact() {
         if head == pending.count {
             pending.removeAll(keepingCapacity: pending.capacity <= 4096)
             head = 0
@@ -144,6 +149,8 @@ final class ConfirmPublisher: ChannelUser {
             pending[head].settle(.failure(AMQPError(.timeout, "The message was not sent in time: \(why).")))
             head += 1
         }
+        // Without a connection nothing else does: whoever goes on publishing while the broker is away must not fill the memory.
+        compact()
         guard let due = checkAt, due <= now else { return }
         var next: Instant?
         tracker.forEach { entry in
