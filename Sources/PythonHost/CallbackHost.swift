@@ -5,8 +5,9 @@ import Synchronization
 
 /// Asks services' callbacks whether their jobs apply to an event.
 ///
-/// One Python process answers call by call. A callback that hangs or ends the process loses only its own verdict: the process is
-/// replaced and the next callback is asked there. Requests are answered one after the other.
+/// One Python process imports the callbacks and forks for each request, so that nothing of one patient is left for the next. A callback
+/// that hangs or ends its process loses only its own verdict: the next one is asked in another. Requests are answered one after the
+/// other.
 package actor CallbackHost {
     private let configuration: PythonHostConfiguration
     private let timeout: Duration
@@ -14,6 +15,8 @@ package actor CallbackHost {
     private let turnstile = Turnstile()
     private var host: CallbackProcess?
     private var requests = 0
+    /// Modules that start threads when they are imported: each request imports them in its own process.
+    private var withThreads: Set<String> = []
 
     /// - Parameter timeout: what one callback may take, its import included.
     package init(configuration: PythonHostConfiguration, timeout: Duration = .seconds(10), logger: Logger) {
@@ -39,12 +42,13 @@ package actor CallbackHost {
         while verdicts.count < calls.count {
             try Task.checkCancellation()
             let process = try await startedHost()
+            let known = withThreads.count
             let answered = try await ask(process, calls.dropFirst(verdicts.count), headers: headers, addedParams: added)
             for verdict in answered {
                 if case .accepted(let params) = verdict.outcome { added[verdict.jobName] = .object(params) }
             }
             verdicts += answered
-            emptyAnswers = answered.isEmpty ? emptyAnswers + 1 : 0
+            emptyAnswers = answered.isEmpty && withThreads.count == known ? emptyAnswers + 1 : 0
             // One is a change of code or a host that died while idle; a host that never gets to a callback is broken.
             guard emptyAnswers < 4 else {
                 throw PythonHostError(.ended, "The Python host of the callbacks ended again and again before it asked any.")
@@ -97,6 +101,12 @@ package actor CallbackHost {
                 return verdicts
             case .reply(.stale(request)):
                 logger.debug("callbacks changed on disk, restarting their host")
+                withThreads = []
+                retire(current)
+                return verdicts
+            case .reply(.threads(request, let module)):
+                logger.info("callback's module starts threads, importing it anew for each request", metadata: ["module": "\(module)"])
+                withThreads.insert(module)
                 retire(current)
                 return verdicts
             case .reply:
@@ -150,7 +160,7 @@ package actor CallbackHost {
             }
         )
         let current = CallbackProcess(process: process, events: events)
-        process.send(.hello(.init(root: configuration.root.path)))
+        process.send(.hello(.init(root: configuration.root.path, late: withThreads.sorted())))
         let alarm = alarm(current, after: configuration.startLimit, reason: "it did not greet within \(configuration.startLimit)")
         defer { alarm.cancel() }
         for await event in events {

@@ -16,6 +16,8 @@ enum HostRequest: Encodable {
         var preload: Bool?
         /// Seconds; a jobs host that hangs in an import ends itself after them, even when nobody is left to end it.
         var importLimit: Double?
+        /// Modules that a callbacks host imports in the process of each request, because they start threads.
+        var late: [String]?
     }
 
     struct Evaluate: Encodable {
@@ -173,6 +175,8 @@ enum HostReply: Decodable, Sendable {
     case verdict(Verdict)
     case done(request: Int)
     case stale(request: Int)
+    /// The import of this module has started threads, which do not survive a fork.
+    case threads(request: Int, module: String)
     case started(Started)
     case progress(Progress)
     case refused(Refused)
@@ -182,6 +186,7 @@ enum HostReply: Decodable, Sendable {
         case type
         case request
         case call
+        case module
     }
 
     init(from decoder: any Decoder) throws {
@@ -193,6 +198,9 @@ enum HostReply: Decodable, Sendable {
         case "verdict": self = .verdict(try Verdict(from: decoder))
         case "done": self = .done(request: try container.decode(Int.self, forKey: .request))
         case "stale": self = .stale(request: try container.decode(Int.self, forKey: .request))
+        case "threads":
+            self = .threads(
+                request: try container.decode(Int.self, forKey: .request), module: try container.decode(String.self, forKey: .module))
         case "started": self = .started(try Started(from: decoder))
         case "progress": self = .progress(try Progress(from: decoder))
         case "refused": self = .refused(try Refused(from: decoder))

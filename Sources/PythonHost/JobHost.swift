@@ -159,7 +159,7 @@ final class JobHost: Sendable {
             answer(exited.job, .exited(exited), table)
         case .refused(let refused):
             answer(refused.job, .refused(refused), table)
-        case .hello, .asking, .verdict, .done, .stale:
+        case .hello, .asking, .verdict, .done, .stale, .threads:
             break
         }
     }

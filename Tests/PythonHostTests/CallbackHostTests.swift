@@ -59,6 +59,58 @@ struct CallbackHostTests {
         }
     }
 
+    @Test("What one patient's callbacks kept for themselves is not there for the next patient")
+    func memoryEndsWithItsRequest() async throws {
+        let tree = try ServiceTree([
+            "svc/__init__.py": """
+            import os
+
+            cache = {}
+
+            def callback(headers, kept=[], **_):
+                seen = [len(cache), len(kept), os.environ.get("PATIENT")]
+                cache[headers["patient"]] = 1
+                kept.append(headers["patient"])
+                os.environ["PATIENT"] = headers["patient"]
+                return True, {"seen": seen}
+            """
+        ])
+        let calls = [CallbackCall(jobName: "job", entry: "svc.callback", params: nil)]
+        try await withHost(tree) { host in
+            for patient in ["A", "B"] {
+                let verdicts = try await host.evaluate(calls, headers: ["patient": .string(patient)], addedParams: [:])
+                #expect(verdicts.map(\.outcome) == [.accepted(added: ["seen": [0, 0, nil]])])
+            }
+        }
+    }
+
+    @Test("Callbacks whose modules start threads at their import are asked with their threads")
+    func threads() async throws {
+        let module = """
+            import queue, threading
+
+            asked, answers = queue.Queue(), queue.Queue()
+
+            def work():
+                while True: answers.put(asked.get() + 1)
+
+            threading.Thread(target=work, daemon=True).start()
+
+            def callback(**_):
+                asked.put(1)
+                return answers.get(timeout=5) == 2
+            """
+        let names = (0..<6).map { "svc\($0)" }
+        let tree = try ServiceTree(Dictionary(uniqueKeysWithValues: names.map { ("\($0).py", module) }))
+        let calls = names.map { CallbackCall(jobName: $0, entry: "\($0).callback", params: nil) }
+        try await withHost(tree) { host in
+            for _ in 0..<2 {
+                let verdicts = try await host.evaluate(calls, headers: [:], addedParams: [:])
+                #expect(verdicts.map(\.outcome) == names.map { _ in .accepted(added: [:]) })
+            }
+        }
+    }
+
     @Test("A callback that hangs, exits, crashes or raises loses only its own verdict")
     func badCallbacks() async throws {
         let tree = try ServiceTree([
@@ -105,7 +157,7 @@ struct CallbackHostTests {
             #expect(
                 verdicts[1...10].map { $0.failure?.type } == [
                     "CallbackTimeout", "CallbackHostEnded", "CallbackHostEnded", "SystemExit", "KeyError", "TypeError", "ImportError",
-                    "CallbackHostEnded", "ModuleNotFoundError", "ImportError",
+                    "OSError", "ModuleNotFoundError", "ImportError",
                 ]
             )
             #expect(verdicts[1].output == "before the hang\n")

@@ -1,6 +1,5 @@
 """What happens in the process of one job."""
 
-import ctypes
 import errno
 import faulthandler
 import gc
@@ -12,16 +11,13 @@ import sys
 import traceback
 
 from .. import job as sdk
-from . import values
+from . import processes, values
 
 RESULT_LIMIT = 128 * 1024
 """Bytes of a result as JSON."""
 
 RAISED = 1
 BROKEN = 70
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Terminated(SystemExit):
@@ -45,8 +41,7 @@ def run(order, channel, log, load, parent):
 
 def _settle(order, log, parent):
     os.setpgid(0, 0)
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
+    if not processes.follow(parent):
         os._exit(BROKEN)  # the host ended before the line above
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -62,10 +57,7 @@ def _settle(order, log, parent):
     os.environ.update(order["environment"])
     os.chdir(order["workdir"])
     gc.enable()
-    # Python reseeds its own generator after a fork, numpy does not: every job would draw the same numbers.
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+    processes.reseed()
 
 
 def _terminated(*_):

@@ -6,6 +6,8 @@ Both sides begin with a `hello` that carries the protocol's number. The messages
                -> asking {request, call} and verdict {request, call, accepted, added, duration, output, error?} for each call,
                   as it comes; done {request}
                -> stale {request}: code on disk has changed, start another host
+               -> threads {request, module}: the module's import has started threads, start another host and name the module in
+                  its hello's `late`; it is then imported in each request's process
     jobs       <- run {job, entry, jobName, headers, params, addedParams, attempt, runId, workdir, log, data, environment,
                        timeout (seconds or null), grace (seconds)}
                <- stop {job, reason}

@@ -12,11 +12,9 @@ import selectors
 import signal
 import socket
 import sys
-import threading
 import time
-import warnings
 
-from . import child, services, values
+from . import child, processes, services, values
 
 DUMP_PAUSE = 0.3
 """Seconds between the dump of the stacks and SIGTERM: a dump takes milliseconds unless the machine is very busy."""
@@ -102,12 +100,11 @@ class JobHost:
             self._refuse(order, "import", error)
             return None
         if not self._is_prepared:
-            if _has_threads():
+            if processes.has_threads():
                 self._refuse(order, "threads")
                 return None
             self._code.include_loaded(self._root)
-            gc.collect()
-            gc.freeze()
+            processes.share_pages()
             self._is_prepared = True
         return lambda: function
 
@@ -326,17 +323,3 @@ class _Job:
             yield self.steps[0][0]
         if self.progress is not None:
             yield self.progress_due
-
-
-def _has_threads():
-    """Whether threads run that a fork would leave behind, and with them maybe a lock held for ever."""
-    if threading.active_count() > 1:
-        return True
-    # Libraries that know of forks (OpenBLAS) end their threads in a fork handler: only what outlives a fork counts.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return len(os.listdir("/proc/self/task")) > 1

@@ -1,0 +1,92 @@
+"""What a host needs to fork safely and to know its descendants."""
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+import threading
+import warnings
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def has_threads():
+    """Whether threads run that a fork would leave behind, and with them maybe a lock held for ever."""
+    if threading.active_count() > 1:
+        return True
+    # Libraries that know of forks (OpenBLAS) end their threads in a fork handler: only what outlives a fork counts.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return len(os.listdir("/proc/self/task")) > 1
+
+
+def share_pages():
+    """Keeps the collector away from what has been imported: it would copy the pages that forked processes share."""
+    gc.collect()
+    gc.freeze()
+
+
+def adopt_orphans():
+    """Makes this process the parent of descendants whose own parent has ended, so that they can be found."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def follow(parent):
+    """In a forked process: ends with its parent.
+
+    Returns whether the parent is still there.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == parent
+
+
+def reseed():
+    """Python reseeds its own generator after a fork, numpy does not: every process would draw the same numbers."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def children():
+    """The numbers of this process's children, those that have ended and wait to be reaped included."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return set()  # the usual case, without a look at every process of the machine
+    own = os.getpid()
+    found = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                # The program's name stands in parentheses and may hold anything, parentheses too.
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue  # it has just ended
+        if parent == own:
+            found.add(int(name))
+    return found
+
+
+def end_children(is_doomed):
+    """Kills and reaps the children for which `is_doomed(pid)`, and what they leave behind, generation by generation."""
+    for _ in range(100):
+        doomed = {pid for pid in children() if is_doomed(pid)}
+        if not doomed:
+            return
+        for pid in doomed:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+            except PermissionError:
+                return  # another user's program by now
