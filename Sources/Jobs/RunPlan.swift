@@ -153,7 +153,11 @@ package struct RunPlan: Sendable, Hashable {
     package var concern: Reason?
 
     package init(
-        jobs: [Entry] = [], decisions: [Decision] = [], addedParams: [String: JSONValue] = [:], failure: Reason? = nil, concern: Reason? = nil
+        jobs: [Entry] = [],
+        decisions: [Decision] = [],
+        addedParams: [String: JSONValue] = [:],
+        failure: Reason? = nil,
+        concern: Reason? = nil,
     ) {
         self.jobs = jobs
         self.decisions = decisions
