@@ -83,11 +83,15 @@ struct CatalogCheck {
         for entry in entries where !entry.isDisabled {
             for name in entry.dependsOn where !running.contains(name) {
                 let state = disabled.contains(name) ? "is disabled" : "has errors in its settings"
+                // RunPlanner fails closed when a pre-service is skipped.
+                let loss =
+                    entry.stage == .pre && !entry.definition.isFinalizer
+                    ? "cannot run, and every run that it accepts fails" : "is skipped in every run"
                 report(
                     entry,
                     severity: .warning,
                     key: "dependsOn",
-                    "\"\(name)\" \(state), so this job \(entry.onFailure == .run ? "runs without it" : "is skipped in every run").",
+                    "\"\(name)\" \(state), so this job \(entry.onFailure == .run ? "runs without it" : loss).",
                     value: name,
                 )
             }

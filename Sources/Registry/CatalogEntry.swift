@@ -38,7 +38,7 @@ package struct BrokenEntry: Sendable, Hashable {
     package var service: String
     package var file: String
     package var index: Int
-    /// Carries results out of the pipeline, as far as can be told.
+    /// Carries results out of the pipeline, or may do so: true for what nobody can read.
     package var isStoring: Bool
 
     /// How problems refer to the entry.

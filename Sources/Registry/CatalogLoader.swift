@@ -6,7 +6,7 @@ struct CatalogLoader {
     private let registry: URL
     private let settings: URL
     private let defaults: CatalogDefaults
-    private let fingerprint: RegistryFingerprint
+    private var fingerprint: RegistryFingerprint
     private var pipeline = PipelineSettings()
     private var entries: [CatalogEntry] = []
     private var broken: [BrokenEntry] = []
@@ -57,6 +57,7 @@ struct CatalogLoader {
 
 extension CatalogLoader {
     private static let pipelineKeys = ["preServices", "postServices", "headerFields", "fullTags"]
+    private static let noneWanted = "{} in this file means \"no pre and post services\""
 
     /// - Returns: why every run has to fail closed, if so.
     private mutating func readPipeline() -> Reason? {
@@ -73,22 +74,16 @@ extension CatalogLoader {
             )
             return Reason("settings-error", "the registry's folder cannot be listed, so no service is known.")
         }
-        if isOwn, !FileManager.default.fileExists(atPath: settings.path) {
-            problems.append(
-                ServiceProblem(
-                    severity: .warning,
-                    service: ServiceCatalog.pipelineService,
-                    file: file,
-                    message: "the file does not exist, so there are no pre- and post-services and all tags are passed on.",
-                )
-            )
-            return nil
-        }
         let members: [String: JSONValue]
         switch Self.read(settings) {
         case .failure(let unreadable):
-            report(file, unreadable.message, allowed: "an object with \(Self.pipelineKeys.joined(separator: ", "))")
-            return Self.failClosed("the pipeline's settings cannot be read")
+            // A file that is not there may as well have been lost, and the pre-services with it.
+            fingerprint.distrust()
+            report(file, unreadable.message, allowed: "an object with \(Self.pipelineKeys.joined(separator: ", ")); \(Self.noneWanted)")
+            return Self.failClosed(
+                "the pipeline's settings \(unreadable.isMissing ? "do not exist" : "cannot be read") (\(Self.noneWanted))",
+                subject: file,
+            )
         case .success(.object(let object)):
             members = object
         case .success(let other):
@@ -123,7 +118,12 @@ extension CatalogLoader {
             case .some(let other):
                 report(file, "\(EntryReader.shown(other)) is not a list of jobs.", key: key, allowed: "a list of objects")
                 if stage == .pre { failure = Self.failClosed("the list of pre-services cannot be read") }
+                if stage == .post { addUnreadable(.post, service: ServiceCatalog.pipelineService, file: file) }
             }
+        }
+        if members["postServices"] == nil, members.keys.contains(where: { NearestName.of($0, among: Self.pipelineKeys) == "postServices" })
+        {
+            addUnreadable(.post, service: ServiceCatalog.pipelineService, file: file)
         }
         if members["preServices"] == nil, members.keys.contains(where: { NearestName.of($0, among: Self.pipelineKeys) == "preServices" }) {
             failure = Self.failClosed("a key of the pipeline's settings is nearly, but not quite, preServices")
@@ -177,11 +177,21 @@ extension CatalogLoader {
             let url = registry.appending(path: folder).appending(path: "settings.json")
             let file = "\(folder)/settings.json"
             switch Self.read(url) {
-            case .failure(let unreadable) where unreadable.isMissing:
+            case .failure(let unreadable) where unreadable.isMissing && !isDeadLink(folder) && !isDeadLink(file):
                 // A package that services share, for example.
                 continue
             case .failure(let unreadable):
-                problems.append(ServiceProblem(severity: .error, service: folder, file: file, message: unreadable.message))
+                fingerprint.distrust()
+                problems.append(
+                    ServiceProblem(
+                        severity: .error,
+                        service: folder,
+                        file: file,
+                        message: (unreadable.isMissing ? "a link leads nowhere." : unreadable.message)
+                            + " Until this is mended, finalizers are held back: a job of this file may be storing.",
+                    )
+                )
+                addUnreadable(.services, service: folder, file: file)
             case .success(.array(let list)):
                 if list.isEmpty {
                     problems.append(
@@ -200,6 +210,26 @@ extension CatalogLoader {
         }
     }
 
+    /// Whether something stands at `path` in the registry that leads nowhere: meant to be read, other than a file that is not there.
+    private func isDeadLink(_ path: String) -> Bool {
+        let path = registry.appending(path: path).path
+        return !FileManager.default.fileExists(atPath: path) && (try? FileManager.default.attributesOfItem(atPath: path)) != nil
+    }
+
+    /// What nobody could read may have been a storing job, behind whose back a finalizer must not delete anything.
+    private mutating func addUnreadable(_ stage: Stage, service: String, file: String) {
+        broken.append(BrokenEntry(name: nil, stage: stage, service: service, file: file, index: 0, isStoring: true))
+    }
+
+    /// Whether an entry that cannot run may have been meant to store: only a clear no is a no.
+    private static func mayStore(_ value: JSONValue) -> Bool {
+        guard case .object(let members) = value else { return true }
+        switch members["storing"] {
+        case nil, .some(.null), .some(.bool(false)): return false
+        default: return true
+        }
+    }
+
     private mutating func readEntries(_ list: [JSONValue], stage: Stage, service: String, file: String) {
         for (index, value) in list.enumerated() {
             var reader = EntryReader(stage: stage, service: service, file: file, index: index, defaults: defaults)
@@ -213,7 +243,7 @@ extension CatalogLoader {
                         service: service,
                         file: file,
                         index: index,
-                        isStoring: value["storing"] == .bool(true),
+                        isStoring: Self.mayStore(value),
                     )
                 )
             case .nothing: break

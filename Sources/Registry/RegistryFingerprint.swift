@@ -11,7 +11,7 @@ package struct RegistryFingerprint: Sendable, Hashable {
 
     private var stamps: [String: Stamp] = [:]
     private var folders: [String]
-    /// False while a file is so young that a second change could leave the same size and time behind.
+    /// False while a file is so young that a second change could leave the same size and time behind, and when one could not be read.
     private(set) var isSettled = true
 
     private static let settlingTime: TimeInterval = 2
@@ -33,12 +33,16 @@ package struct RegistryFingerprint: Sendable, Hashable {
         }
     }
 
+    /// To be called when a file could not be read: new permissions, or a file server that is back, change neither size nor time.
+    mutating func distrust() { isSettled = false }
+
     /// Whether nothing has changed since `earlier` was taken.
     func proves(unchangedSince earlier: RegistryFingerprint) -> Bool {
         earlier.isSettled && stamps == earlier.stamps && folders == earlier.folders
     }
 
-    /// The folders that may hold a service, sorted. Hidden ones and Python's caches are none.
+    /// The folders that may hold a service, sorted, with what cannot be looked at and may be one. Hidden ones and Python's caches are
+    /// none.
     static func folders(of registry: URL) -> [String] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: registry.path)) ?? []
         return
@@ -46,8 +50,8 @@ package struct RegistryFingerprint: Sendable, Hashable {
             .filter { name in
                 guard !name.hasPrefix("."), name != "__pycache__" else { return false }
                 var isFolder: ObjCBool = false
-                return FileManager.default.fileExists(atPath: registry.appending(path: name).path, isDirectory: &isFolder)
-                    && isFolder.boolValue
+                return !FileManager.default.fileExists(atPath: registry.appending(path: name).path, isDirectory: &isFolder)
+                    || isFolder.boolValue
             }
             .sorted()
     }

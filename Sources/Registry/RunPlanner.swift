@@ -34,6 +34,8 @@ struct Planning {
     private let catalog: ServiceCatalog
     private var decisions: [Decision] = []
     private var failure: Reason?
+    /// The first callback that failed without failing the run: nobody knows whether its job was needed.
+    private var concern: Reason?
     private var accepted: [AcceptedEntry] = []
     /// Why a job that others may depend on does not run, by name.
     private var absences: [String: Absence] = [:]
@@ -103,8 +105,7 @@ struct Planning {
             record(answer, of: entry)
         }
         guard failure == nil else {
-            accepted = []
-            addedParams = [:]
+            dropAccepted()
             return
         }
         for position in JobOrder.ordered(accepted, in: stage) {
@@ -117,7 +118,26 @@ struct Planning {
                 decisions[decision].verdict = .skipped
                 decisions[decision].reason = skipped
             }
+            if stage == .pre, !entry.definition.isFinalizer, failure == nil { failure = Self.unprepared(by: entry, skipped) }
         }
+        if failure != nil { dropAccepted() }
+    }
+
+    /// Its callback said that this data needs the pre-service: without it the stages behind would see what it was to take away.
+    private static func unprepared(by entry: CatalogEntry, _ skipped: Reason) -> Reason {
+        let missing = skipped.subject ?? "another job"
+        return Reason(
+            "pre-service-skipped",
+            "the pre-service \(entry.name) accepted but cannot run without \(missing), which it depends on, and nothing may run on data "
+                + "that a pre-service has not prepared. Let \(missing) run for the same events, or give \(entry.name) \"onFailure\": \"run\".",
+            subject: entry.name,
+        )
+    }
+
+    /// A run that failed closed starts nothing.
+    private mutating func dropAccepted() {
+        accepted = []
+        addedParams = [:]
     }
 
     private mutating func record(_ answer: CallbackAnswer, of entry: CatalogEntry) {
@@ -134,7 +154,15 @@ struct Planning {
             // The message stays out of the reason: it may quote a header.
             decide(entry, .failed, Reason("callback-failed", "Its callback failed: \(cause.type)."), answer, cause)
             absences[entry.name] = .broken("has a callback that failed")
-            if entry.stage == .pre, failure == nil {
+            if entry.stage != .pre {
+                concern =
+                    concern
+                    ?? Reason(
+                        "callback-failed",
+                        "the callback of \(entry.name) failed (\(cause.type)), so the run is without a job that it may have needed.",
+                        subject: entry.name,
+                    )
+            } else if failure == nil {
                 failure = Reason(
                     "pre-callback-failed",
                     "the callback of the pre-service \(entry.name) failed (\(cause.type)), and data that a pre-service has not prepared "
@@ -177,9 +205,14 @@ struct Planning {
                     "Its callback accepted this \(level.rawValue), but there is nothing to do: no service did.",
                 )
             }
-            return RunPlan(decisions: decisions)
+            return RunPlan(decisions: decisions, concern: concern)
         }
-        return RunPlan(jobs: JobOrder.jobs(accepted, defaults: catalog.defaults), decisions: decisions, addedParams: addedParams)
+        return RunPlan(
+            jobs: JobOrder.jobs(accepted, defaults: catalog.defaults),
+            decisions: decisions,
+            addedParams: addedParams,
+            concern: concern,
+        )
     }
 }
 
@@ -217,7 +250,7 @@ extension Planning {
         }
         guard entry.definition.isFinalizer else { return nil }
         return lostStorage.map { name, text in
-            Reason(Reason.notAcceptedCode, "Held back, because \(name), which stores results, \(text).", subject: name)
+            Reason(Reason.notAcceptedCode, "Held back, because \(name), which stores results or may do so, \(text).", subject: name)
         }
     }
 
@@ -226,6 +259,7 @@ extension Planning {
         for entry in catalog.entries where entry.definition.isStoring {
             if case .broken(let text)? = absences[entry.name] { return (entry.name, text) }
         }
-        return catalog.brokenEntries.first(where: \.isStoring).map { ($0.label, "has an error in its settings") }
+        // The file, when the entry's name is what nobody can read.
+        return catalog.brokenEntries.first(where: \.isStoring).map { ($0.name ?? $0.file, "has an error in its settings") }
     }
 }

@@ -55,4 +55,23 @@ import Testing
         try FileManager.default.setAttributes([.modificationDate: stamp], ofItemAtPath: file.path)
         #expect(source.current().names == ["xyz"])
     }
+
+    /// Permissions that are put right, or a file server that is back, leave size, time and inode as they were.
+    @Test(arguments: ["settings.json", "abc/settings.json"])
+    func opensAgainWhatItCouldNotRead(_ path: String) throws {
+        let folder = try RegistryFolder()
+        try folder.service("abc")
+        let file = folder.url.appending(path: path)
+        let good = try Data(contentsOf: file)
+        try folder.write(String(repeating: "[", count: good.count), to: path)
+        for other in [folder.settings, folder.url.appending(path: "abc/settings.json")] { try age(other, by: 100) }
+        let stamp = try #require(try FileManager.default.attributesOfItem(atPath: file.path)[.modificationDate] as? Date)
+        let source = ServiceCatalogSource(registry: folder.url, settings: folder.settings)
+        #expect(!source.current().errors.isEmpty)
+        let handle = try FileHandle(forWritingTo: file)
+        try handle.write(contentsOf: good)
+        try handle.close()
+        try FileManager.default.setAttributes([.modificationDate: stamp], ofItemAtPath: file.path)
+        #expect(source.current().errors.isEmpty)
+    }
 }

@@ -345,19 +345,49 @@ import Testing
         let catalog = folder.load()
         #expect(catalog.names == ["a"])
         #expect(catalog.warnings.map(\.entry) == ["a"])
-        #expect(catalog.warnings[0].message.contains("is disabled"))
+        #expect(catalog.warnings[0].message.contains("is disabled, so this job is skipped in every run"))
+    }
+
+    @Test func aPreServiceThatDependsOnADisabledJobIsWarnedOfFailingRuns() throws {
+        let pre = [RegistryFolder.entry("off", #""disabled": true"#), RegistryFolder.entry("anon", #""dependsOn": "off""#)]
+        let catalog = try RegistryFolder(pipeline: #"{"preServices": [{\#(pre[0])}, {\#(pre[1])}]}"#).load()
+        #expect(catalog.warnings.map(\.entry) == ["anon"])
+        #expect(catalog.warnings[0].message.contains("every run that it accepts fails"))
     }
 }
 
 @Suite struct PipelineSettingsTests {
-    @Test func aMissingFileInTheRegistryMeansNoPreAndPostServices() throws {
+    /// The file may be missing because someone lost it, and with it the pre-service that takes patients' names away.
+    @Test(arguments: ["missing", "dead link", "circle", "folder"])
+    func aFileThatIsMissingOrCannotBeReadFailsClosed(_ kind: String) async throws {
         let folder = try RegistryFolder(pipeline: nil)
+        try folder.service("a")
+        switch kind {
+        case "dead link": try FileManager.default.createSymbolicLink(atPath: folder.settings.path, withDestinationPath: "nowhere")
+        case "circle": try FileManager.default.createSymbolicLink(atPath: folder.settings.path, withDestinationPath: "settings.json")
+        case "folder": try folder.write("", to: "settings.json/x")
+        default: break
+        }
+        let catalog = folder.load()
+        let failure = try #require(catalog.failure)
+        #expect(failure.code == "settings-error")
+        #expect(failure.text.contains(#"{} in this file means "no pre and post services""#))
+        #expect(failure.subject == "settings.json")
+        let problem = try #require(catalog.errors.first)
+        #expect(catalog.errors.first?.service == "pipeline")
+        #expect(problem.allowed?.contains(#"{} in this file means "no pre and post services""#) == true)
+        let planned = try await Planned(folder)
+        #expect(planned.asked.isEmpty)
+        #expect(planned.plan.failure == failure)
+    }
+
+    @Test func anEmptyObjectMeansNoPreAndPostServices() throws {
+        let folder = try RegistryFolder(pipeline: "{}")
         try folder.service("a")
         let catalog = folder.load()
         #expect(catalog.names == ["a"])
         #expect(catalog.failure == nil)
-        #expect(catalog.warnings.map(\.service) == ["pipeline"])
-        #expect(catalog.pipeline == PipelineSettings(headerFields: [], fullTags: true))
+        #expect(catalog.problems.isEmpty)
     }
 
     @Test func aMissingFileThatWasAskedForFailsClosed() throws {

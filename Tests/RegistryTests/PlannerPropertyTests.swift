@@ -77,6 +77,8 @@ import Testing
         #expect(Set(jobs.map(\.definition.name)).count == jobs.count, place)
         let running = jobs.indices.filter { jobs[$0].skipped == nil }
         #expect(running.contains { jobs[$0].definition.stage == .services }, place)
+        // A pre-service whose callback accepted runs, or nothing does.
+        #expect(!jobs.contains { $0.definition.stage == .pre && !$0.definition.isFinalizer && $0.skipped != nil }, place)
         #expect(Set(plan.addedParams.keys) == Set(running.dropFirst().map { jobs[$0].definition.name }), place)
 
         var ancestors: [Set<Int>] = []

@@ -1,3 +1,4 @@
+import Foundation
 import Jobs
 import Registry
 import Testing
@@ -125,6 +126,56 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
         #expect(try planned.decision("anon").verdict == .failed)
     }
 
+    @Test(arguments: ["disabled", "level", "declined", "skipped"])
+    func aPreServiceThatIsSkippedStopsTheRun(_ kind: String) async throws {
+        let members = ["disabled": #""disabled": true"#, "level": #""events": "series""#]
+        // The finalizer comes before what follows it, and is held back itself.
+        let base =
+            kind == "skipped"
+            ? [entry("store", #""storing": true, "dependsOn": "no""#), entry("no"), entry("base", #""finalizer": true"#)]
+            : [entry("base", members[kind] ?? "")]
+        let folder = try RegistryFolder(
+            pipeline: pipeline(pre: base + [entry("anon", #""dependsOn": "base""#), entry("free")], post: [entry("post")])
+        )
+        try folder.service("a", #""dependsOn": "anon", "onFailure": "run""#)
+        let planned = try await Planned(folder, answers: ["no": .declined, "base": kind == "declined" ? .declined : .accepted(added: [:])])
+        #expect(planned.plan.failure?.code == "pre-service-skipped")
+        #expect(planned.plan.failure?.subject == (kind == "skipped" ? "store" : "anon"))
+        #expect(planned.plan.jobs.isEmpty)
+        #expect(planned.plan.addedParams.isEmpty)
+        #expect(planned.asked.count == 1)
+        #expect(try planned.decision("anon").verdict == .skipped)
+        #expect(try planned.decision("a").reason.code == "planning-failed")
+        #expect(try planned.decision("post").reason.code == "planning-failed")
+    }
+
+    @Test func aPreServiceThatNeedsNobodyOrOnlyCleansUpStopsNothing() async throws {
+        let folder = try RegistryFolder(
+            pipeline: pipeline(
+                pre: [
+                    entry("base"), entry("anon", #""dependsOn": "base", "onFailure": "run""#),
+                    entry("store", #""storing": true, "dependsOn": "base", "onFailure": "run""#), entry("off", #""disabled": true"#),
+                    entry("tidy", #""finalizer": true, "dependsOn": "late""#), entry("late", #""finalizer": true, "dependsOn": "base""#),
+                ]
+            )
+        )
+        try folder.service("a")
+        let planned = try await Planned(folder, answers: ["base": .declined])
+        #expect(planned.plan.failure == nil)
+        #expect(try planned.job("anon").skipped == nil)
+        #expect(try planned.job("a").skipped == nil)
+    }
+
+    @Test func aCleanUpThatIsHeldBackBeforeTheServicesStopsNothing() async throws {
+        let folder = try RegistryFolder(pipeline: pipeline(pre: [entry("anon"), entry("tidy", #""finalizer": true"#)]))
+        try folder.service("a")
+        try folder.service("broken", #""storing": true, "timeout": "x""#)
+        let planned = try await Planned(folder)
+        #expect(planned.plan.failure == nil)
+        #expect(try planned.job("tidy").skipped?.subject == "broken")
+        #expect(try planned.edges("a") == ["anon succeeded stage"])
+    }
+
     @Test func anotherCallbackThatFailsStopsOnlyItsJob() async throws {
         let folder = try RegistryFolder(pipeline: pipeline(post: [entry("store")]))
         try folder.service("a")
@@ -140,6 +191,28 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
         #expect(decision.duration == 0.1)
     }
 
+    /// Neither "declined" nor "succeeded" is true of a run that lost a job to a broken callback.
+    @Test func theFirstCallbackThatFailsIsTheRunsConcern() async throws {
+        let folder = try RegistryFolder(pipeline: pipeline(post: [entry("store")]))
+        try folder.service("a")
+        try folder.service("b")
+        try folder.service("broken", #""timeout": "x""#)
+        let calm = try await Planned(folder, answers: ["a": .declined])
+        #expect(calm.plan.concern == nil)
+        let both = try await Planned(folder, answers: ["b": raised, "store": raised])
+        #expect(both.names == ["export", "a"])
+        #expect(both.plan.concern?.code == "callback-failed")
+        #expect(both.plan.concern?.subject == "b")
+        #expect(both.plan.concern?.text.contains("KeyError") == true)
+        #expect(both.plan.concern?.text.contains("Doe") == false)
+        let post = try await Planned(folder, answers: ["store": raised])
+        #expect(post.plan.concern?.subject == "store")
+        #expect(post.plan.failure == nil)
+        let nothing = try await Planned(folder, answers: ["a": .declined, "b": raised])
+        #expect(nothing.plan.jobs.isEmpty)
+        #expect(nothing.plan.concern?.subject == "b")
+    }
+
     @Test func aMissingAnswerIsAFailedCallback() async throws {
         let folder = try RegistryFolder()
         try folder.service("a")
@@ -149,6 +222,7 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
         }
         #expect(plan.jobs.map(\.definition.name) == ["export", "a"])
         #expect(plan.decisions.map(\.verdict) == [.accepted, .failed])
+        #expect(plan.concern?.subject == "b")
     }
 
     @Test func aHostThatCannotAnswerIsTheCallersError() async throws {
@@ -394,6 +468,51 @@ private func entry(_ name: String, _ members: String = "") -> String { RegistryF
             #expect(try planned.job("clean").skipped?.code == "dependency-not-accepted")
             #expect(try planned.job("clean").skipped?.subject == "store")
         }
+    }
+
+    @Test(arguments: [
+        #"{"jobName": "store", "storing": true, "worker": "st"#, "", "[[]]", #""text""#, "dead file", "dead folder", "folder",
+        #"{\#(entry("store", #""storing": 1"#))}"#, #"{\#(entry("store", #""storing": "true""#))}"#,
+        #"{\#(entry("store", #""storing": "false""#))}"#, #"{\#(entry("store", #""storing": {}"#))}"#,
+    ])
+    func cleaningUpIsHeldBackByWhatMayBeStoring(_ text: String) async throws {
+        let folder = try RegistryFolder(pipeline: pipeline(post: [entry("clean", #""finalizer": true"#)]))
+        try folder.service("a")
+        let files = FileManager.default
+        switch text {
+        case "dead file":
+            try folder.write("", to: "s/__init__.py")
+            try files.createSymbolicLink(atPath: folder.url.appending(path: "s/settings.json").path, withDestinationPath: "nowhere")
+        case "dead folder": try files.createSymbolicLink(atPath: folder.url.appending(path: "s").path, withDestinationPath: "nowhere")
+        case "folder": try folder.write("", to: "s/settings.json/x")
+        default: try folder.write(text, to: "s/settings.json")
+        }
+        let planned = try await Planned(folder)
+        let skipped = try #require(try planned.job("clean").skipped)
+        #expect(skipped.code == "dependency-not-accepted")
+        #expect(skipped.subject == (text.contains("callback") ? "store" : "s/settings.json"))
+        #expect(try planned.job("a").skipped == nil)
+        #expect(planned.plan.failure == nil)
+        #expect(planned.plan.concern == nil)
+        #expect(planned.plan.decisions.contains { $0.service == "s" && $0.verdict == .failed })
+    }
+
+    @Test(arguments: [#"{"postServices": 1}"#, #"{"postService": []}"#])
+    func cleaningUpIsHeldBackByPostServicesThatCannotBeRead(_ text: String) async throws {
+        let folder = try RegistryFolder(pipeline: text)
+        try folder.service("a")
+        try folder.service("clean", #""finalizer": true"#)
+        #expect(try await Planned(folder).job("clean").skipped?.subject == "settings.json")
+    }
+
+    @Test(arguments: [#""timeout": "x""#, #""timeout": "x", "storing": null"#, #""timeout": "x", "storing": false"#])
+    func cleaningUpIsNotHeldBackByWhatClearlyStoresNothing(_ members: String) async throws {
+        let folder = try RegistryFolder(pipeline: pipeline(post: [entry("clean", #""finalizer": true"#)]))
+        try folder.service("a")
+        try folder.service("broken", members)
+        try folder.write("", to: "shared/__init__.py")
+        try folder.write("", to: "README.md")
+        #expect(try await Planned(folder).job("clean").skipped == nil)
     }
 
     @Test func servicesBehindAFinalizingPreServiceStillNeedTheirImages() async throws {
