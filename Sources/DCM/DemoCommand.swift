@@ -42,7 +42,7 @@ struct DemoCommand: AsyncParsableCommand {
             ("run", seconds(clock.now - sent)),
         ]
         say("Time: " + times.compactMap { name, time in time.map { "\(name) \($0)" } }.joined(separator: ", "))
-        say("Look at it: \(endpoints.monitor)")
+        say("Look at it: \(endpoints.signIn())   (\(Endpoints.tokenHint(options.home)))")
         say("The stack goes on running; './dcm down\(options.location.suffix)' stops it.")
         let troubled = runs.filter { !["succeeded", "declined"].contains($0.state) }
         for run in troubled { say("Run \(run.id) is \(run.state)\(run.reason.map { ": \($0.text)" } ?? ".")") }

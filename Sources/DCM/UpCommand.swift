@@ -24,7 +24,7 @@ extension Endpoints {
     func summary(home: StackHome) -> String {
         """
 
-        Monitor    \(monitor)   (token: monitorToken in \(home.endpointsFile.path))
+        Monitor    \(signIn())   (\(Self.tokenHint(home)))
         Orthanc    \(orthanc)   user \(orthancUser)
         DICOM      127.0.0.1:\(orthancDicomPort), AET ORTHANC
         RabbitMQ   \(rabbitmqManagement)   user and password as in the amqp URL there
@@ -32,4 +32,10 @@ extension Endpoints {
         Logs       \(logs)
         """
     }
+
+    /// Where the monitor's token is kept.
+    static func tokenHint(_ home: StackHome) -> String { "token: monitorToken in \(home.endpointsFile.path)" }
+
+    /// Somebody at a terminal gets a link that signs in; a log gets no secret.
+    func signIn() -> String { isatty(STDOUT_FILENO) == 1 ? signInLink : "\(monitor)/sign-in" }
 }

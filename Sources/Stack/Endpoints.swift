@@ -60,6 +60,11 @@ package struct Endpoints: Codable, Sendable, Equatable {
         pids = Pids()
     }
 
+    /// Signs a browser in. The token stands behind `#`: browsers send that part to nobody, so it is in no log of a server or proxy.
+    package var signInLink: String {
+        "\(monitor)/sign-in#token=\(monitorToken.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? "")"
+    }
+
     /// - Throws: ``StackError`` when there is no such file or it is none of ours.
     package static func read(_ home: StackHome) throws -> Endpoints {
         guard let data = try? Data(contentsOf: home.endpointsFile) else {

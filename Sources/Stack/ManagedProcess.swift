@@ -50,15 +50,27 @@ package final class ManagedProcess: Sendable {
     package var exit: ProcessExit? {
         ended.withLock { ended in
             if let known = ended { return known }
-            var status: Int32 = 0
-            let answer = waitpid(pid, &status, WNOHANG)
-            if answer == 0 || (answer < 0 && errno == EINTR) { return nil }
-            // ECHILD: somebody else reaped it; it is gone and its status with it.
-            let exit = answer == pid ? ProcessExit(waitStatus: status) : .status(-1)
+            var info = siginfo_t()
+            // Only looks: until the leader is reaped, its id names our group and nobody else's.
+            if waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 {
+                guard info.si_signo == SIGCHLD else { return nil }
+                _ = Glibc.kill(-pid, SIGKILL)
+            } else if errno == EINTR {
+                return nil
+            }
+            let exit = reap()
             ended = exit
-            _ = Glibc.kill(-pid, SIGKILL)
             Lifeline.shared.forget(pid)
             return exit
+        }
+    }
+
+    private func reap() -> ProcessExit {
+        var status: Int32 = 0
+        while true {
+            if waitpid(pid, &status, 0) == pid { return ProcessExit(waitStatus: status) }
+            // ECHILD: somebody else reaped it; it is gone and its status with it.
+            if errno != EINTR { return .status(-1) }
         }
     }
 

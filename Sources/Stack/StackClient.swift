@@ -20,10 +20,19 @@ package struct StackClient: Sendable {
     /// The daemon's process, if it is alive and really ours.
     private var daemonPid: pid_t? {
         guard let pid = StackStatus.read(home)?.supervisor, kill(pid, 0) == 0,
-            let words = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")?.split(separator: 0),
-            words.contains(Data("supervise".utf8)[...])
+            let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline"),
+            isOurs(line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) })
         else { return nil }
         return pid
+    }
+
+    /// The number in an old file may by now belong to the daemon of another stack.
+    private func isOurs(_ words: [String]) -> Bool {
+        guard let option = words.firstIndex(of: "--home"), option + 1 < words.count,
+            words[..<option].contains("supervise")
+        else { return false }
+        // One folder may have several names.
+        return URL(fileURLWithPath: words[option + 1]).resolvingSymlinksInPath().path == home.folder.resolvingSymlinksInPath().path
     }
 
     /// Starts the stack, or adds what is missing in one that runs; returns when everything is ready.

@@ -26,6 +26,9 @@ struct EndpointsTests {
                 ]
             )
             #expect(object["monitor"] as? String == "http://127.0.0.1:\(plan.ports.monitor)")
+            #expect(endpoints.signInLink == "http://127.0.0.1:\(plan.ports.monitor)/sign-in#token=\(plan.secrets.monitorToken)")
+            endpoints.monitorToken = "a b&c#d"
+            #expect(endpoints.signInLink.hasSuffix("/sign-in#token=a%20b%26c%23d"))
             #expect(object["amqp"] as? String == "amqp://dcm:\(plan.secrets.brokerPassword)@127.0.0.1:\(plan.ports.amqp)/dcm")
             let pids = try #require(object["pids"] as? [String: Any])
             #expect(Set(pids.keys) == ["broker", "orthanc", "ingest", "router", "monitor", "workers"])

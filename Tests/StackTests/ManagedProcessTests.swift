@@ -54,6 +54,31 @@ struct ManagedProcessTests {
         }
     }
 
+    @Test("When it has ended, what it left in its group is killed")
+    func leftovers() async throws {
+        try await withTemporaryFolder { folder in
+            let process = try ManagedProcess(shell("(\(idle)) >'\(folder.path)/out' & echo $!; exit 4", in: folder))
+            #expect(try await eventually("the script ends") { process.exit } == .status(4))
+            let left = try #require(LogTail.lastLines(of: process.command.logFile, count: 1).first.flatMap { pid_t($0) })
+            _ = try await eventually("its child is gone") { isAlive(left) ? nil : true }
+        }
+    }
+
+    @Test("One that was reaped by somebody else is gone, and its id is not touched any more")
+    func reapedElsewhere() async throws {
+        try await withTemporaryFolder { folder in
+            let process = try ManagedProcess(shell("(\(idle)) >'\(folder.path)/out' & echo $!; exit 4", in: folder))
+            var status: Int32 = 0
+            #expect(waitpid(process.pid, &status, 0) == process.pid)
+            let left = try #require(LogTail.lastLines(of: process.command.logFile, count: 1).first.flatMap { pid_t($0) })
+            defer { kill(left, SIGKILL) }
+            #expect(process.exit == .status(-1))
+            // A signal would have been delivered by the time that one comes back.
+            #expect(kill(left, 0) == 0)
+            #expect(isAlive(left))
+        }
+    }
+
     @Test("SIGTERM alone is enough for one that listens")
     func gentle() async throws {
         try await withTemporaryFolder { folder in
