@@ -16,8 +16,8 @@ struct SourceFollower {
     private let reader: ResourceReader
     private var feed: ChangeFeed?
     private var sweep: Sweep
-    /// Failed attempts to read, by Orthanc's id.
-    private var failedReads: [OrthancID: Int] = [:]
+    /// Of resources that Orthanc could not give, by its id.
+    private var failedReads: [OrthancID: FailedReads] = [:]
     private var lastAnomaly: Reason?
     private var status: SourceStatus
 
@@ -183,8 +183,9 @@ struct SourceFollower {
                 },
                 server: client.endpoint.name, at: Date()
             )
-            if page.count < configuration.sweepPageSize { break }
-            offset += page.count
+            // Up to 1.12.4 Orthanc leaves out what was deleted while it listed: only an empty page is the end.
+            if page.isEmpty { break }
+            offset += configuration.sweepPageSize
         }
         logger.info(
             "what Orthanc held before the first start makes no events; START=all at the first start makes one of each",
@@ -230,7 +231,7 @@ struct SourceFollower {
             }
             if try await !deal(place.level, resource.id, cursor: nil) { pending += 1 }
         }
-        sweep.finish(count: page.count, pending: pending, isLast: page.count < configuration.sweepPageSize, now: .now)
+        sweep.finish(count: configuration.sweepPageSize, pending: pending, isLast: page.isEmpty, now: .now)
         return sweep.isUnderWay
     }
 
@@ -259,6 +260,11 @@ struct SourceFollower {
     /// - Parameter cursor: the entry of the change log that tells of it, whose number is saved together with the record.
     /// - Returns: false when it could not be read and is left to a sweep.
     private mutating func deal(_ level: ResourceLevel, _ id: OrthancID, cursor change: OrthancChange?) async throws -> Bool {
+        if let failed = failedReads[id], failed.isLeftAlone(entry: change?.sequence, now: .now) {
+            tell(level, id)
+            if let change { feed?.finish(change) }
+            return false
+        }
         do {
             let snapshot = try await reader.snapshot(level, id)
             // An unstable one gets another entry when it has become stable again.
@@ -267,27 +273,35 @@ struct SourceFollower {
             }
             failedReads[id] = nil
         } catch let error as OrthancError where error.code == .notFound {
+            failedReads[id] = nil
             logger.info("a stable resource was deleted before its event", metadata: ["level": "\(level.rawValue)", "orthanc.id": "\(id)"])
-        } catch let error as OrthancError where [.serverFailure, .badResponse].contains(error.code) {
-            try await giveUp(level, id, error)
+        } catch let error as OrthancError where FailedReads.mayConcernOneResource(error) {
+            try await giveUp(level, id, error, change)
             if let change { feed?.finish(change) }
             return false
         }
         return true
     }
 
-    /// One resource that Orthanc cannot read, for example because its file is damaged, must not hold up all others.
-    private mutating func giveUp(_ level: ResourceLevel, _ id: OrthancID, _ error: OrthancError) async throws {
-        failedReads[id, default: 0] += 1
+    /// One resource that Orthanc cannot read, for example because its file is damaged, must not hold up all others,
+    /// not even one that makes Orthanc hang or crash.
+    private mutating func giveUp(_ level: ResourceLevel, _ id: OrthancID, _ error: OrthancError, _ change: OrthancChange?) async throws {
+        var failed = failedReads[id] ?? FailedReads(limit: configuration.readAttempts, pause: configuration.sweepInterval)
+        failed.fail(error, entry: change?.sequence, now: .now)
+        // Counted before the question: an Orthanc that crashed over this resource cannot answer it.
+        failedReads[id] = failed
         // When Orthanc as a whole is in trouble, everything waits.
         _ = try await client.system()
-        guard failedReads[id, default: 0] >= configuration.readAttempts else { throw error }
-        if failedReads[id] == configuration.readAttempts {
-            logger.error(
-                "Orthanc cannot read a resource; its event waits for a later sweep",
-                metadata: ["level": "\(level.rawValue)", "orthanc.id": "\(id)", "error": "\(error)"]
-            )
-        }
+        guard failed.isGivenUp else { throw error }
+        tell(level, id)
+    }
+
+    private mutating func tell(_ level: ResourceLevel, _ id: OrthancID) {
+        guard let error = failedReads[id]?.takeUntold() else { return }
+        logger.error(
+            "Orthanc cannot read a resource; its event waits for a later sweep",
+            metadata: ["level": "\(level.rawValue)", "orthanc.id": "\(id)", "error": "\(error)"]
+        )
     }
 
     private mutating func dispatch(_ snapshot: ResourceSnapshot, cursor change: OrthancChange?) async throws {

@@ -1,0 +1,132 @@
+import Foundation
+import JobStore
+import Jobs
+import Logging
+import Orthanc
+import Synchronization
+
+@testable import Ingest
+
+/// An Orthanc of studies in memory, for faults that a real one does not show on demand.
+final class FakeArchive: Sendable {
+    struct Study: Sendable {
+        /// Series -> instances, by the numbers that make their ids.
+        var series: [Int: [Int]]
+        var modalities: [Int: String] = [:]
+        var lastUpdate = "20260101T000000"
+    }
+
+    private struct Content {
+        /// In Orthanc's order; nil stands for a study that was deleted while it was listed.
+        var studies: [(number: Int, study: Study?)] = []
+        var changes: [(sequence: Int, study: Int)] = []
+        var intercept: (@Sendable (String) -> FakeOrthanc.Answer?)?
+    }
+
+    private let content = Mutex(Content())
+    let folder = FileManager.default.temporaryDirectory.appending(path: "archive-\(UUID().uuidString)", directoryHint: .isDirectory)
+    let events = RecordedEvents()
+
+    static func with(_ body: (FakeArchive, FakeOrthanc, IngestJournal) async throws -> Void) async throws {
+        let archive = FakeArchive()
+        let server = try FakeOrthanc { archive.answer($0.path) }
+        defer {
+            server.stop()
+            try? FileManager.default.removeItem(at: archive.folder)
+        }
+        try await body(archive, server, try IngestJournal(folder: archive.folder))
+    }
+
+    func follower(
+        _ server: FakeOrthanc, _ journal: IngestJournal, _ change: (inout IngestConfiguration) -> Void = { _ in }
+    ) throws -> SourceFollower {
+        var configuration = IngestConfiguration()
+        configuration.pollInterval = .milliseconds(10)
+        configuration.sweepInterval = .seconds(3600)
+        configuration.start = .all
+        configuration.readAttempts = 2
+        configuration.backoff = IngestConfiguration.Backoff(initial: .milliseconds(5), maximum: .milliseconds(10))
+        change(&configuration)
+        var client = OrthancClient.Configuration()
+        client.stallTimeout = .seconds(1)
+        return SourceFollower(
+            client: OrthancClient(endpoint: try OrthancEndpoint(url: server.url), configuration: client), configuration: configuration,
+            journal: journal, publisher: events, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    }
+
+    /// Adds or replaces a study and tells of it in the change log.
+    func store(_ number: Int, _ study: Study) {
+        content.withLock { content in
+            content.studies.removeAll { $0.number == number }
+            content.studies.append((number, study))
+            content.changes.append((content.changes.count + 1, number))
+        }
+    }
+
+    /// Adds what stands in the list of resources and not in the change log.
+    func storeSilently(_ number: Int, _ study: Study?) {
+        content.withLock { $0.studies.append((number, study)) }
+    }
+
+    /// Asked before each answer; nil: the regular one.
+    func intercept(_ body: (@Sendable (String) -> FakeOrthanc.Answer?)?) {
+        content.withLock { $0.intercept = body }
+    }
+
+    private func answer(_ path: String) -> FakeOrthanc.Answer {
+        let (intercept, studies, changes) = content.withLock { ($0.intercept, $0.studies, $0.changes) }
+        if let answer = intercept?(path) { return answer }
+        let query = URLComponents(string: path)?.queryItems ?? []
+        let number = { (name: String) in query.first { $0.name == name }?.value.flatMap { Int($0) } ?? 0 }
+        let parts = (URLComponents(string: path)?.path ?? "").split(separator: "/").map(String.init)
+        switch (parts.first, parts.count) {
+        case ("system", 1): return .json(#"{"Name":"x","Version":"1.10.1"}"#)
+        case ("tools", 2): return .json(OrthancTime.text(Date()))
+        case ("changes", 1):
+            let isLast = query.contains { $0.name == "last" }
+            let page = isLast ? changes.suffix(1) : changes.filter { $0.sequence > number("since") }.prefix(number("limit"))
+            let rows = page.map {
+                #"{"Seq":\#($0.sequence),"ChangeType":"StableStudy","ID":"\#(orthancID($0.study))","Date":"20260101T000000"}"#
+            }
+            let last = page.last?.sequence ?? changes.last?.sequence ?? 0
+            return .json(#"{"Changes":[\#(rows.joined(separator: ","))],"Done":true,"Last":\#(last)}"#)
+        case ("studies", 1):
+            let page = studies.dropFirst(number("since")).prefix(number("limit"))
+            let rows = page.compactMap { entry in entry.study.map { Self.json(entry.number, $0) } }
+            return .json("[\(rows.joined(separator: ","))]")
+        case ("studies", _), ("series", _), ("instances", _):
+            for entry in studies {
+                if let study = entry.study, let answer = Self.answer(parts, entry.number, study) { return answer }
+            }
+            return .status(404)
+        default: return .status(404)
+        }
+    }
+
+    private static func answer(_ parts: [String], _ number: Int, _ study: Study) -> FakeOrthanc.Answer? {
+        switch parts[0] {
+        case "studies" where parts[1] == orthancID(number).rawValue:
+            guard parts.count == 3 else { return .json(json(number, study)) }
+            return .json("[\(study.series.keys.sorted().map { json(series: $0, number, study) }.joined(separator: ","))]")
+        case "series":
+            return study.series.keys.first { orthancID($0).rawValue == parts[1] }.map { .json(json(series: $0, number, study)) }
+        case "instances":
+            guard let series = study.series.first(where: { $0.value.contains { orthancID($0).rawValue == parts[1] } })?.key else { return nil }
+            let modality = study.modalities[series] ?? "CT"
+            return .json(parts[2] == "tags" ? #"{"0008,0060":{"Name":"Modality","Type":"String","Value":"\#(modality)"}}"# : "{}")
+        default: return nil
+        }
+    }
+
+    private static func json(_ number: Int, _ study: Study) -> String {
+        let series = study.series.keys.sorted().map { "\"\(orthancID($0))\"" }.joined(separator: ",")
+        return #"{"ID":"\#(orthancID(number))","IsStable":true,"LastUpdate":"\#(study.lastUpdate)","MainDicomTags":{},"#
+            + #""ParentPatient":"\#(orthancID(0))","Series":[\#(series)]}"#
+    }
+
+    private static func json(series number: Int, _ studyNumber: Int, _ study: Study) -> String {
+        let instances = (study.series[number] ?? []).map { "\"\(orthancID($0))\"" }.joined(separator: ",")
+        return #"{"ID":"\#(orthancID(number))","IsStable":true,"LastUpdate":"\#(study.lastUpdate)","MainDicomTags":{},"#
+            + #""ParentStudy":"\#(orthancID(studyNumber))","Instances":[\#(instances)]}"#
+    }
+}

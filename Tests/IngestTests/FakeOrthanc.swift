@@ -1,0 +1,1 @@
+../OrthancTests/FakeOrthanc.swift
