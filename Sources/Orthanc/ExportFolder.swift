@@ -17,7 +17,7 @@ struct ExportFolder: Sendable {
 
     func create() throws(ExportError) {
         do {
-            try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+            try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
         } catch let error as CocoaError {
             let cause = (error.userInfo[NSUnderlyingErrorKey] as? NSError)?.localizedDescription ?? "error \(error.errorCode)"
             throw .unwritable(path: url.path, reason: cause)
@@ -110,7 +110,7 @@ struct ExportedFile: ~Copyable {
         final = folder.path(of: instance)
         // Random: a worker that was given up for dead may still write the same instance.
         temporary = folder.url.appending(path: ".\(instance).\(String(UInt64.random(in: 0 ... .max), radix: 36)).part").path
-        descriptor = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+        descriptor = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o640)
         guard descriptor >= 0 else { throw ExportFolder.failure(temporary) }
     }
 

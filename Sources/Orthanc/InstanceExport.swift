@@ -50,11 +50,19 @@ package struct InstanceExport: Sendable {
     private let client: OrthancClient
     private let configuration: Configuration
     private let logger: Logger
+    private let isStillMine: @Sendable () -> Bool
 
-    package init(client: OrthancClient, configuration: Configuration = Configuration(), logger: Logger) {
+    /// - Parameter isStillMine: asked before each file gets its name; once it says no the export ends with `CancellationError`.
+    package init(
+        client: OrthancClient,
+        configuration: Configuration = Configuration(),
+        logger: Logger,
+        isStillMine: @escaping @Sendable () -> Bool = { true }
+    ) {
         self.client = client
         self.configuration = configuration
         self.logger = logger
+        self.isStillMine = isStillMine
     }
 
     /// - Parameters:
@@ -83,6 +91,7 @@ package struct InstanceExport: Sendable {
         let first = try await fetch(inventory, into: folders, tally)
         let arrived = try await fetchLateInstances(of: wanted, &inventory, into: folders, tally)
         let vanished = first.vanished.union(arrived.vanished)
+        try await checkDeletion(of: vanished, in: wanted)
         try await ExportFolder.blocking {
             for folder in folders.values { try folder.sync() }
             try ExportFolder(url: folder).sync()
@@ -170,6 +179,18 @@ package struct InstanceExport: Sendable {
         return total
     }
 
+    /// An instance without a file that Orthanc still lists was not deleted, and images without it are not all images.
+    private func checkDeletion(of vanished: Set<OrthancID>, in series: [OrthancID]) async throws {
+        if vanished.isEmpty { return }
+        let listed = try await takeInventory(of: series).first { vanished.contains($0.id) }
+        guard let listed else { return }
+        throw OrthancError(
+            .serverFailure, server: client.endpoint.name, path: "/instances/\(listed.id)/file", status: 404,
+            message: "lists an instance whose file it does not give",
+            cure: "Is Orthanc's storage folder complete? Its own log says more; deleting the instance in Orthanc makes the others available."
+        )
+    }
+
     private struct Outcome: Sendable {
         var count = 0
         var resumed = 0
@@ -234,7 +255,7 @@ package struct InstanceExport: Sendable {
             do {
                 return try await fetchOnce(instance, into: folder, tally)
             } catch let error as OrthancError where error.code == .notFound {
-                // One deleted instance is not the end; the series being gone is, and the next listing says so.
+                // One deleted instance is not the end; the series being gone is. The next listing says which it was.
                 return .vanished
             } catch let error where attempt < configuration.attempts && Self.mayPass(error) {
                 logger.debug(
@@ -263,7 +284,13 @@ package struct InstanceExport: Sendable {
         let descriptor = file.descriptor
         let attempt = tally.startFile()
         do {
-            _ = try await client.download(instance: instance.id, to: descriptor) { attempt.add($0) }
+            let received = try await client.download(instance: instance.id, to: descriptor) { attempt.add($0) }
+            guard received == instance.fileSize else {
+                throw OrthancError(
+                    .interrupted, server: client.endpoint.name, path: "/instances/\(instance.id)/file",
+                    message: "the file arrived with \(received) bytes instead of \(instance.fileSize)"
+                )
+            }
             try await ExportFolder.blocking {
                 if let expected {
                     let actual = try ExportFolder.md5(of: descriptor)
@@ -273,6 +300,7 @@ package struct InstanceExport: Sendable {
                 }
                 guard fsync(descriptor) == 0 else { throw ExportFolder.failure(folder.path(of: instance.id)) }
             }
+            guard isStillMine() else { throw CancellationError() }
             try file.commit()
         } catch {
             attempt.takeBack()

@@ -19,7 +19,7 @@ package struct OrthancChange: Sendable, Hashable, Decodable {
     package var sequence: Int64
     package var kind: Kind
     package var id: OrthancID
-    /// Orthanc's local time, `20260131T235959`.
+    /// Orthanc's clock in UTC, `20260131T235959`.
     package var date: String
 
     package init(sequence: Int64, kind: Kind, id: OrthancID, date: String) {

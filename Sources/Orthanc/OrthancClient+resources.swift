@@ -44,7 +44,7 @@ extension OrthancClient {
         try await value(at: "/series/\(id)/instances")
     }
 
-    /// One page of all patients, in Orthanc's order. A page shorter than `limit` is the last one.
+    /// One page of all patients, in Orthanc's order. Only an empty page is the end: before 1.12.5 what is deleted meanwhile leaves holes.
     package func patients(since: Int, limit: Int) async throws -> [OrthancPatient] {
         try await value(at: "/patients?expand&since=\(since)&limit=\(limit)")
     }
@@ -55,11 +55,6 @@ extension OrthancClient {
 
     package func series(since: Int, limit: Int) async throws -> [OrthancSeries] {
         try await value(at: "/series?expand&since=\(since)&limit=\(limit)")
-    }
-
-    /// The data set by tag name, sequences as arrays of objects.
-    package func simplifiedTags(ofInstance id: OrthancID) async throws -> JSONValue {
-        try await value(at: "/instances/\(id)/simplified-tags")
     }
 
     /// The file-meta group by tag name.
@@ -75,9 +70,16 @@ extension OrthancClient {
     /// What Orthanc computed when it stored the file, lower-case hexadecimal.
     /// - Returns: nil when it stored no checksum (`StoreMD5ForAttachments` is off), or has no such instance any more.
     package func md5(ofInstance id: OrthancID) async throws -> String? {
+        let path = "/instances/\(id)/attachments/dicom/md5"
         do {
-            let text = String(decoding: try await data("/instances/\(id)/attachments/dicom/md5"), as: UTF8.self)
-            return text.utf8.count == 32 ? text.lowercased() : nil
+            let text = String(decoding: try await data(path), as: UTF8.self).lowercased()
+            guard text.utf8.count == 32, text.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }) else {
+                throw OrthancError(
+                    .badResponse, server: endpoint.name, path: path,
+                    message: "the answer is not an MD5 of 32 hexadecimal digits (\(text.utf8.count) bytes)"
+                )
+            }
+            return text
         } catch let error as OrthancError where error.code == .notFound {
             return nil
         }

@@ -4,14 +4,10 @@ package import Jobs
 package struct OrthancSystem: Sendable, Hashable, Decodable {
     package var name: String
     package var version: String
-    package var apiVersion: Int?
-    package var dicomAET: String?
 
     enum CodingKeys: String, CodingKey {
         case name = "Name"
         case version = "Version"
-        case apiVersion = "ApiVersion"
-        case dicomAET = "DicomAet"
     }
 }
 
@@ -19,7 +15,7 @@ package struct OrthancPatient: Sendable, Hashable, Decodable {
     package var id: OrthancID
     /// Orthanc keeps what is unstable in memory only: after its restart everything reads as stable.
     package var isStable: Bool
-    /// Orthanc's local time, `20260131T235959`; absent in databases of very old releases.
+    /// Orthanc's clock in UTC, `20260131T235959`; absent in databases of very old releases.
     package var lastUpdate: String?
     package var tags: JSONValue
     package var studies: [OrthancID]

@@ -228,6 +228,42 @@ struct InstanceExportTests {
         #expect(fixture.names() == ["\(id(10))/\(id(100)).dcm", "\(id(10))/\(id(102)).dcm"])
     }
 
+    @Test func aListedInstanceWithoutAFileIsAFailureThatMayPass() async throws {
+        let fixture = try ExportFixture([id(10): files(100..<103)])
+        fixture.intercept { $0 == "/instances/\(id(101))/file" ? .status(404) : nil }
+        let error = try #require(await orthancError { _ = try await fixture.run([10]) })
+        #expect(error.isRetriable && error.path == "/instances/\(id(101))/file")
+        fixture.intercept { _ in nil }
+        #expect(try await fixture.run([10]).files == 3)
+    }
+
+    @Test func aFileOfAnotherLengthIsNeverAccepted() async throws {
+        let fixture = try ExportFixture([id(10): files(100..<102)])
+        fixture.study.content.withLock { $0.storesChecksums = false }
+        fixture.intercept { $0 == "/instances/\(id(101))/file" ? .ok(file(101, size: 40_000)) : nil }
+        let error = try #require(await orthancError { _ = try await fixture.run([10]) })
+        #expect(error.isRetriable && error.message.contains("40000 bytes instead of 50000"))
+        #expect(!fixture.names().contains("\(id(10))/\(id(101)).dcm"))
+    }
+
+    @Test(arguments: ["", "no checksum", String(repeating: "g", count: 32)])
+    func anAnswerThatIsNoChecksumIsNotTakenForNone(answer: String) async throws {
+        let fixture = try ExportFixture([id(10): files(100..<101)])
+        fixture.intercept { $0.hasSuffix("/md5") ? .ok(Data(answer.utf8)) : nil }
+        let error = try #require(await orthancError { _ = try await fixture.run([10]) })
+        #expect(error.code == .badResponse)
+    }
+
+    @Test func imagesAreNotForEveryone() async throws {
+        let fixture = try ExportFixture([id(10): files(100..<101)])
+        _ = try await fixture.run([10])
+        let mode = { (path: String) in
+            try FileManager.default.attributesOfItem(atPath: fixture.folder.appending(path: path).path)[.posixPermissions] as? Int
+        }
+        #expect(try mode("") == 0o750 && mode(id(10)) == 0o750)
+        #expect(try mode("\(id(10))/\(id(100)).dcm") == 0o640)
+    }
+
     @Test func aStudyThatDisappearsIsNotFound() async throws {
         let fixture = try ExportFixture([id(10): files(100..<103)])
         let study = fixture.study

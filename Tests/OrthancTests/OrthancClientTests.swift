@@ -127,7 +127,7 @@ struct OrthancClientTests {
         let fake = try FakeOrthanc { _ in .ok(Data(#"{"PatientName":"M"#.utf8) + [0xfc] + Data(#"ller","Modality":"CT"}"#.utf8)) }
         defer { fake.stop() }
         let client = try client(fake.url)
-        let tags = try await client.simplifiedTags(ofInstance: try client.identifier(someID))
+        let tags = try await client.tags(ofInstance: try client.identifier(someID))
         #expect(tags == ["PatientName": "M\u{fffd}ller", "Modality": "CT"])
     }
 
