@@ -161,6 +161,11 @@ class CallbacksTest(unittest.TestCase):
         self.assertEqual(shell["output"], "to stderr\nfrom a child\n\\xff")
         self.assertEqual(silent["output"], "")
 
+    def test_output_is_not_lost_to_the_next_callback(self):
+        running = self.start({"svc.py": "def loud(params, **_): print('loud')\ndef silent(**_): pass\n"})
+        verdicts = self.ask(running, *["svc.loud", "svc.silent"] * 100)
+        self.assertEqual([verdict["output"] for verdict in verdicts], ["loud\n", ""] * 100)
+
     def test_a_callback_that_forks_does_not_double_the_host(self):
         running = self.start({"svc.py": "import os\ndef callback(**_):\n    os.fork()\n    return True\n"})
         self.assertEqual(len(self.ask(running, "svc.callback", "svc.callback")), 2)

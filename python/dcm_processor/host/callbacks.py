@@ -196,7 +196,7 @@ class _Asked:
                 if message["type"] == "asking":
                     self._ask()
                 elif self._is_asking:
-                    self._give(message["error"], bool(message["accepted"]), dict(message["added"]))
+                    self._give(message["error"], bool(message["accepted"]), dict(message["added"]), str(message["output"]))
         except (frames.ProtocolError, KeyError, TypeError, ValueError):
             return False  # a callback may write there what it likes
         return True
@@ -208,10 +208,10 @@ class _Asked:
         self._start = time.monotonic()
         self._channel.send({"type": "asking", "request": self._request["request"], "call": self._call})
 
-    def _give(self, error, accepted=False, added=None):
+    def _give(self, error, accepted=False, added=None, output=None):
         if error is not None:
             error = {key: error[key] if error[key] is None else str(error[key]) for key in ("type", "message", "traceback")}
-        verdict = _verdict(self._request["request"], self._call, self._start, error, accepted, added or {})
+        verdict = _verdict(self._request["request"], self._call, self._start, error, accepted, added, output)
         if accepted:
             self._added[self._request["calls"][self._call]["jobName"]] = verdict["added"]
         self._channel.send(verdict)
@@ -219,10 +219,10 @@ class _Asked:
         self._call += 1
 
 
-def _verdict(request, call, start, error, accepted=False, added=None):
+def _verdict(request, call, start, error, accepted=False, added=None, output=None):
     return {
         "type": "verdict", "request": request, "call": call, "accepted": accepted, "added": added or {}, "error": error,
-        "duration": time.monotonic() - start, "output": _output(),
+        "duration": time.monotonic() - start, "output": _output() if output is None else output,
     }
 
 
@@ -250,9 +250,8 @@ def _answer(channel, request, added, first, end):
             os._exit(BROKEN)  # the callback forked and let its child come back: there must be one answer
         if verdict["accepted"]:
             added[call["jobName"]] = verdict["added"]
-        for stream in (sys.stdout, sys.stderr):
-            _flush(stream)
-        channel.send(verdict)
+        # Here, not in the host: by the time it reads this the next callback may be printing.
+        channel.send({**verdict, "output": _output()})
 
 
 def _call(call, headers, added):
