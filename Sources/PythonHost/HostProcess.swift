@@ -5,8 +5,9 @@ import Synchronization
 /// One running Python host: its process, its socket, and what it prints.
 ///
 /// A thread of its own reads the socket, because reads block and hosts are few; what arrives goes to `onReply` on that thread, in
-/// order, and the end to `onEnd` exactly once, after the process has been reaped. Writes go through a serial queue: a host that is busy
-/// with an import does not hold up its caller.
+/// order, and the end to `onEnd` exactly once, after the process has been reaped. A second thread waits for the process's own end: what
+/// the host has started may hold its end of the socket open long after it. Writes go through a serial queue: a host that is busy with an
+/// import does not hold up its caller.
 final class HostProcess: Sendable {
     /// How the process ended.
     struct End: Sendable {
@@ -64,6 +65,12 @@ final class HostProcess: Sendable {
             let protocolError = read(onReply)
             onEnd(reap(protocolError))
         }
+        Thread.detachNewThread { [self] in
+            var info = siginfo_t()
+            // Fails when the thread above was faster, and reading is over anyway.
+            while waitid(P_PID, id_t(pid), &info, WEXITED | WNOWAIT) < 0, errno == EINTR {}
+            stopReading()
+        }
     }
 
     deinit {
@@ -99,11 +106,17 @@ final class HostProcess: Sendable {
             state.reason = state.reason ?? reason
             if !state.isReaped { kill(-pid, SIGKILL) }
         }
+        stopReading()
     }
 
     /// Lets the host go: it ends its jobs and exits when it sees that nobody listens.
     func hangUp() {
         shutdown(socket, Int32(SHUT_WR))
+    }
+
+    /// What has arrived is still read, then reads and writes end, whoever else holds the other end.
+    private func stopReading() {
+        shutdown(socket, Int32(SHUT_RDWR))
     }
 
     /// The last bytes of what the host printed.

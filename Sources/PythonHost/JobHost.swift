@@ -8,8 +8,8 @@ final class JobHost: Sendable {
     enum Answer: Sendable {
         case exited(HostReply.Exited)
         case refused(HostReply.Refused)
-        /// The host ended first. `hasStarted`: the job ran.
-        case ended(HostProcess.End, hasStarted: Bool)
+        /// The host ended first. `hasStarted`: the job ran. `isBystander`: we ended the host because of another job.
+        case ended(HostProcess.End, hasStarted: Bool, isBystander: Bool = false)
         /// The host takes no more jobs.
         case retired
     }
@@ -25,6 +25,8 @@ final class JobHost: Sendable {
     private struct State {
         var running: [String: Running] = [:]
         var isRetired = false
+        /// The job that the host was ended for.
+        var culprit: String?
         var end: HostProcess.End?
         var lastUse = ContinuousClock.now
     }
@@ -140,7 +142,10 @@ final class JobHost: Sendable {
                 if let cancelledAt = job.cancelledAt { return (cancelledAt + limits.cancel, Self.cancelOverrun) }
                 return limits.timeout.map { (started.at + $0, Self.timeoutOverrun) }
             }
-            if let due, due.at <= .now { return process.end(because: due.reason) }
+            if let due, due.at <= .now {
+                table.state.withLock { $0.culprit = $0.culprit ?? name }
+                return process.end(because: due.reason)
+            }
             // A look every second: what is due changes when the job starts or is cancelled.
             try? await Task.sleep(for: min(.seconds(1), due.map { $0.at - .now } ?? .seconds(1)))
         }
@@ -170,15 +175,16 @@ final class JobHost: Sendable {
     }
 
     private static func finish(_ end: HostProcess.End, _ table: Table) {
-        let orphans = table.state.withLock { state in
+        let (orphans, culprit) = table.state.withLock { state in
             state.end = end
             defer { state.running = [:] }
-            return Array(state.running.values)
+            return (state.running, state.culprit)
         }
-        for job in orphans {
+        for (name, job) in orphans {
             // The leader followed its host (PR_SET_PDEATHSIG); what it had started itself did not.
             if let started = job.started { kill(-started.pid, SIGKILL) }
-            job.answer.resume(returning: .ended(end, hasStarted: job.started != nil))
+            let isBystander = culprit.map { $0 != name } ?? false
+            job.answer.resume(returning: .ended(end, hasStarted: job.started != nil, isBystander: isBystander))
         }
     }
 }

@@ -53,7 +53,14 @@ package actor WarmHosts {
                 forget(host, key)
             case .refused(let refused):
                 if let exit = refusal(refused, by: host, key, of: job, startedAt: startedAt) { return exit }
-            case .ended(let end, let hasStarted):
+            case .ended(let end, hasStarted: true, isBystander: true):
+                logger.warning(
+                    "job goes back: its host was ended because of another job",
+                    metadata: ["job.id": "\(job.job)", "reason": "\(end.reason ?? end.text)"]
+                )
+                forget(host, key)
+                return JobExit(Task.isCancelled ? .cancelled : .released, Task.isCancelled ? .cancelled : .released, of: job, startedAt: startedAt)
+            case .ended(let end, let hasStarted, _):
                 forget(host, key)
                 if let exit = loss(end, hasStarted: hasStarted, of: host, isFresh: isFresh, job: job, startedAt: startedAt) { return exit }
             }

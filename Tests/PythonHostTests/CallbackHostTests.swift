@@ -169,6 +169,43 @@ struct CallbackHostTests {
         }
     }
 
+    @Test("A host that ends is noticed though something that its import has started holds its socket")
+    func heldSocket() async throws {
+        let tree = try ServiceTree([
+            "svc.py": """
+            import os, signal, time
+
+            if os.fork() == 0:
+                os.setsid()
+                open(os.environ["DATA"] + "/holder", "a").write(f"{os.getpid()}\\n")
+                time.sleep(60)
+                os._exit(0)
+            while not os.path.exists(os.environ["DATA"] + "/holder"):
+                time.sleep(0.01)
+            if os.path.exists(os.environ["DATA"] + "/hang"):
+                time.sleep(60)
+            os._exit(9)
+            """,
+            "good.py": "def yes(**_): return True\n",
+        ])
+        let calls = [
+            CallbackCall(jobName: "bad", entry: "svc.callback", params: nil), CallbackCall(jobName: "good", entry: "good.yes", params: nil),
+        ]
+        defer {
+            let pids = (try? String(contentsOf: tree.data.appending(path: "holder"), encoding: .utf8)) ?? ""
+            for pid in pids.split(separator: "\n").compactMap({ Int32($0) }) { kill(pid, SIGKILL) }
+        }
+        let start = ContinuousClock.now
+        for (name, expected) in [("nothing", "CallbackHostEnded"), ("hang", "CallbackTimeout")] {
+            try Data().write(to: tree.data.appending(path: name))
+            try await withHost(tree, timeout: expected == "CallbackTimeout" ? .seconds(1) : .seconds(50)) { host in
+                let verdicts = try await host.evaluate(calls, headers: [:], addedParams: [:])
+                #expect(verdicts.map { $0.failure?.type } == [expected, nil])
+            }
+        }
+        #expect(ContinuousClock.now - start < .seconds(45))
+    }
+
     @Test("Edited callbacks answer with their new code")
     func edits() async throws {
         let tree = try ServiceTree(["svc/__init__.py": "from .main import callback\n", "svc/main.py": "def callback(**_): return True\n"])

@@ -348,6 +348,45 @@ struct WarmHostsTests {
         }
     }
 
+    @Test("Jobs whose host was ended because of another job are handed back, not failed")
+    func bystanders() async throws {
+        let tree = try ServiceTree([
+            "svc.py": """
+            import pathlib, time
+
+            def wait(params, **_):
+                pathlib.Path(params).touch()
+                time.sleep(3600)
+
+            def __getattr__(name):
+                if name != "slow":
+                    raise AttributeError(name)
+                pathlib.Path(os.environ["DATA"], "stuck").touch()
+                time.sleep(3600)
+
+            import os
+            """
+        ])
+        let mark = tree.data.appending(path: "waiting")
+        try await withHosts(tree) { hosts in
+            let innocent = Task {
+                await hosts.run(tree.job("svc.wait", params: .string(mark.path), timeout: nil), onProgress: { _, _ in })
+            }
+            let isRunning = try await eventually { FileManager.default.fileExists(atPath: mark.path) }
+            #expect(isRunning)
+            // The host itself hangs while it looks this function up.
+            let culprit = Task { await hosts.run(tree.job("svc.slow", attempt: 2), onProgress: { _, _ in }) }
+            let isStuck = try await eventually { FileManager.default.fileExists(atPath: tree.data.appending(path: "stuck").path) }
+            #expect(isStuck)
+            culprit.cancel()
+            let exit = await innocent.value
+            #expect(exit.outcome == .released)
+            #expect(exit.kind == .released)
+            #expect(exit.failure == nil)
+            #expect(await culprit.value.outcome == .cancelled)
+        }
+    }
+
     @Test("Progress and artifacts reach the worker; an artifact outside DATA is refused")
     func sdk() async throws {
         let tree = try ServiceTree([
