@@ -39,6 +39,7 @@ struct AttemptTable: Sendable {
         var stop: Stop?
         var progress: RenewMessage.Progress?
         var cancel: Cancel?
+        var lease: Lease?
     }
 
     private var entries: [Key: Entry] = [:]
@@ -59,7 +60,8 @@ struct AttemptTable: Sendable {
 
     /// The claim was granted.
     /// - Returns: false when the worker is about to end and should hand the job back without starting it.
-    mutating func grant(_ key: Key, token: Int) -> Bool {
+    mutating func grant(_ key: Key, token: Int, lease: Lease? = nil) -> Bool {
+        entries[key]?.lease = lease
         entries[key]?.phase = isDraining ? .reporting(token: token) : .running(token: token)
         entries[key]?.cancel = nil
         return !isDraining
@@ -146,6 +148,14 @@ struct AttemptTable: Sendable {
     var leases: [RenewMessage.Lease] {
         entries.compactMap { key, entry in
             entry.phase.token.map { RenewMessage.Lease(job: key.job, attempt: key.attempt, token: $0, progress: entry.progress) }
+        }
+    }
+
+    /// The router has answered a renewal of the leases that were `sent` at `asked`.
+    mutating func renewed(_ sent: [RenewMessage.Lease], _ reply: RenewReply, since asked: ContinuousClock.Instant) {
+        for lease in sent where !reply.lost.contains(lease.job) {
+            guard let entry = entries[Key(job: lease.job, attempt: lease.attempt)], entry.phase.token == lease.token else { continue }
+            entry.lease?.renew(since: asked)
         }
     }
 

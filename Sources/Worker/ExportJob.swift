@@ -10,11 +10,15 @@ struct ExportJob: Sendable {
     let data: URL
     let logger: Logger
 
-    func run(_ order: JobOrder, onProgress: @escaping @Sendable (RenewMessage.Progress) -> Void) async -> JobExit {
+    func run(
+        _ order: JobOrder,
+        isStillMine: @escaping @Sendable () -> Bool,
+        onProgress: @escaping @Sendable (RenewMessage.Progress) -> Void
+    ) async -> JobExit {
         let startedAt = Date()
         do {
             let summary = try await withTimeout(order.definition.timeout) {
-                try await InstanceExport(client: client, logger: logger).run(
+                try await InstanceExport(client: client, logger: logger, isStillMine: isStillMine).run(
                     level: order.source.level,
                     resourceID: order.source.resourceID,
                     series: order.source.series.map(\.id),

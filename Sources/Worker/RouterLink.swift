@@ -17,8 +17,8 @@ protocol RouterLink: Sendable {
 struct BrokerLink: RouterLink {
     let broker: AMQPClient
 
-    /// Long, because the message waits in the router's queue while the router restarts, and asking twice would let the first answer,
-    /// and the lease with it, get lost. A lost connection ends the wait at once.
+    /// Long, because the message waits in the router's queue while the router restarts. Asking again is harmless: a claim with the same id
+    /// gets the same answer. A lost connection ends the wait at once.
     private static let claimLimit = Duration.seconds(30)
 
     func claim(_ claim: ClaimMessage) async throws -> ClaimReply {

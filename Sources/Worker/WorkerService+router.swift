@@ -59,8 +59,10 @@ extension WorkerService {
     // MARK: Claims and results
 
     /// Asks until the router answers. The hint stays unacknowledged meanwhile.
-    /// - Returns: nil when this worker ends before an answer came.
-    func claim(_ key: AttemptTable.Key) async -> ClaimReply? {
+    /// - Returns: nil when this worker ends before an answer came; otherwise the answer and when it was first asked for: a repeated claim
+    ///   gets the answer, and the lease, of the first one that arrived.
+    func claim(_ key: AttemptTable.Key) async -> (reply: ClaimReply, asked: ContinuousClock.Instant)? {
+        let asked = ContinuousClock.now
         let claim = ClaimMessage(
             job: key.job, attempt: key.attempt, worker: configuration.id, id: String(UInt64.random(in: 0 ... .max), radix: 36))
         var pause = Duration.milliseconds(250)
@@ -68,7 +70,7 @@ extension WorkerService {
             let asking = Task { try await router.claim(claim) }
             table.withLock { $0.endable(key, by: { asking.cancel() }) }
             do {
-                return try await asking.value
+                return (try await asking.value, asked)
             } catch {
                 logger.warning("claim not answered, asking again", metadata: ["job.id": "\(key.job)", "error": "\(error)"])
                 try? await Task.sleep(for: pause)
@@ -114,15 +116,37 @@ extension WorkerService {
     }
 
     private func renew(_ state: WorkerInfo.State, limit: Duration) async -> Bool {
+        let asked = ContinuousClock.now
         let leases = table.withLock { $0.leases }
         do {
             let reply = try await router.renew(RenewMessage(worker: info(state), leases: leases), limit: limit)
-            table.withLock { $0.stop(reply, sent: leases) }.forEach { $0() }
+            table.withLock { table in
+                table.renewed(leases, reply, since: asked)
+                return table.stop(reply, sent: leases)
+            }.forEach { $0() }
             return true
         } catch {
-            // Jobs go on: the router lets no lease run out that it could not have heard of.
+            // Jobs go on (exports until their lease is over by our own clock): each attempt has its own workdir and result.
             logger.debug("heartbeat not answered", metadata: ["error": "\(error)"])
             return false
+        }
+    }
+
+    /// Before a job starts that must not outlive its lease: the claim may have waited long for its answer.
+    func refresh(_ lease: Lease) async {
+        if lease.isOver { _ = await renew(table.withLock { $0.isDraining } ? .draining : .running, limit: .seconds(8)) }
+    }
+
+    /// Ends an attempt when its lease is over by our own clock. Returns when that has happened or the task is cancelled.
+    func watch(_ lease: Lease, _ key: AttemptTable.Key, token: Int) async {
+        while !Task.isCancelled {
+            if lease.isOver {
+                guard let stop = table.withLock({ $0.stop(key, token: token, because: .lost) }) else { return }
+                logger.warning("export ended: its lease was not renewed in time", metadata: ["job.id": "\(key.job)"])
+                return stop()
+            }
+            // At most a second: a timer may stand still while the machine is suspended.
+            try? await Task.sleep(for: min(.seconds(1), max(lease.remaining, .milliseconds(1))))
         }
     }
 

@@ -86,9 +86,11 @@ final class WorkerService: Service {
         let key = AttemptTable.Key(job: message.job, attempt: message.attempt)
         guard table.withLock({ $0.begin(key) }) else { return hint.delivery.ack() }
         defer { table.withLock { $0.end(key) } }
-        switch await claim(key) {
+        let claimed = await claim(key)
+        switch claimed?.reply {
         case .go(let order):
-            let exit = await run(order, key)
+            let lease = Lease(seconds: order.leaseSeconds, since: claimed?.asked ?? .now)
+            let exit = await run(order, key, lease)
             if let exit { await report(exit, order, key) }
             hint.delivery.ack()
         case .no(let reason):
@@ -101,15 +103,22 @@ final class WorkerService: Service {
     }
 
     /// - Returns: what to report, nil when it is no longer ours to report.
-    private func run(_ order: JobOrder, _ key: AttemptTable.Key) async -> JobExit? {
-        guard table.withLock({ $0.grant(key, token: order.token) }) else { return .released(at: Date()) }
+    private func run(_ order: JobOrder, _ key: AttemptTable.Key, _ lease: Lease) async -> JobExit? {
+        guard table.withLock({ $0.grant(key, token: order.token, lease: lease) }) else { return .released(at: Date()) }
+        if order.definition.kind == .export { await refresh(lease) }
         var logger = logger
         logger[metadataKey: "job.id"] = "\(order.job)"
         logger[metadataKey: "attempt"] = "\(order.attempt)"
         logger.info("job started", metadata: ["job.name": "\(order.definition.name)"])
         // Not a child: what ends a job is a decision of the table, never the end of a scope.
-        let attempt = Task { await runner.run(order) { progress in self.table.withLock { $0.progress(key, progress) } } }
+        let attempt = Task {
+            await runner.run(order, isStillMine: { !lease.isOver }) { progress in self.table.withLock { $0.progress(key, progress) } }
+        }
         table.withLock { $0.endable(key, by: { attempt.cancel() }) }
+        // An export writes where later stages change files: it must end before somebody else's has begun. Python jobs go on, because a
+        // long computation is worth more than a heartbeat and writes into a folder of its own.
+        let watch = order.definition.kind == .export ? Task { await self.watch(lease, key, token: order.token) } : nil
+        defer { watch?.cancel() }
         let exit = await attempt.value
         let stop = table.withLock { $0.report(key) }
         logger.info("job ended", metadata: ["job.outcome": "\(exit.outcome)", "job.exit": "\(exit.kind)"])

@@ -35,6 +35,32 @@ import Testing
         #expect(table.isEmpty)
     }
 
+    @Test("An answered renewal moves the end of the leases that were sent, but not of lost ones or of newer tokens")
+    func renewals() {
+        let long = ContinuousClock.now - .seconds(60)
+        let cases: [(token: Int, lost: Bool, isOver: Bool)] = [(7, false, false), (7, true, true), (6, false, true)]
+        for (token, lost, isOver) in cases {
+            var table = AttemptTable()
+            let lease = Lease(seconds: 30, since: long)
+            #expect(lease.isOver)
+            _ = table.begin(key)
+            _ = table.grant(key, token: 7, lease: lease)
+            let sent = [RenewMessage.Lease(job: job, attempt: 1, token: token)]
+            table.renewed(sent, RenewReply(lost: lost ? [job] : []), since: .now)
+            #expect(lease.isOver == isOver)
+            // An answer that was asked for long ago gives no time.
+            table.renewed(sent, RenewReply(), since: long)
+            #expect(lease.isOver == isOver)
+        }
+    }
+
+    @Test("A lease ends some seconds before the router's does")
+    func leaseMargin() {
+        #expect(!Lease(seconds: 30, since: .now - .seconds(20)).isOver)
+        #expect(Lease(seconds: 30, since: .now - .seconds(22)).isOver)
+        #expect(!Lease(seconds: 4, since: .now).isOver)
+    }
+
     @Test("A control message stops the attempt with its token and no other")
     func control() {
         var table = running(token: 7)

@@ -47,6 +47,7 @@ final class FakeRouter: RouterLink {
         var isBrokerAway = false
         var refusal: Reason?
         var renewReply = RenewReply()
+        var leaseSeconds = 30
         var definition = JobDefinition(name: "job", service: "svc", stage: .services, entry: "svc.worker")
     }
 
@@ -63,7 +64,9 @@ final class FakeRouter: RouterLink {
             state.claims.append(claim)
             if state.isBrokerAway || state.claims.count <= state.deafClaims { throw Unavailable() }
             if let refusal = state.refusal { return .no(refusal) }
-            return .go(Self.order(claim.job, attempt: claim.attempt, definition: state.definition))
+            var order = Self.order(claim.job, attempt: claim.attempt, definition: state.definition)
+            order.leaseSeconds = state.leaseSeconds
+            return .go(order)
         }
     }
 
@@ -112,6 +115,7 @@ final class FakeRunner: JobRunner {
         var peak = 0
         var mayEnd = false
         var isShutDown = false
+        var isStillMine: (@Sendable () -> Bool)?
     }
 
     let state = Mutex(State())
@@ -122,9 +126,14 @@ final class FakeRunner: JobRunner {
 
     func finishAll() { state.withLock { $0.mayEnd = true } }
 
-    func run(_ order: JobOrder, onProgress: @escaping @Sendable (RenewMessage.Progress) -> Void) async -> JobExit {
+    func run(
+        _ order: JobOrder,
+        isStillMine: @escaping @Sendable () -> Bool,
+        onProgress: @escaping @Sendable (RenewMessage.Progress) -> Void
+    ) async -> JobExit {
         let start = Date()
         state.withLock {
+            $0.isStillMine = isStillMine
             $0.started.append(order)
             $0.running += 1
             $0.peak = max($0.peak, $0.running)
