@@ -36,14 +36,14 @@ class Tree:
 
 
 class Host:
-    def __init__(self, role, tree, **settings):
+    def __init__(self, role, tree, environment=None, **settings):
         self.tree = tree
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         self.output = tempfile.TemporaryFile(mode="a+b")
         self.process = subprocess.Popen(
             [sys.executable, "-B", "-m", "dcm_processor.host", role, "--fd", str(theirs.fileno())],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE), "PYTHONUTF8": "1"},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE), "PYTHONUTF8": "1", **(environment or {})},
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output, pass_fds=[theirs.fileno()],
         )
         theirs.close()

@@ -104,6 +104,50 @@ class JobsTest(unittest.TestCase):
         self.assertEqual(running.process.wait(10), 0)
         self.assertTrue(host.eventually(lambda: not any(map(host.is_alive, pids))))
 
+    def test_a_job_that_fills_its_log_is_ended(self):
+        running = self.start({"svc.py": "import signal\ndef loud(**_):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                                        "    while True: print('x' * 1000, flush=True)\n"
+                                        "def quiet(**_): print('x' * 1000)\n"},
+                             environment={"JOB_LOG_LIMIT": "100000"})
+        exited = running.run("svc.loud", grace=3600)
+        self.assertEqual((exited["stopped"], exited["logLimit"], exited["ending"]), ("log", 100000, None))
+        self.assertIsNone(running.run("svc.quiet", job="k")["stopped"])
+
+    def test_what_left_the_group_ends_with_its_job_and_with_no_other(self):
+        running = self.start({"svc.py": "\n".join([
+            "import os, subprocess, time",
+            "def session(params, **_):",
+            "    pids = [subprocess.Popen(['sleep', '3600'], start_new_session=True, stdout=subprocess.DEVNULL,",
+            "                             stderr=subprocess.DEVNULL).pid]",
+            "    ours, theirs = os.pipe()",
+            "    if os.fork() == 0:",
+            "        os.setsid()",
+            "        pid = os.fork()",
+            "        if pid == 0:",
+            "            os.write(theirs, str(os.getpid()).encode())",
+            "            time.sleep(3600)",
+            "        os._exit(0)",
+            "    pids.append(int(os.read(ours, 100)))",
+            "    with open(params + '.part', 'w') as file: file.write(' '.join(map(str, pids)))",
+            "    os.rename(params + '.part', params)",
+            "    while params.endswith('long'): time.sleep(1)",
+        ])})
+        marks = [running.tree.folder / name for name in ("long", "short", "alone")]
+
+        def pids(mark):
+            return [int(pid) for pid in mark.read_text().split()]
+
+        running.channel.send(running.order("svc.session", job="long", params=str(marks[0])))
+        self.assertTrue(host.eventually(marks[0].exists))
+        self.assertEqual(running.run("svc.session", job="short", params=str(marks[1]))["job"], "short")
+        self.assertEqual([host.is_alive(pid) for pid in pids(marks[1])], [False, False])
+        self.assertEqual([host.is_alive(pid) for pid in pids(marks[0])], [True, True])
+        running.channel.send({"type": "stop", "job": "long", "reason": "cancel"})
+        running.until("exited")
+        self.assertEqual([host.is_alive(pid) for pid in pids(marks[0])], [False, False])
+        self.assertEqual(running.run("svc.session", job="alone", params=str(marks[2]))["job"], "alone")
+        self.assertEqual([host.is_alive(pid) for pid in pids(marks[2])], [False, False])
+
     def test_nonsense_on_a_jobs_channel_hurts_nobody(self):
         running = self.start()
         exited = running.run("svc.noise")

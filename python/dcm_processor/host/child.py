@@ -16,6 +16,9 @@ from . import processes, values
 RESULT_LIMIT = 128 * 1024
 """Bytes of a result as JSON."""
 
+MARK = "DCM_JOB_TOKEN"
+"""By this variable the host knows whose a program is that has left its job's group."""
+
 RAISED = 1
 BROKEN = 70
 
@@ -55,6 +58,7 @@ def _settle(order, log, parent):
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
     signal.signal(signal.SIGTERM, _terminated)
     os.environ.update(order["environment"])
+    os.environ[MARK] = order["job"]
     os.chdir(order["workdir"])
     gc.enable()
     processes.reseed()

@@ -11,7 +11,8 @@ Both sides begin with a `hello` that carries the protocol's number. The messages
     jobs       <- run {job, entry, jobName, headers, params, addedParams, attempt, runId, workdir, log, data, environment,
                        timeout (seconds or null), grace (seconds)}
                <- stop {job, reason}
-               -> started {job, pid}, progress {job, fraction, text}, exited {job, ...}
+               -> started {job, pid}, progress {job, fraction, text},
+                  exited {job, stopped: timeout | cancel | log | null, ...}
                -> refused {job, reason: stale | threads | import | resources, error?}: not started, this host is of no more use
 """
 

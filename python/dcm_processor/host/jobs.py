@@ -24,6 +24,12 @@ PROGRESS_INTERVAL = 0.2
 
 ARTIFACT_LIMIT = 1000
 
+LOG_LIMIT = 256 * 1024 * 1024
+"""Bytes of one job's log; the variable JOB_LOG_LIMIT says otherwise."""
+
+LOG_GRACE = 1.0
+"""Seconds at most between SIGTERM and SIGKILL of a job whose log is too long: it goes on filling the disk."""
+
 
 def serve(channel, settings):
     JobHost(channel, settings).serve()
@@ -40,6 +46,10 @@ class JobHost:
         self._jobs = {}
         self._is_prepared = False
         self._is_open = True
+        self._log_limit = _log_limit()
+        # What the module's import has started: it belongs to no job.
+        self._own = set()
+        processes.adopt_orphans()
         # An interpreter that only forks has nothing to collect, and a collection would copy the pages that it shares.
         gc.disable()
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -62,6 +72,7 @@ class JobHost:
         # Nobody is left who could hear of these jobs.
         for job in self._jobs.values():
             job.kill(signal.SIGKILL)
+        processes.end_children(lambda pid: pid not in self._own)
 
     # Orders
 
@@ -105,6 +116,7 @@ class JobHost:
                 return None
             self._code.include_loaded(self._root)
             processes.share_pages()
+            self._own = processes.children()
             self._is_prepared = True
         return lambda: function
 
@@ -210,13 +222,27 @@ class JobHost:
             if job.is_listening:
                 self._selector.unregister(job.channel)
                 job.channel.close()
-            del self._jobs[job.name]
+
+    def _belongs(self, pid, job):
+        """Whether a child is what a job that has ended left behind, in its group or outside."""
+        if pid in self._own or any(pid == other.pid for other in self._jobs.values()):
+            return False
+        if not self._jobs or processes.is_zombie(pid):
+            return True
+        try:
+            if os.getpgid(pid) == job.pid:
+                return True
+        except OSError:
+            return True
+        return f"{child.MARK}={job.name}".encode() in processes.environment(pid) or processes.holds(pid, job.log)
 
     def _report(self, job):
         try:
             _, status, usage = os.wait4(job.pid, 0)
         except ChildProcessError:
             status, usage = 0, None
+        del self._jobs[job.name]
+        processes.end_children(lambda pid: self._belongs(pid, job))
         job.progress_due = 0.0
         self._tell_progress(job)
         self._channel.send({
@@ -225,6 +251,7 @@ class JobHost:
             "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
             "stopped": job.stopped,
+            "logLimit": self._log_limit,
             "ending": job.ending,
             "artifacts": job.artifacts,
             "usage": {
@@ -249,6 +276,8 @@ class JobHost:
         for job in self._jobs.values():
             if job.stopped is None and job.deadline is not None and now >= job.deadline:
                 job.stop("timeout")
+            elif job.stopped is None and job.log_size() > self._log_limit:
+                job.stop("log")
             while job.steps and now >= job.steps[0][0]:
                 job.kill(job.steps.popleft()[1])
             self._tell_progress(job)
@@ -273,6 +302,7 @@ class _Job:
 
     def __init__(self, order, pid, channel):
         self.name = order["job"]
+        self.log = order["log"]
         self.pid = pid
         self.channel = channel
         self.is_listening = True
@@ -308,7 +338,13 @@ class _Job:
                 pass
             now += DUMP_PAUSE
         self.steps.append((now, signal.SIGTERM))
-        self.steps.append((now + self._grace, signal.SIGKILL))
+        self.steps.append((now + (min(self._grace, LOG_GRACE) if reason == "log" else self._grace), signal.SIGKILL))
+
+    def log_size(self):
+        try:
+            return os.stat(self.log).st_size
+        except OSError:
+            return 0
 
     def kill(self, number):
         try:
@@ -323,3 +359,10 @@ class _Job:
             yield self.steps[0][0]
         if self.progress is not None:
             yield self.progress_due
+
+
+def _log_limit():
+    text = os.environ.get("JOB_LOG_LIMIT") or str(LOG_LIMIT)
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        sys.exit(f"JOB_LOG_LIMIT is {text!r}: give the bytes that one job's log may have, for example {LOG_LIMIT}")
+    return int(text)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 
 _PR_SET_PDEATHSIG = 1
@@ -76,17 +77,66 @@ def children():
     return found
 
 
+def is_zombie(pid):
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+    except (OSError, IndexError):
+        return True
+
+
+def environment(pid):
+    """The variables that a program was started with, as `NAME=value` in bytes; empty when that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def holds(pid, path):
+    """Whether standard output or error of a process is the file at `path`."""
+    try:
+        wanted = os.stat(path)
+    except OSError:
+        return False
+    for descriptor in (1, 2):
+        try:
+            found = os.stat(f"/proc/{pid}/fd/{descriptor}")
+        except OSError:
+            continue
+        if os.path.samestat(wanted, found):
+            return True
+    return False
+
+
+END_LIMIT = 2.0
+"""Seconds; a process that waits for a disk or a file server may take longer than that to die, and nobody shall wait for it."""
+
+
 def end_children(is_doomed):
     """Kills and reaps the children for which `is_doomed(pid)`, and what they leave behind, generation by generation."""
-    for _ in range(100):
+    deadline = time.monotonic() + END_LIMIT
+    while time.monotonic() < deadline:
         doomed = {pid for pid in children() if is_doomed(pid)}
         if not doomed:
             return
         for pid in doomed:
             try:
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                pass
-            except PermissionError:
-                return  # another user's program by now
+            except OSError:
+                pass  # another user's program by now
+        for pid in doomed:
+            _reap(pid, deadline)
+
+
+def _reap(pid, deadline):
+    while True:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                return
+        except ChildProcessError:
+            return
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(0.001)
