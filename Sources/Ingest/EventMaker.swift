@@ -9,15 +9,16 @@ enum EventMaker {
     /// Bytes of JSON that headers may have; beyond, long values are left out.
     static let headerLimit = 8 << 20
 
-    static func event(_ snapshot: ResourceSnapshot, _ samples: [SeriesSample], follows record: IngestRecord?, at now: Date) -> EventMessage
-    {
+    static func event(
+        _ snapshot: ResourceSnapshot, _ samples: [SeriesSample], _ filter: IngestFilter, follows record: IngestRecord?, at now: Date
+    ) -> EventMessage {
         let accepted = samples.filter { $0.refusal == nil }
         let refused = samples.compactMap { sample in sample.refusal.map { (sample.series.id.rawValue, $0) } }
         return EventMessage(
             server: snapshot.server,
             level: snapshot.level,
             resourceID: snapshot.id.rawValue,
-            snapshot: snapshot.hash,
+            snapshot: snapshot.hash(deviating: ResourceSnapshot.Deviation(samples, filter)),
             observedAt: now,
             follows: record.flatMap { $0.snapshot.isEmpty ? nil : $0.snapshot },
             filtered: accepted.isEmpty ? filtered(refused.map(\.1)) : nil,

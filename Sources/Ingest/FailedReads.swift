@@ -22,7 +22,7 @@ struct FailedReads: Sendable {
 
     /// Whether another resource might be given although this one was not.
     static func mayConcernOneResource(_ error: OrthancError) -> Bool {
-        [.serverFailure, .badResponse, .timedOut, .interrupted].contains(error.code)
+        [.serverFailure, .badResponse, .timedOut, .interrupted, .notFound].contains(error.code)
     }
 
     var isGivenUp: Bool { count >= limit }

@@ -1,4 +1,6 @@
+import Foundation
 import Jobs
+import Orthanc
 
 /// Decides by its header whether a series goes further. The rules and their variables are upstream's; a rule without its variable is off.
 struct IngestFilter: Sendable, Hashable {
@@ -12,6 +14,13 @@ struct IngestFilter: Sendable, Hashable {
     var requiredTags: [String] = []
     /// MINIMUM_INSTANCES.
     var minimumInstances = 0
+
+    /// Another for each configuration.
+    var fingerprint: String {
+        let lists = [modalities, acceptedTypes, junkTypes, requiredTags].map { $0.sorted().map(JSONValue.string) }.map(JSONValue.array)
+        let text = JSONValue.array(lists + [.string("\(minimumInstances)")]).encoded()
+        return String(ContentDigest.hexadecimal(.sha256, of: Data(text)).prefix(16))
+    }
 
     /// - Parameters:
     ///   - header: of one instance, by tag name, file-meta included.

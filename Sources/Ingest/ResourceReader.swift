@@ -13,6 +13,15 @@ struct ResourceReader: Sendable {
         }
     }
 
+    /// Where Orthanc has the resource itself.
+    func path(of level: ResourceLevel, _ id: OrthancID) -> String {
+        switch level {
+        case .series: "/series/\(id)"
+        case .study: "/studies/\(id)"
+        case .patient: "/patients/\(id)"
+        }
+    }
+
     private func series(_ id: OrthancID) async throws -> ResourceSnapshot {
         let series = try await client.series(id)
         let study = try await client.study(series.study)
@@ -47,16 +56,32 @@ struct ResourceReader: Sendable {
         )
     }
 
-    /// The header of the first instance that the filter accepts, of the first, the middle and the last one; else of the first, with its refusal.
-    func sample(_ series: OrthancSeries, _ filter: IngestFilter) async throws -> SeriesSample {
+    /// The header of the first instance that the filter accepts, of the first, the middle and the last one; else of the first that can be
+    /// read, with its refusal.
+    ///
+    /// - Parameter passesOverSilence: whether an instance over which Orthanc falls silent is passed over too, and not a failure of the whole.
+    func sample(_ series: OrthancSeries, _ filter: IngestFilter, passesOverSilence: Bool) async throws -> SeriesSample {
         var first: SeriesSample?
+        var lastError: OrthancError?
         for index in Set([0, series.instances.count / 2, series.instances.count - 1]).sorted()
         where series.instances.indices.contains(index) {
-            let sample = try await sample(series, series.instances[index], filter)
-            if sample.refusal == nil { return sample }
-            first = first ?? sample
+            do {
+                let sample = try await sample(series, series.instances[index], filter)
+                if sample.refusal == nil { return sample }
+                first = first ?? sample
+            } catch let error as OrthancError
+                where [.serverFailure, .badResponse, .notFound].contains(error.code) || (passesOverSilence && error.code == .timedOut)
+            {
+                lastError = error
+            }
         }
-        return first ?? SeriesSample(series: series, tags: [:], fileMeta: [:], refusal: Reason("empty", "The series has no instances."))
+        if let first { return first }
+        var empty = SeriesSample(series: series, tags: [:], fileMeta: [:], refusal: Reason("empty", "The series has no instances."))
+        if let lastError {
+            empty.refusal = Reason("unreadable", "Orthanc cannot read the images of the series; it is tried again later. \(lastError)")
+            empty.error = lastError
+        }
+        return empty
     }
 
     private func sample(_ series: OrthancSeries, _ instance: OrthancID, _ filter: IngestFilter) async throws -> SeriesSample {

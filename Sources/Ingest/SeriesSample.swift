@@ -10,6 +10,8 @@ struct SeriesSample: Sendable, Hashable {
     var fileMeta: [String: JSONValue]
     /// nil when the series is accepted.
     var refusal: Reason?
+    /// Why none of its instances could be read.
+    var error: OrthancError?
 
     /// What upstream calls the full header.
     var header: [String: JSONValue] { tags.merging(fileMeta) { _, meta in meta } }

@@ -46,7 +46,8 @@ struct SourceFollower {
         do {
             let isDone = try await poll()
             let isSweeping = try await sweepPage()
-            await status.follow(cursor: feed?.cursor.sequence ?? 0, last: feed?.last ?? 0)
+            await status.follow(
+                cursor: feed?.cursor.sequence ?? 0, last: feed?.last ?? 0, unreadable: failedReads.values.count(where: \.isGivenUp))
             return isDone && !isSweeping ? configuration.pollInterval : .zero
         } catch let error as CancellationError {
             throw error
@@ -222,9 +223,12 @@ struct SourceFollower {
         guard let last = feed?.last, let place = sweep.next(now: .now, lastSequence: last) else { return false }
         let youngest = OrthancTime.text(try await orthancNow().addingTimeInterval(-minimumAge))
         let page = try await page(place)
-        let known = try await journal.lastUpdates(of: page.map(\.id.rawValue), place.level, server: client.endpoint.name)
+        let known = try await journal.marks(of: page.map(\.id.rawValue), place.level, server: client.endpoint.name)
+        let filter = configuration.filter.fingerprint
         var pending = 0
-        for resource in page where known[resource.id.rawValue] != resource.lastUpdate {
+        for resource in page {
+            let mark = known[resource.id.rawValue]
+            if let mark, mark.lastUpdate == resource.lastUpdate, mark.filter.isEmpty || mark.filter == filter { continue }
             guard resource.isStable, resource.lastUpdate < youngest else {
                 pending += 1
                 continue
@@ -268,11 +272,12 @@ struct SourceFollower {
         do {
             let snapshot = try await reader.snapshot(level, id)
             // An unstable one gets another entry when it has become stable again.
-            if snapshot.isStable {
-                try await dispatch(snapshot, cursor: change)
+            if snapshot.isStable, let error = try await dispatch(snapshot, cursor: change) {
+                try await giveUp(level, id, error, change)
+                return false
             }
             failedReads[id] = nil
-        } catch let error as OrthancError where error.code == .notFound {
+        } catch let error as OrthancError where error.code == .notFound && error.path == reader.path(of: level, id) {
             failedReads[id] = nil
             logger.info("a stable resource was deleted before its event", metadata: ["level": "\(level.rawValue)", "orthanc.id": "\(id)"])
         } catch let error as OrthancError where FailedReads.mayConcernOneResource(error) {
@@ -304,24 +309,36 @@ struct SourceFollower {
         )
     }
 
-    private mutating func dispatch(_ snapshot: ResourceSnapshot, cursor change: OrthancChange?) async throws {
+    /// - Returns: why some of its series had to be left out; they remain for a sweep.
+    private mutating func dispatch(_ snapshot: ResourceSnapshot, cursor change: OrthancChange?) async throws -> OrthancError? {
+        let filter = configuration.filter
         let record = try await journal.record(of: snapshot.id.rawValue, snapshot.level, server: snapshot.server)
-        if let record, snapshot.isSameState(as: record) { return }
-        let changed = snapshot.changedSeries(since: record)
+        if let record, snapshot.isSameState(as: record, filter) { return nil }
+        // Up to the last attempt, trouble that passes is waited for, so that there is one event of everything.
+        let isLastAttempt = (failedReads[snapshot.id]?.count ?? 0) + 1 >= configuration.readAttempts
+        var samples: [SeriesSample] = []
+        for series in snapshot.changedSeries(since: record, filter) {
+            samples.append(try await reader.sample(series, filter, passesOverSilence: isLastAttempt))
+        }
+        let error = samples.lazy.compactMap(\.error).first
+        if let error, !isLastAttempt || samples.allSatisfy({ $0.error != nil }) { throw error }
+        // A changed configuration that refuses the same again is nothing to tell.
+        let isNews = samples.contains { sample in sample.refusal == nil || record.map { snapshot.isRecorded(sample.series, in: $0) } != true }
         var origin = IngestRecord.Origin.unchanged
-        if !changed.isEmpty {
-            var samples: [SeriesSample] = []
-            for series in changed {
-                samples.append(try await reader.sample(series, configuration.filter))
-            }
-            let event = EventMaker.event(snapshot, samples, follows: record, at: Date())
+        if isNews {
+            let event = EventMaker.event(snapshot, samples, filter, follows: record, at: Date())
             try await publisher.publish(event)
             origin = event.filtered == nil ? .event : .filtered
             log(event, change)
         }
         if let change { feed?.finish(change) }
-        try await journal.save(
-            [snapshot.record(origin, at: Date())], cursor: change == nil ? nil : feed?.cursor, server: snapshot.server, at: Date())
+        var next = snapshot.record(origin, follows: record, samples, filter, at: Date())
+        if !isNews, let record, record.origin != .baseline {
+            // The latest event is still that one.
+            (next.snapshot, next.origin, next.recordedAt) = (record.snapshot, record.origin, record.recordedAt)
+        }
+        try await journal.save([next], cursor: change == nil ? nil : feed?.cursor, server: snapshot.server, at: Date())
+        return error
     }
 
     private func log(_ event: EventMessage, _ change: OrthancChange?) {

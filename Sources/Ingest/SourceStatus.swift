@@ -23,12 +23,17 @@ struct SourceStatus {
         self.logger = logger
     }
 
-    mutating func follow(cursor: Int64, last: Int64) async {
+    /// - Parameter unreadable: resources that Orthanc cannot give; they do not hold up the others.
+    mutating func follow(cursor: Int64, last: Int64, unreadable: Int) async {
         if failures > 0 {
             logger.info("following again", metadata: ["failures": "\(failures)"])
             failures = 0
         }
-        await report(IngestSource(server: name, state: .following, lastSequence: last, cursorSequence: cursor, checkedAt: Date()))
+        let error =
+            unreadable == 0
+            ? nil : Reason("unreadable", "Orthanc cannot read \(unreadable) series, studies or patients; they are tried again.")
+        await report(
+            IngestSource(server: name, state: .following, lastSequence: last, cursorSequence: cursor, checkedAt: Date(), error: error))
     }
 
     /// - Returns: failures in a row, this one included.

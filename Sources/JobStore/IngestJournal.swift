@@ -41,11 +41,13 @@ package struct IngestRecord: Sendable, Hashable {
     package var origin: Origin
     /// A hash for each series of the resource; empty for a baseline, of which only `lastUpdate` is known.
     package var series: [String: String]
+    /// Names the filter's configuration under which some series were refused; empty when none was.
+    package var filter: String
     package var recordedAt: Date
 
     package init(
         server: String, level: ResourceLevel, resource: String, snapshot: String, lastUpdate: String, origin: Origin,
-        series: [String: String] = [:], recordedAt: Date
+        series: [String: String] = [:], filter: String = "", recordedAt: Date
     ) {
         self.server = server
         self.level = level
@@ -54,6 +56,7 @@ package struct IngestRecord: Sendable, Hashable {
         self.lastUpdate = lastUpdate
         self.origin = origin
         self.series = series
+        self.filter = filter
         self.recordedAt = recordedAt
     }
 }
@@ -178,22 +181,45 @@ package final class IngestJournal: Sendable {
                     lastUpdate: row["last_update"],
                     origin: IngestRecord.Origin(rawValue: row["origin"]) ?? .event,
                     series: (try? JSONDecoder().decode([String: String].self, from: row["series"] as Data)) ?? [:],
+                    filter: row["filter"],
                     recordedAt: Date(timeIntervalSince1970: row["recorded_at"])
                 )
             }
         }
     }
 
-    /// The recorded `lastUpdate` of those of `resources` that are on record.
-    package func lastUpdates(of resources: [String], _ level: ResourceLevel, server: String) async throws -> [String: String] {
+    /// What a sweep must know of a record.
+    package struct Mark: Sendable, Hashable {
+        package var lastUpdate: String
+        package var snapshot: String
+        package var origin: IngestRecord.Origin
+        package var filter: String
+        package var recordedAt: Date
+    }
+
+    /// The marks of those of `resources` that are on record.
+    package func marks(of resources: [String], _ level: ResourceLevel, server: String) async throws -> [String: Mark] {
         guard !resources.isEmpty else { return [:] }
         return try await database.read { db in
-            let marks = databaseQuestionMarks(count: resources.count)
             let rows = try Row.fetchAll(
-                db, sql: "SELECT resource, last_update FROM snapshot WHERE server = ? AND level = ? AND resource IN (\(marks))",
+                db,
+                sql: """
+                    SELECT resource, last_update, snapshot, origin, filter, recorded_at FROM snapshot
+                    WHERE server = ? AND level = ? AND resource IN (\(databaseQuestionMarks(count: resources.count)))
+                    """,
                 arguments: [server, level.rawValue] + StatementArguments(resources)
             )
-            return Dictionary(uniqueKeysWithValues: rows.map { ($0["resource"] as String, $0["last_update"] as String) })
+            return Dictionary(
+                uniqueKeysWithValues: rows.map { row in
+                    (
+                        row["resource"] as String,
+                        Mark(
+                            lastUpdate: row["last_update"], snapshot: row["snapshot"],
+                            origin: IngestRecord.Origin(rawValue: row["origin"]) ?? .event, filter: row["filter"],
+                            recordedAt: Date(timeIntervalSince1970: row["recorded_at"])
+                        )
+                    )
+                })
         }
     }
 
@@ -203,12 +229,12 @@ package final class IngestJournal: Sendable {
             for record in records {
                 try db.execute(
                     sql: """
-                        INSERT OR REPLACE INTO snapshot (server, level, resource, snapshot, last_update, origin, series, recorded_at)
-                        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                        INSERT OR REPLACE INTO snapshot (server, level, resource, snapshot, last_update, origin, series, filter, recorded_at)
+                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
                         """,
                     arguments: [
                         server, record.level.rawValue, record.resource, record.snapshot, record.lastUpdate, record.origin.rawValue,
-                        try JSONEncoder().encode(record.series), record.recordedAt.timeIntervalSince1970,
+                        try JSONEncoder().encode(record.series), record.filter, record.recordedAt.timeIntervalSince1970,
                     ]
                 )
             }

@@ -7,6 +7,10 @@ enum IngestJournalSchema {
         migrator.registerMigration("v1") { db in
             try db.execute(sql: version1)
         }
+        // Which configuration refused something of the resource; '' when nothing was refused.
+        migrator.registerMigration("v2") { db in
+            try db.execute(sql: "ALTER TABLE snapshot ADD COLUMN filter TEXT NOT NULL DEFAULT ''")
+        }
         return migrator
     }
 

@@ -112,8 +112,8 @@ struct EventMakerTests {
         let (good, bad) = (series(10, instances: 100..<103), series(11, instances: 200..<201))
         let reason = Reason("modality", "No.")
         let study = snapshot(.study, [2: [good, bad]], id: 2)
-        let event = EventMaker.event(study, [sample(good), sample(bad, refusal: reason)], follows: nil, at: now)
-        #expect(event.filtered == nil && event.follows == nil && event.snapshot == study.hash)
+        let event = EventMaker.event(study, [sample(good), sample(bad, refusal: reason)], IngestFilter(), follows: nil, at: now)
+        #expect(event.filtered == nil && event.follows == nil && event.snapshot != study.hash)
         #expect(event.series.map(\.id) == [orthancID(10).rawValue] && event.series.first?.instances == 3)
         #expect(event.refusedSeries == [orthancID(11).rawValue: reason])
     }
@@ -122,10 +122,10 @@ struct EventMakerTests {
         let (one, two) = (series(10, instances: 100..<103), series(11, instances: 200..<201))
         let study = snapshot(.study, [2: [one, two]], id: 2)
         let same = EventMaker.event(
-            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: IngestFilter.ownResult)], follows: nil, at: now)
+            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: IngestFilter.ownResult)], IngestFilter(), follows: nil, at: now)
         #expect(same.filtered == IngestFilter.ownResult && same.series.isEmpty)
         let mixed = EventMaker.event(
-            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: Reason("junk", "x"))], follows: nil, at: now)
+            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: Reason("junk", "x"))], IngestFilter(), follows: nil, at: now)
         #expect(mixed.filtered?.code == "no-accepted-series" && mixed.filtered?.text.contains("junk, own-result") == true)
     }
 
@@ -133,13 +133,15 @@ struct EventMakerTests {
         let only = series(10, instances: 100..<103)
         var big = sample(only)
         for index in 0..<700 { big.tags["Tag\(index)"] = .string(String(repeating: "x", count: 30_000)) }
-        let event = EventMaker.event(snapshot(.study, [2: [only]], id: 2), [big], follows: nil, at: now)
+        let event = EventMaker.event(snapshot(.study, [2: [only]], id: 2), [big], IngestFilter(), follows: nil, at: now)
         #expect(event.headers.encoded().count < EventMaker.headerLimit)
         #expect(event.headers["studies"]?.array?[0]["series"]?.array?[0]["tags"]?["Modality"] == "CT")
     }
 }
 
 struct ResourceSnapshotTests {
+    private let filter = IngestFilter()
+
     @Test func theHashNamesTheSetOfInstances() {
         let one = snapshot(.study, [2: [series(10, instances: 100..<103), series(11, instances: 200..<203)]], id: 2)
         var turned = one
@@ -156,15 +158,15 @@ struct ResourceSnapshotTests {
 
     @Test func onlyNewAndChangedSeriesMakeTheNextEvent() {
         let before = snapshot(.study, [2: [series(10, instances: 100..<103), series(11, instances: 200..<203)]], id: 2)
-        let record = before.record(.event, at: Date())
-        #expect(before.changedSeries(since: nil).count == 2)
-        #expect(before.changedSeries(since: record).isEmpty && before.isSameState(as: record))
+        let record = before.record(.event, follows: nil, [], IngestFilter(), at: Date())
+        #expect(before.changedSeries(since: nil, filter).count == 2)
+        #expect(before.changedSeries(since: record, filter).isEmpty && before.isSameState(as: record, filter))
         let grown = snapshot(
             .study,
             [2: [series(10, instances: 100..<103), series(11, instances: 200..<204), series(12, instances: 300..<301)]], id: 2,
             lastUpdate: "20260101T010000")
-        #expect(!grown.isSameState(as: record))
-        #expect(grown.changedSeries(since: record).map(\.id) == [orthancID(11), orthancID(12)])
+        #expect(!grown.isSameState(as: record, filter))
+        #expect(grown.changedSeries(since: record, filter).map(\.id) == [orthancID(11), orthancID(12)])
     }
 
     @Test func ofABaselineOnlyWhatWasUpdatedAfterwardsIsNew() {
@@ -173,11 +175,11 @@ struct ResourceSnapshotTests {
             origin: .baseline,
             recordedAt: Date())
         let same = snapshot(.study, [2: [series(10, instances: 100..<103)]], id: 2)
-        #expect(same.isSameState(as: record) && same.changedSeries(since: record).isEmpty)
+        #expect(same.isSameState(as: record, filter) && same.changedSeries(since: record, filter).isEmpty)
         let grown = snapshot(
             .study, [2: [series(10, instances: 100..<103), series(11, instances: 200..<203, lastUpdate: "20260101T000500")]], id: 2,
             lastUpdate: "20260101T000500")
-        #expect(!grown.isSameState(as: record) && grown.changedSeries(since: record).map(\.id) == [orthancID(11)])
+        #expect(!grown.isSameState(as: record, filter) && grown.changedSeries(since: record, filter).map(\.id) == [orthancID(11)])
     }
 }
 

@@ -10,7 +10,7 @@ struct IngestJournalTests {
     private func record(_ resource: String, _ snapshot: String, lastUpdate: String = "20260101T000000") -> IngestRecord {
         IngestRecord(
             server: "a", level: .study, resource: resource, snapshot: snapshot, lastUpdate: lastUpdate, origin: .event,
-            series: ["s1": "h1", "s2": "h2"], recordedAt: start
+            series: ["s1": "h1", "s2": "h2"], filter: "f", recordedAt: start
         )
     }
 
@@ -37,10 +37,10 @@ struct IngestJournalTests {
         try await journal.save([record("r1", "z", lastUpdate: "20260102T000000")], server: "a", at: start)
         #expect(try await journal.record(of: "r1", .study, server: "a")?.snapshot == "z")
         #expect(
-            try await journal.lastUpdates(of: ["r1", "r2", "r3"], .study, server: "a")
+            try await journal.marks(of: ["r1", "r2", "r3"], .study, server: "a").mapValues(\.lastUpdate)
                 == ["r1": "20260102T000000", "r2": "20260101T000000"]
         )
-        #expect(try await journal.lastUpdates(of: [], .study, server: "a") == [:])
+        #expect(try await journal.marks(of: [], .study, server: "a") == [:])
     }
 
     @Test func theFirstSightOfALevelStays() async throws {
