@@ -155,6 +155,8 @@ enum HostReply: Decodable, Sendable {
         enum Stop: String, Decodable, Sendable {
             case timeout
             case cancel
+            /// The job's log has grown too long.
+            case log
         }
 
         var job: String
@@ -163,6 +165,8 @@ enum HostReply: Decodable, Sendable {
         var signal: Int?
         /// Why the host ended it, nil when the job ended by itself.
         var stopped: Stop?
+        /// Bytes that a job's log may have.
+        var logLimit: Int?
         /// What the job handed over, nil when it handed over nothing.
         var ending: Ending?
         var artifacts: [JobExit.Artifact]

@@ -52,6 +52,7 @@ extension JobExit {
         switch exited.stopped {
         case .cancel: return (.cancelled, .cancelled, nil)
         case .timeout: return (.failed, .timeout, .timeout(of: job, traceback: exited.ending?.error?.traceback))
+        case .log: return (.failed, .resources, .logLimit(exited.logLimit))
         case nil: break
         }
         if let ending = exited.ending {
@@ -82,6 +83,23 @@ extension JobExit.Failure {
             message: "The job ran longer than its timeout of \(job.timeout.seconds ?? 0) s and was ended, with all it had started. "
                 + "Its log shows where its threads were.",
             traceback: traceback
+        )
+    }
+
+    /// The host did not end the job and was ended itself: nobody knows then what has left the job's group.
+    static func timeoutOverrun(of job: PythonJob) -> JobExit.Failure {
+        JobExit.Failure(
+            type: "JobTimeout",
+            message: "The job ran longer than its timeout of \(job.timeout.seconds ?? 0) s and was ended by force together with its host. "
+                + "Programs that it had detached from itself may still run."
+        )
+    }
+
+    static func logLimit(_ limit: Int?) -> JobExit.Failure {
+        JobExit.Failure(
+            type: "LogLimit",
+            message: "The job's log grew beyond \(limit.map { "\($0) bytes" } ?? "its limit") and the job was ended. "
+                + "Print less, or raise JOB_LOG_LIMIT (bytes) in the worker's environment."
         )
     }
 

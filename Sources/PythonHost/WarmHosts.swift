@@ -33,7 +33,9 @@ package actor WarmHosts {
     /// - Parameter onProgress: called at most five times a second, from any thread.
     package func run(_ job: PythonJob, onProgress: @escaping @Sendable (_ fraction: Double, _ text: String?) -> Void) async -> JobExit {
         let startedAt = Date()
-        if let failure = prepare(job) { return JobExit(.failed, .resources, failure, of: job, startedAt: startedAt) }
+        if let failure = await FileWork.run({ Self.prepare(job) }) {
+            return JobExit(.failed, .resources, failure, of: job, startedAt: startedAt)
+        }
         let key = Key(service: job.service, module: job.entry.split(separator: ".").dropLast().joined(separator: "."))
         // Each turn but the last meets a host that is of no more use; more than a few cannot come by themselves.
         for _ in 0..<20 {
@@ -59,7 +61,8 @@ package actor WarmHosts {
                     metadata: ["job.id": "\(job.job)", "reason": "\(end.reason ?? end.text)"]
                 )
                 forget(host, key)
-                return JobExit(Task.isCancelled ? .cancelled : .released, Task.isCancelled ? .cancelled : .released, of: job, startedAt: startedAt)
+                if Task.isCancelled { return JobExit(.cancelled, .cancelled, of: job, startedAt: startedAt) }
+                return JobExit(.released, .released, of: job, startedAt: startedAt)
             case .ended(let end, let hasStarted, _):
                 forget(host, key)
                 if let exit = loss(end, hasStarted: hasStarted, of: host, isFresh: isFresh, job: job, startedAt: startedAt) { return exit }
@@ -110,7 +113,7 @@ package actor WarmHosts {
         if Task.isCancelled { return JobExit(.cancelled, .cancelled, of: job, startedAt: startedAt) }
         if hasStarted {
             guard end.reason != JobHost.timeoutOverrun else {
-                return JobExit(.failed, .timeout, .timeout(of: job), of: job, startedAt: startedAt)
+                return JobExit(.failed, .timeout, .timeoutOverrun(of: job), of: job, startedAt: startedAt)
             }
             let failure = JobExit.Failure(
                 type: "HostLost",
@@ -165,8 +168,8 @@ package actor WarmHosts {
         )
     }
 
-    /// Makes the folders that the job needs.
-    private func prepare(_ job: PythonJob) -> JobExit.Failure? {
+    /// Makes the folders that the job needs. Blocking.
+    private static func prepare(_ job: PythonJob) -> JobExit.Failure? {
         let logFolder = job.logs.appending(path: job.log).deletingLastPathComponent()
         for (folder, variable) in [(job.workdir, "DATA"), (logFolder, "LOGS")] {
             do {

@@ -12,8 +12,10 @@ struct PythonJobs: Sendable {
 
     func run(_ order: JobOrder, onProgress: @escaping @Sendable (RenewMessage.Progress) -> Void) async -> JobExit {
         let job = job(order)
-        defer { removeScratch(job.workdir) }
-        return await hosts.run(job) { onProgress(RenewMessage.Progress(fraction: $0, text: $1)) }
+        let exit = await hosts.run(job) { onProgress(RenewMessage.Progress(fraction: $0, text: $1)) }
+        // A job may have left gigabytes there.
+        await FileWork.run { Self.removeScratch(job.workdir) }
+        return exit
     }
 
     func job(_ order: JobOrder) -> PythonJob {
@@ -37,7 +39,7 @@ struct PythonJobs: Sendable {
         )
     }
 
-    private func removeScratch(_ folder: URL) {
+    private static func removeScratch(_ folder: URL) {
         try? FileManager.default.removeItem(at: folder)
         // The run's folder goes with its last attempt: rmdir leaves one that is not empty.
         rmdir(folder.deletingLastPathComponent().path)

@@ -348,6 +348,20 @@ struct WarmHostsTests {
         }
     }
 
+    @Test("A job that fills its log is ended, with the limit in its failure")
+    func logLimit() async throws {
+        let tree = try ServiceTree(["svc.py": "def worker(**_):\n    while True: print('x' * 1000)\n"])
+        var configuration = tree.configuration()
+        configuration.environment["JOB_LOG_LIMIT"] = "100000"
+        try await withHosts(tree, configuration) { hosts in
+            let exit = await hosts.run(tree.job("svc.worker"), onProgress: { _, _ in })
+            #expect(exit.outcome == .failed)
+            #expect(exit.failure?.type == "LogLimit")
+            #expect(exit.failure?.message.contains("100000 bytes") == true)
+            #expect(exit.failure?.message.contains("JOB_LOG_LIMIT") == true)
+        }
+    }
+
     @Test("Jobs whose host was ended because of another job are handed back, not failed")
     func bystanders() async throws {
         let tree = try ServiceTree([
