@@ -45,29 +45,24 @@ package final class AMQPClient: Service, Sendable {
             await withGracefulShutdownHandler {
                 // Consumers first: what they still have in hand may want to publish.
                 _ = await consuming.result
-                publishInbox.stop(.drain)
+                stop(.publish, .drain)
                 _ = await publishing.result
             } onGracefulShutdown: { [self] in
-                consumeInbox.stop(.drain)
-                interruptLogins()
+                stop(.consume, .drain)
             }
         } onCancel: {
-            stopNow()
+            stop(.publish, .abandon)
+            stop(.consume, .abandon)
         }
     }
 
-    private func stopNow() {
-        for inbox in [publishInbox, consumeInbox] { inbox.stop(.abandon) }
-        interruptLogins()
-    }
-
-    /// Without an open connection nothing can be drained, and a silent broker must not hold us.
-    private func interruptLogins() {
-        for part in [AMQPStatus.Part.publish, .consume] {
-            switch status[part] {
-            case .connecting, .waiting: breakers[part.rawValue].stop()
-            case .open, .blocked, .draining, .closed: break
-            }
+    /// For good: until here a part may still connect, for what others have in hand and want to publish.
+    private func stop(_ part: AMQPStatus.Part, _ stop: AMQPStop) {
+        (part == .publish ? publishInbox : consumeInbox).stop(stop)
+        // Without an open connection nothing can be drained, and a silent broker must not hold us.
+        switch status[part] {
+        case .connecting, .waiting: breakers[part.rawValue].stop()
+        case .open, .blocked, .draining, .closed: break
         }
     }
 

@@ -1,6 +1,8 @@
 import AMQP
 import Foundation
 import Glibc
+import Logging
+import ServiceLifecycle
 import Stack
 import Synchronization
 import Testing
@@ -190,6 +192,44 @@ extension AMQPBrokerTests {
                     }
                 }
                 #expect(try await client.take(1, from: later).map(\.text) == ["1"])
+            }
+        }
+
+        @Test func `a result is still published when the connection for it comes back during a graceful shutdown`() async throws {
+            let node = try #require(Broker.current?.node)
+            let (queue, results) = (unique("work"), unique("results"))
+            let name = unique("graceful")
+            var configuration = AMQPConfiguration(endpoints: [try AMQPEndpoint(uri: node.amqpURL)], connectionName: name)
+            // Long enough that the shutdown comes before the next attempt.
+            configuration.backoff.initial = .seconds(6)
+            configuration.drainTimeout = .seconds(30)
+            let logger = Logger(label: "amqp.test") { _ in SwiftLogNoOpLogHandler() }
+            let topology = AMQPTopology(queues: [classicQueue(queue), classicQueue(results)])
+            let client = AMQPClient(configuration: configuration, topology: topology, logger: logger)
+            let group = ServiceGroup(configuration: .init(services: [.init(service: client)], logger: logger))
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                tasks.addTask { try await group.run() }
+                try await client.waitUntilReady()
+                try await client.publish(message(to: queue, "work"))
+                try await client.consume(queue, prefetch: 1) { deliveries in
+                    let iterator = deliveries.makeAsyncIterator()
+                    let work = try #require(await iterator.next())
+                    let connections = try await node.rabbitmqctl("list_connections", "pid", "client_properties")
+                    let publishing = connections.split(separator: "\n").first { $0.contains("\(name) publish") }
+                    let pid = try #require(publishing?.split(separator: "\t").first)
+                    try await node.rabbitmqctl("close_connection", String(pid), "test")
+                    try await client.wait(for: "waiting") { if case .waiting = $0 { true } else { false } }
+                    await group.triggerGracefulShutdown()
+                    try await client.publish(message(to: results, "result"))
+                    work.ack()
+                }
+                try await tasks.waitForAll()
+            }
+            try await withClient { reader in
+                let published = try await reader.take(1, from: results)
+                let left = try await reader.inspect(queue)
+                #expect(published.map(\.text) == ["result"])
+                #expect(left.messages == 0)
             }
         }
 
