@@ -80,7 +80,7 @@ class CallbacksTest(unittest.TestCase):
         ])})
         pid = self.ask(running, "svc.callback")[0]["added"]["pid"]
         self.assertEqual(self.ask(running, "svc.silent")[0]["output"], "")
-        self.assertFalse(host.is_alive(pid))
+        self.assertTrue(host.eventually(lambda: not host.is_alive(pid)))
 
     def test_a_callback_that_ends_its_process_costs_its_own_verdict(self):
         running = self.start({"svc.py": "\n".join([
@@ -117,7 +117,7 @@ class CallbacksTest(unittest.TestCase):
             "threading.Thread(target=work, daemon=True).start()",
             "def callback(**_):",
             "    asked.put(1)",
-            "    return answers.get(timeout=20) == 2",
+            "    return answers.get(timeout=100) == 2",
         ])}
         running = self.start(files)
         running.channel.send({
@@ -125,7 +125,7 @@ class CallbacksTest(unittest.TestCase):
             "calls": [{"jobName": "j", "entry": "svc.callback", "params": None}],
         })
         self.assertEqual(running.until("threads")[-1]["module"], "svc")
-        self.assertEqual(running.process.wait(10), 0)
+        self.assertEqual(running.process.wait(host.LIMIT), 0)
         running = self.start(files, late=["svc"])
         for _ in range(2):
             self.assertTrue(self.ask(running, "svc.callback")[0]["accepted"])
@@ -140,7 +140,7 @@ class CallbacksTest(unittest.TestCase):
         })
         self.assertTrue(host.eventually(lambda: mark.exists() and mark.read_text()))
         running.channel.connection.close()
-        self.assertEqual(running.process.wait(10), 0)
+        self.assertEqual(running.process.wait(host.LIMIT), 0)
         self.assertTrue(host.eventually(lambda: not host.is_alive(int(mark.read_text()))))
 
     def test_output_belongs_to_its_callback_and_is_capped(self):
@@ -177,12 +177,12 @@ class CallbacksTest(unittest.TestCase):
         running.tree.write("svc.py", "def callback(**_): return None\n")
         running.channel.send({"type": "evaluate", "request": 2, "headers": {}, "addedParams": {}, "calls": []})
         self.assertEqual(running.until("stale")[-1]["request"], 2)
-        self.assertEqual(running.process.wait(10), 0)
+        self.assertEqual(running.process.wait(host.LIMIT), 0)
 
     def test_nobody_listens(self):
         running = self.start({})
         running.channel.connection.close()
-        self.assertEqual(running.process.wait(10), 0)
+        self.assertEqual(running.process.wait(host.LIMIT), 0)
 
 
 if __name__ == "__main__":

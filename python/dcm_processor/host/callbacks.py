@@ -24,7 +24,10 @@ BROKEN = 70
 
 
 def serve(channel, settings):
-    CallbackHost(channel, settings).serve()
+    try:
+        CallbackHost(channel, settings).serve()
+    except ConnectionError:
+        pass  # nobody listens any more
 
 
 class CallbackHost:

@@ -64,15 +64,23 @@ class JobHost:
     def serve(self):
         if self._channel.has_ready:
             self._take_orders()  # they came together with the greeting
-        while self._is_open:
-            for key, _ in self._selector.select(self._pause()):
-                key.data()
-            self._reap()
-            self._run_timers()
-        # Nobody is left who could hear of these jobs.
-        for job in self._jobs.values():
-            job.kill(signal.SIGKILL)
-        processes.end_children(lambda pid: pid not in self._own)
+        try:
+            while self._is_open:
+                for key, _ in self._selector.select(self._pause()):
+                    key.data()
+                self._reap()
+                self._run_timers()
+        finally:
+            # Nobody is left who could hear of these jobs.
+            for job in self._jobs.values():
+                job.kill(signal.SIGKILL)
+            processes.end_children(lambda pid: pid not in self._own)
+
+    def _send(self, message):
+        try:
+            self._channel.send(message)
+        except ConnectionError:
+            self._is_open = False
 
     # Orders
 
@@ -141,7 +149,7 @@ class JobHost:
                 os.close(saved)
 
     def _refuse(self, order, reason, error=None):
-        self._channel.send({
+        self._send({
             "type": "refused",
             "job": order["job"],
             "reason": reason,
@@ -174,7 +182,7 @@ class JobHost:
         job = _Job(order, pid, ours)
         self._jobs[job.name] = job
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(job))
-        self._channel.send({"type": "started", "job": job.name, "pid": pid})
+        self._send({"type": "started", "job": job.name, "pid": pid})
 
     def _forget_everything(self):
         """In the child: lets go of what belongs to the host."""
@@ -245,7 +253,7 @@ class JobHost:
         processes.end_children(lambda pid: self._belongs(pid, job))
         job.progress_due = 0.0
         self._tell_progress(job)
-        self._channel.send({
+        self._send({
             "type": "exited",
             "job": job.name,
             "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
@@ -285,7 +293,7 @@ class JobHost:
     def _tell_progress(self, job):
         now = time.monotonic()
         if job.progress is not None and now >= job.progress_due:
-            self._channel.send({"type": "progress", "job": job.name, **job.progress})
+            self._send({"type": "progress", "job": job.name, **job.progress})
             job.progress = None
             job.progress_due = now + PROGRESS_INTERVAL
 
