@@ -19,6 +19,7 @@ func buildIngest(_ context: ServiceContext) throws -> [any Service] {
         configuration: configuration,
         journal: journal,
         publisher: BrokerEventPublisher(client: broker),
+        ledger: LedgerEventLookup(folder: context.folders.state),
         logger: context.logger,
         onFollowing: context.readiness.markReady
     )

@@ -27,6 +27,9 @@ struct IngestConfiguration: Sendable {
     var sweepPageSize = 200
     /// Attempts to read one resource that Orthanc cannot read; afterwards it is left to the sweeps.
     var readAttempts = 5
+    /// Seconds after which an event that has not reached the ledger is sent again, and how many of these at most for one page of a sweep.
+    var ledgerPatience = 120.0
+    var repetitionsPerPage = 25
     var backoff = Backoff()
 
     /// Pauses after failures: doubled from one to the next.

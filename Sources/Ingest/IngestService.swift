@@ -11,6 +11,7 @@ struct IngestService: Service {
     let configuration: IngestConfiguration
     let journal: IngestJournal
     let publisher: any EventPublishing
+    let ledger: LedgerEventLookup
     let logger: Logger
     /// Called after each round that found Orthanc in order.
     var onFollowing: @Sendable () -> Void = {}
@@ -18,7 +19,8 @@ struct IngestService: Service {
     func run() async throws {
         await cancelWhenGracefulShutdown {
             var follower = SourceFollower(
-                client: client, configuration: configuration, journal: journal, publisher: publisher, logger: logger)
+                client: client, configuration: configuration, journal: journal, publisher: publisher, ledger: ledger,
+                logger: logger)
             while !Task.isCancelled {
                 guard let pause = try? await follower.round() else { return }
                 if follower.isFollowing { onFollowing() }

@@ -13,11 +13,14 @@ struct SourceFollower {
     let journal: IngestJournal
     let publisher: any EventPublishing
     let logger: Logger
+    /// nil: nobody knows what has reached the router.
+    private let ledger: LedgerEventLookup?
     private let reader: ResourceReader
     private var feed: ChangeFeed?
     private var sweep: Sweep
     /// Of resources that Orthanc could not give, by its id.
     private var failedReads: [OrthancID: FailedReads] = [:]
+    private var lostEvents: LostEvents
     private var lastAnomaly: Reason?
     private var status: SourceStatus
 
@@ -25,7 +28,8 @@ struct SourceFollower {
     var isFollowing: Bool { status.isFollowing }
 
     init(
-        client: OrthancClient, configuration: IngestConfiguration, journal: IngestJournal, publisher: any EventPublishing, logger: Logger
+        client: OrthancClient, configuration: IngestConfiguration, journal: IngestJournal, publisher: any EventPublishing,
+        ledger: LedgerEventLookup? = nil, logger: Logger
     ) {
         var logger = logger
         logger[metadataKey: "orthanc.server"] = "\(client.endpoint.name)"
@@ -33,6 +37,8 @@ struct SourceFollower {
         self.configuration = configuration
         self.journal = journal
         self.publisher = publisher
+        self.ledger = ledger
+        lostEvents = LostEvents(patience: configuration.ledgerPatience)
         self.logger = logger
         reader = ResourceReader(client: client)
         sweep = Sweep(levels: configuration.levels, interval: configuration.sweepInterval, now: .now)
@@ -225,15 +231,31 @@ struct SourceFollower {
         let page = try await page(place)
         let known = try await journal.marks(of: page.map(\.id.rawValue), place.level, server: client.endpoint.name)
         let filter = configuration.filter.fingerprint
+        let missing = await ledger?.missing(of: Set(known.values.filter(LostEvents.isExpected).map(\.snapshot)))
         var pending = 0
+        var repetitions = 0
         for resource in page {
-            let mark = known[resource.id.rawValue]
-            if let mark, mark.lastUpdate == resource.lastUpdate, mark.filter.isEmpty || mark.filter == filter { continue }
+            if let mark = known[resource.id.rawValue], mark.lastUpdate == resource.lastUpdate, mark.filter.isEmpty || mark.filter == filter
+            {
+                guard ledger != nil else { continue }
+                switch lostEvents.judge(mark, missing: missing, now: Date()) {
+                case .settled: lostEvents.settle(mark.snapshot)
+                case .lost where repetitions < configuration.repetitionsPerPage:
+                    repetitions += 1
+                    // Until the ledger has it.
+                    pending += 1
+                    _ = try await deal(place.level, resource.id, cursor: nil, lost: mark)
+                case .lost, .waiting: pending += 1
+                }
+                continue
+            }
             guard resource.isStable, resource.lastUpdate < youngest else {
                 pending += 1
                 continue
             }
-            if try await !deal(place.level, resource.id, cursor: nil) { pending += 1 }
+            let isDone = try await deal(place.level, resource.id, cursor: nil)
+            // Whether its event reaches the ledger, the next walk sees.
+            if !isDone || ledger != nil { pending += 1 }
         }
         sweep.finish(count: configuration.sweepPageSize, pending: pending, isLast: page.isEmpty, now: .now)
         return sweep.isUnderWay
@@ -261,9 +283,13 @@ struct SourceFollower {
 
     /// Gives a stable resource its event unless this state of it has been dealt with.
     ///
-    /// - Parameter cursor: the entry of the change log that tells of it, whose number is saved together with the record.
+    /// - Parameters:
+    ///   - cursor: the entry of the change log that tells of it, whose number is saved together with the record.
+    ///   - lost: its state whose event has to be sent again.
     /// - Returns: false when it could not be read and is left to a sweep.
-    private mutating func deal(_ level: ResourceLevel, _ id: OrthancID, cursor change: OrthancChange?) async throws -> Bool {
+    private mutating func deal(
+        _ level: ResourceLevel, _ id: OrthancID, cursor change: OrthancChange?, lost: IngestJournal.Mark? = nil
+    ) async throws -> Bool {
         if let failed = failedReads[id], failed.isLeftAlone(entry: change?.sequence, now: .now) {
             tell(level, id)
             if let change { feed?.finish(change) }
@@ -272,7 +298,7 @@ struct SourceFollower {
         do {
             let snapshot = try await reader.snapshot(level, id)
             // An unstable one gets another entry when it has become stable again.
-            if snapshot.isStable, let error = try await dispatch(snapshot, cursor: change) {
+            if snapshot.isStable, let error = try await dispatch(snapshot, cursor: change, lost: lost) {
                 try await giveUp(level, id, error, change)
                 return false
             }
@@ -310,10 +336,18 @@ struct SourceFollower {
     }
 
     /// - Returns: why some of its series had to be left out; they remain for a sweep.
-    private mutating func dispatch(_ snapshot: ResourceSnapshot, cursor change: OrthancChange?) async throws -> OrthancError? {
+    private mutating func dispatch(
+        _ snapshot: ResourceSnapshot, cursor change: OrthancChange?, lost: IngestJournal.Mark?
+    ) async throws -> OrthancError? {
         let filter = configuration.filter
-        let record = try await journal.record(of: snapshot.id.rawValue, snapshot.level, server: snapshot.server)
-        if let record, snapshot.isSameState(as: record, filter) { return nil }
+        var record = try await journal.record(of: snapshot.id.rawValue, snapshot.level, server: snapshot.server)
+        var isRepetition = false
+        if let known = record, snapshot.isSameState(as: known, filter) {
+            guard let lost, lost.snapshot == known.snapshot else { return nil }
+            // Which series it told of is not on record: this one tells of all.
+            isRepetition = true
+            record = nil
+        }
         // Up to the last attempt, trouble that passes is waited for, so that there is one event of everything.
         let isLastAttempt = (failedReads[snapshot.id]?.count ?? 0) + 1 >= configuration.readAttempts
         var samples: [SeriesSample] = []
@@ -323,16 +357,29 @@ struct SourceFollower {
         let error = samples.lazy.compactMap(\.error).first
         if let error, !isLastAttempt || samples.allSatisfy({ $0.error != nil }) { throw error }
         // A changed configuration that refuses the same again is nothing to tell.
-        let isNews = samples.contains { sample in sample.refusal == nil || record.map { snapshot.isRecorded(sample.series, in: $0) } != true }
+        let isNews = samples.contains { sample in sample.refusal == nil || record.map { snapshot.isRecorded(sample.series, in: $0) } != true
+        }
         var origin = IngestRecord.Origin.unchanged
         if isNews {
-            let event = EventMaker.event(snapshot, samples, filter, follows: record, at: Date())
+            var event = EventMaker.event(snapshot, samples, filter, follows: record, at: Date())
+            // Under the same hash the router takes one of the two, should the first one turn up after all.
+            if isRepetition, error == nil, let lost { event.snapshot = lost.snapshot }
             try await publisher.publish(event)
             origin = event.filtered == nil ? .event : .filtered
             log(event, change)
         }
         if let change { feed?.finish(change) }
+        if isRepetition, let lost {
+            lostEvents.noteRepetition(of: lost.snapshot)
+            logger.warning(
+                "the event was sent again: the broker had taken it, and the router's ledger does not have it",
+                metadata: [
+                    "level": "\(snapshot.level.rawValue)", "orthanc.id": "\(snapshot.id)", "snapshot": "\(lost.snapshot.prefix(12))",
+                ]
+            )
+        }
         var next = snapshot.record(origin, follows: record, samples, filter, at: Date())
+        if isRepetition, error == nil, let lost { next.snapshot = lost.snapshot }
         if !isNews, let record, record.origin != .baseline {
             // The latest event is still that one.
             (next.snapshot, next.origin, next.recordedAt) = (record.snapshot, record.origin, record.recordedAt)

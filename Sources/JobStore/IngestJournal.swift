@@ -195,6 +195,14 @@ package final class IngestJournal: Sendable {
         package var origin: IngestRecord.Origin
         package var filter: String
         package var recordedAt: Date
+
+        package init(lastUpdate: String, snapshot: String, origin: IngestRecord.Origin, filter: String, recordedAt: Date) {
+            self.lastUpdate = lastUpdate
+            self.snapshot = snapshot
+            self.origin = origin
+            self.filter = filter
+            self.recordedAt = recordedAt
+        }
     }
 
     /// The marks of those of `resources` that are on record.

@@ -187,7 +187,8 @@ package struct InstanceExport: Sendable {
         throw OrthancError(
             .serverFailure, server: client.endpoint.name, path: "/instances/\(listed.id)/file", status: 404,
             message: "lists an instance whose file it does not give",
-            cure: "Is Orthanc's storage folder complete? Its own log says more; deleting the instance in Orthanc makes the others available."
+            cure:
+                "Is Orthanc's storage folder complete? Its own log says more; deleting the instance in Orthanc makes the others available."
         )
     }
 

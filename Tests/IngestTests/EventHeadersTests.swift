@@ -122,10 +122,12 @@ struct EventMakerTests {
         let (one, two) = (series(10, instances: 100..<103), series(11, instances: 200..<201))
         let study = snapshot(.study, [2: [one, two]], id: 2)
         let same = EventMaker.event(
-            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: IngestFilter.ownResult)], IngestFilter(), follows: nil, at: now)
+            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: IngestFilter.ownResult)], IngestFilter(),
+            follows: nil, at: now)
         #expect(same.filtered == IngestFilter.ownResult && same.series.isEmpty)
         let mixed = EventMaker.event(
-            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: Reason("junk", "x"))], IngestFilter(), follows: nil, at: now)
+            study, [sample(one, refusal: IngestFilter.ownResult), sample(two, refusal: Reason("junk", "x"))], IngestFilter(), follows: nil,
+            at: now)
         #expect(mixed.filtered?.code == "no-accepted-series" && mixed.filtered?.text.contains("junk, own-result") == true)
     }
 

@@ -38,7 +38,8 @@ final class FakeArchive: Sendable {
     }
 
     func follower(
-        _ server: FakeOrthanc, _ journal: IngestJournal, _ change: (inout IngestConfiguration) -> Void = { _ in }
+        _ server: FakeOrthanc, _ journal: IngestJournal, ledger: LedgerEventLookup? = nil,
+        _ change: (inout IngestConfiguration) -> Void = { _ in }
     ) throws -> SourceFollower {
         var configuration = IngestConfiguration()
         configuration.pollInterval = .milliseconds(10)
@@ -51,7 +52,7 @@ final class FakeArchive: Sendable {
         client.stallTimeout = .seconds(1)
         return SourceFollower(
             client: OrthancClient(endpoint: try OrthancEndpoint(url: server.url), configuration: client), configuration: configuration,
-            journal: journal, publisher: events, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            journal: journal, publisher: events, ledger: ledger, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 
     /// Adds or replaces a study and tells of it in the change log.
@@ -111,7 +112,9 @@ final class FakeArchive: Sendable {
         case "series":
             return study.series.keys.first { orthancID($0).rawValue == parts[1] }.map { .json(json(series: $0, number, study)) }
         case "instances":
-            guard let series = study.series.first(where: { $0.value.contains { orthancID($0).rawValue == parts[1] } })?.key else { return nil }
+            guard let series = study.series.first(where: { $0.value.contains { orthancID($0).rawValue == parts[1] } })?.key else {
+                return nil
+            }
             let modality = study.modalities[series] ?? "CT"
             return .json(parts[2] == "tags" ? #"{"0008,0060":{"Name":"Modality","Type":"String","Value":"\#(modality)"}}"# : "{}")
         default: return nil

@@ -1,6 +1,7 @@
 import Foundation
 import JobStore
 import Jobs
+import Pipeline
 import Testing
 
 struct IngestJournalTests {
@@ -68,5 +69,37 @@ struct IngestJournalTests {
         try await journal.report(source)
         #expect(try await reader.sources() == [source])
         #expect(source.lag == 20)
+    }
+}
+
+struct LedgerEventLookupTests {
+    private let folder = FileManager.default.temporaryDirectory.appending(path: "lookup-\(UUID().uuidString)", directoryHint: .isDirectory)
+    private let now = Date(timeIntervalSince1970: 1_700_000_000)
+
+    private func record(_ snapshot: String, in ledger: Ledger) async throws {
+        let event = EventMessage(
+            server: "a", level: .study, resourceID: "r", snapshot: snapshot, observedAt: now, series: [], headers: [:])
+        _ = try await ledger.write { [now] in try $0.recordEvent(event, at: now).isNew }
+    }
+
+    @Test func tellsWhatTheLedgerLacks() async throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let ledger = try Ledger(folder: folder)
+        try await record("x", in: ledger)
+        let lookup = LedgerEventLookup(folder: folder)
+        #expect(await lookup.missing(of: ["x", "y"]) == ["y"])
+        try await record("y", in: ledger)
+        #expect(await lookup.missing(of: ["x", "y"]) == [])
+        #expect(await lookup.missing(of: []) == [])
+    }
+
+    @Test func withoutALedgerNothingIsSaid() async throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        let lookup = LedgerEventLookup(folder: folder)
+        #expect(await lookup.missing(of: ["x"]) == nil)
+        try Data("not a database".utf8).write(to: folder.appending(path: "ledger.sqlite"))
+        #expect(await lookup.missing(of: ["x"]) == nil)
+        #expect(try Data(contentsOf: folder.appending(path: "ledger.sqlite")) == Data("not a database".utf8))
     }
 }
