@@ -94,6 +94,37 @@ struct DrawingTests {
     }
 
     @Test(
+        "Hidden: who it is, in every spelling, and what no keyword is known for",
+        arguments: [
+            "PatientName", "patientName", "patient_name", "OtherPatientIDs", "patient-id", "PerformingPhysicianName", "OperatorsName",
+            "ContentCreatorName", "VerifyingObserverName", "HumanPerformerName", "ReviewerName", "ClinicalTrialSiteName",
+            "NamesOfIntendedRecipientsOfResults", "NameOfPhysiciansReadingStudy", "MedicalAlerts", "Allergies", "BranchOfService",
+            "ClinicalTrialSubjectID", "AdmittingDiagnosesDescription", "TextValue", "ImageComments", "InstitutionName", "0010,0010",
+            "0009,1001", "(0011,1010)", "00091001", "Unknown Tag & Data", "UnknownTag", "PrivateCreator",
+        ])
+    func identifying(key: String) {
+        #expect(HeaderMask.identifies(key))
+    }
+
+    @Test(
+        "Shown: devices, protocols, what every image of a kind has, and what jobs call their own",
+        arguments: [
+            "ManufacturerModelName", "ProtocolName", "StationName", "SequenceName", "PulseSequenceName", "ReceiveCoilName", "PatientSex",
+            "PatientAge", "Modality", "SeriesDescription", "SliceThickness", "patientId", "id", "name", "fileName", "output", "volumes",
+            "dcmpath", "abcd,efgh", "0d3c",
+        ])
+    func harmless(key: String) {
+        #expect(!HeaderMask.identifies(key))
+    }
+
+    @Test("A job's name hides nothing; what it was handed is looked at")
+    func maskByJob() {
+        #expect(
+            HeaderMask.maskedByJob(["PatientReport": ["output": "a", "PatientName": "DOE"], "x": 1])
+                == ["PatientReport": ["output": "a", "PatientName": "hidden"], "x": 1])
+    }
+
+    @Test(
         "Query strings and forms",
         arguments: [
             ("a=1&b=x%20y&a=2", ["a": "1", "b": "x y"]), ("q=a+b%2B", ["q": "a b+"]), ("", [:]), ("x", ["x": ""]), ("x=%ZZ", [:]),

@@ -175,7 +175,7 @@ extension SampleLedger {
             series: [Series(id: Self.resource(41), instances: 108), Series(id: Self.resource(42), instances: 12)],
             refused: [Self.resource(43): ["code": "image-type", "text": "ImageType holds LOCALIZER."]])
         var jobs = Self.done()
-        jobs[2].result = ["output": "nifti/head.nii.gz", "volumes": 1, "spacing": [0.957, 0.957, 1.5]]
+        jobs[2].result = ["output": "nifti/head.nii.gz", "volumes": 1, "patient_name": "ROE^RICHARD", "spacing": [0.957, 0.957, 1.5]]
         var attempts = Self.attempts(jobs)
         attempts[3].exit?.artifacts = [
             .init(name: "Middle slice", path: "preview/head.png", kind: "image"),
@@ -195,8 +195,8 @@ extension SampleLedger {
             at: data.appending(path: "preview/link.txt"), withDestinationURL: logs.appending(path: "secret.txt"))
         return try addRun(
             event: event, resource: resource, secondsAgo: 700, state: .succeeded, duration: 41,
-            addedParams: ["dcm2nii": ["output": "nifti/head.nii.gz"], "preview": [:]], jobs: jobs, attempts: attempts,
-            decisions: Self.decisions)
+            addedParams: ["dcm2nii": ["output": "nifti/head.nii.gz", "PatientID": "MRN-5521"], "preview": [:]], jobs: jobs,
+            attempts: attempts, decisions: Self.decisions)
     }
 
     private func addActiveRun() throws -> String {

@@ -164,8 +164,8 @@ final class SampleLedger: Sendable {
         try db.execute(
             sql: """
                 INSERT INTO job (id, run_id, position, name, service, stage, channel, priority, definition, state, reason, attempt, dispatch,
-                token, crashes, cancel_requested, worker, not_before, queued_at, dispatched_at, started_at, finished_at, error, result)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)
+                token, crashes, failures, cancel_requested, worker, not_before, queued_at, dispatched_at, started_at, finished_at, error,
+                result) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 0, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
             arguments: [
                 "\(run).\(position)", run, position, job.name, job.service, job.stage.rawValue, job.channel, job.priority.rawValue,

@@ -147,6 +147,7 @@ struct SecurityTests {
             #expect(good.status == 303)
             #expect(good.headers["location"] == "/runs/\(hospital.failed)?done=retry-run")
             #expect(dashboard.commands.sent.map(\.action) == [.retryRun])
+            #expect(dashboard.commands.sent.map(\.actor) == ["local"])
         }
     }
 

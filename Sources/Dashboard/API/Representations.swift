@@ -123,9 +123,9 @@ extension JSONValue {
         job["kind"] = .string(detail.definition.kind.rawValue)
         job["timeout"] = JSONValue(detail.definition.timeout.seconds)
         job["retry"] = JSONValue(detail.definition.retry)
-        job["params"] = detail.definition.params
-        job["addedParams"] = detail.addedParams ?? .null
-        job["result"] = detail.result ?? .null
+        job["params"] = HeaderMask.masked(detail.definition.params)
+        job["addedParams"] = detail.addedParams.map(HeaderMask.masked) ?? .null
+        job["result"] = detail.result.map(HeaderMask.masked) ?? .null
         job["explanation"] = .string(JobExplanation(detail, at: Date()).text)
         job["artifacts"] = .array(JobArtifact.all(of: detail.attempts, job: detail.job.id).map(JSONValue.init))
         job["attempts"] = .array(detail.attempts.map(JSONValue.init))

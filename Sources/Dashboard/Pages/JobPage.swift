@@ -157,9 +157,9 @@ extension JobPage {
             artifacts: artifacts,
             parents: detail.parents.map(Relative.init),
             children: detail.children.map(Relative.init),
-            params: definition.params == .null ? nil : PrettyJSON.text(definition.params),
-            addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text($0) },
-            result: detail.result.map(PrettyJSON.text)
+            params: definition.params == .null ? nil : PrettyJSON.text(HeaderMask.masked(definition.params)),
+            addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text(HeaderMask.masked($0)) },
+            result: detail.result.map { PrettyJSON.text(HeaderMask.masked($0)) }
         )
     }
 }

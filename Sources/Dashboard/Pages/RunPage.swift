@@ -121,7 +121,7 @@ extension RunPage {
                     created: Markup.time(other.createdAt, isRelative: true), isReprocess: other.origin == "reprocess:\(run.id)")
             },
             headers: PrettyJSON.text(HeaderMask.masked(detail.headers)),
-            addedParams: detail.addedParams == [:] ? nil : PrettyJSON.text(detail.addedParams)
+            addedParams: detail.addedParams == [:] ? nil : PrettyJSON.text(HeaderMask.maskedByJob(detail.addedParams))
         )
     }
 

@@ -1,8 +1,10 @@
 import Jobs
 
-/// DICOM headers with what identifies a person hidden: names, numbers, dates of birth, addresses, free text about a patient.
+/// JSON with what identifies a person hidden: names, numbers, dates of birth, addresses, free text about a patient.
 ///
-/// Errs towards hiding: every name of a person, everything that begins with `Patient` but says nothing of who it is.
+/// Meant for DICOM headers, and used for all that callbacks and jobs hand on too, which often is a piece of a header. Errs towards
+/// hiding: every name that is not known to be a device's or a protocol's, everything that begins with `Patient` but says nothing of
+/// who it is, and elements that no keyword is known for.
 enum HeaderMask {
     static let mask = "hidden"
 
@@ -19,14 +21,30 @@ enum HeaderMask {
         }
     }
 
-    /// - Parameter key: a DICOM keyword (`PatientName`) or a tag (`0010,0010`).
+    /// What several jobs get, by their names: those are ours and say nothing of a patient.
+    static func maskedByJob(_ values: JSONValue) -> JSONValue {
+        guard let values = values.object else { return masked(values) }
+        return .object(values.mapValues(masked))
+    }
+
+    /// - Parameter key: a DICOM keyword (`PatientName`), the same as programs write it (`patientName`, `patient_name`), or a tag
+    ///   (`0010,0010`).
     static func identifies(_ key: String) -> Bool {
-        let tag = key.lowercased().filter(\.isHexDigit)
-        if tag.hasPrefix("0010"), tag.count == 8 { return true }
-        if harmless.contains(key) { return false }
-        if keywords.contains(key) { return true }
-        if key.hasPrefix("Patient") || key.hasPrefix("OtherPatient") { return true }
-        return fragments.contains { key.contains($0) }
+        // Orthanc's identifier of a patient, a hash.
+        if key == "patientId" { return false }
+        // A tag in place of a keyword: private, or unknown to the server.
+        if key.wholeMatch(of: /\(?[0-9A-Fa-f]{4},?[0-9A-Fa-f]{4}\)?/) != nil { return true }
+        let keyword = keyword(key)
+        if harmless.contains(keyword) || deviceNames.contains(keyword) { return false }
+        if keywords.contains(keyword) || prefixes.contains(where: { keyword.hasPrefix($0) }) { return true }
+        // Programs call files and outputs names too: `fileName` is none of DICOM's.
+        if key == keyword, key.hasSuffix("Name") || key.hasSuffix("Names") { return true }
+        return fragments.contains { keyword.contains($0) }
+    }
+
+    /// `patient_name` and `patientName` as DICOM writes it.
+    private static func keyword(_ key: String) -> String {
+        key.split(whereSeparator: { "_- ".contains($0) }).map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
     }
 
     private static func isEmpty(_ value: JSONValue) -> Bool {
@@ -40,15 +58,31 @@ enum HeaderMask {
         "PatientSex", "PatientAge", "PatientSize", "PatientWeight", "PatientPosition", "PatientOrientation", "PatientIdentityRemoved",
         "PatientSupportAngle", "PatientGantryRelationshipCodeSequence", "PatientOrientationCodeSequence",
     ]
-    private static let keywords: Set<String> = [
-        "AccessionNumber", "AdmissionID", "AdditionalPatientHistory", "CountryOfResidence", "CurrentPatientLocation", "EthnicGroup",
-        "FillerOrderNumberImagingServiceRequest", "ImageComments", "InstitutionAddress", "InstitutionName", "InstitutionalDepartmentName",
-        "IssuerOfPatientID", "MedicalRecordLocator", "MilitaryRank", "Occupation", "OperatorsName", "PerformedProcedureStepID",
-        "PersonName", "PlacerOrderNumberImagingServiceRequest", "PregnancyStatus", "RegionOfResidence", "ReferringPhysicianName",
-        "RequestedProcedureID", "RequestAttributesSequence", "RequestingPhysician", "RequestingService", "ResponsibleOrganization",
-        "ResponsiblePerson", "ScheduledProcedureStepID", "StudyComments", "StudyID", "VisitComments",
+    private static let deviceNames: Set<String> = [
+        "AcquisitionProtocolName", "AlgorithmName", "ApplicationName", "ApplicationSetupName", "BeamName", "BrachyAccessoryDeviceName",
+        "ChannelShieldName", "CodingSchemeName", "CollimatorGridName", "ConfigurationName", "DataSetName",
+        "DetectorManufacturerModelName", "DetectorManufacturerName", "DisplaySubsystemName", "DoseModeName", "EnergyWindowName",
+        "HangingProtocolName", "HardcopyDeviceManufacturerModelName", "ImplementationVersionName", "InterventionDrugName",
+        "ManufacturerModelName", "MappingResourceName", "MultiCoilElementName", "PerformedStationName", "PrinterName", "ProductName",
+        "ProtocolElementName", "ProtocolName", "PulseSequenceName", "RadiationMachineName", "ReceiveCoilManufacturerName",
+        "ReceiveCoilName", "ScheduledStationName", "SecondaryCaptureDeviceManufacturerModelName", "SegmentAlgorithmName",
+        "SequenceName", "SourceIsotopeName", "StageName", "StationName", "TemplateName", "TransmitCoilManufacturerName",
+        "TransmitCoilName", "TreatmentMachineName", "ViewName", "WedgeManufacturerName", "WedgeName",
     ]
+    private static let keywords: Set<String> = [
+        "AccessionNumber", "AdmissionID", "AdditionalPatientHistory", "AdmittingDiagnosesCodeSequence", "AdmittingDiagnosesDescription",
+        "Allergies", "BranchOfService", "CountryOfResidence", "CurrentPatientLocation", "DocumentTitle", "EncapsulatedDocument",
+        "EthnicGroup", "FillerOrderNumberImagingServiceRequest", "IssuerOfPatientID", "LastMenstrualDate", "MedicalAlerts",
+        "MedicalRecordLocator", "MilitaryRank", "Occupation", "OperatorIdentificationSequence", "OrderEnteredBy",
+        "PerformedProcedureStepID", "PersonIdentificationCodeSequence", "PlacerOrderNumberImagingServiceRequest", "PregnancyStatus",
+        "ReasonForStudy", "ReasonForTheRequestedProcedure", "RegionOfResidence", "RequestAttributesSequence", "RequestedProcedureID",
+        "RequestingService", "ResponsibleOrganization", "ResponsiblePerson", "ROIInterpreter", "ScheduledProcedureStepID",
+        "SelectorLTValue", "SelectorPNValue", "SelectorSTValue", "SelectorUTValue", "ServiceEpisodeID", "SmokingStatus", "SpecialNeeds",
+        "StudyID", "TextValue", "VerbalSource",
+    ]
+    private static let prefixes = ["Patient", "OtherPatient", "ClinicalTrialSubject", "Unknown", "Private"]
     private static let fragments = [
-        "Physician", "PersonName", "Telephone", "Address", "BirthDate", "BirthName", "PatientName", "PatientID", "Insurance",
+        "Physician", "PersonName", "Telephone", "Address", "BirthDate", "BirthName", "PatientName", "PatientID", "Insurance", "Comments",
+        "InstitutionName", "InstitutionalDepartment", "NameOf", "NamesOf", "Observer", "Interpretation", "OperatorsName", "AuthorTrial",
     ]
 }
