@@ -53,7 +53,8 @@ import Testing
     private func checkJobPage(of run: JSONValue, _ stack: TestStack) async throws {
         let preview = try await stack.get("/api/v1/jobs/\(try #require(run.job("preview")?["id"]?.string))")
         let artifact = try #require(preview["artifacts"]?.array?.first)
-        let url = try #require(URL(string: stack.endpoints.monitor + (try #require(artifact["url"]?.string))))
+        let path = try #require(artifact["url"]?.string)
+        let url = try #require(URL(string: stack.endpoints.monitor + path))
         let image = try await LoopbackHTTP.request("GET", url, credentials: .bearer(stack.endpoints.monitorToken))
         #expect(image.status == 200)
         #expect(image.body.starts(with: [0x89, 0x50, 0x4e, 0x47]))

@@ -24,7 +24,7 @@ struct TestStack: Sendable {
             let stack = try await start(home, environment)
             try await body(stack)
         } catch {
-            try? await tool(["down", "--home", home.path])
+            _ = try? await tool(["down", "--home", home.path])
             Issue.record("The stack's files are kept in \(home.path).")
             throw error
         }
