@@ -31,7 +31,7 @@ import Testing
                 dependencies: []),
             .init(
                 definition: JobDefinition(
-                    name: "work", service: "s", stage: .services, entry: "s.work", params: ["a": [1, nil]], channel: "gpu",
+                    name: "work", service: "s", stage: .services, entry: "s.work", params: ["a": [1, .null]], channel: "gpu",
                     priority: .urgent,
                     retry: RetryPolicy(max: 2, delay: 30)),
                 dependencies: [Dependency(parent: 0, origin: .stage)]),

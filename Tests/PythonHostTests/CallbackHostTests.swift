@@ -20,7 +20,7 @@ struct CallbackHostTests {
             ("True", .accepted(added: [:])), ("1", .accepted(added: [:])), ("'no'", .accepted(added: [:])),
             ("False", .declined), ("None", .declined), ("[]", .declined), ("()", .declined), ("{}", .declined),
             ("[True]", .accepted(added: [:])), ("(True, {'a': 1})", .accepted(added: ["a": 1])),
-            ("[True, {'a': [1, None, 'x']}]", .accepted(added: ["a": [1, nil, "x"]])),
+            ("[True, {'a': [1, None, 'x']}]", .accepted(added: ["a": [1, .null, "x"]])),
             ("[False, {'a': 1}]", .declined), ("[True, 'nonsense']", .accepted(added: [:])), ("{'a': 1}", .accepted(added: [:])),
         ]
         try await withHost(tree) { host in
@@ -49,7 +49,7 @@ struct CallbackHostTests {
             """
         ])
         let calls = [
-            CallbackCall(jobName: "one", entry: "svc.first", params: nil), CallbackCall(jobName: "two", entry: "svc.second", params: nil),
+            CallbackCall(jobName: "one", entry: "svc.first", params: .null), CallbackCall(jobName: "two", entry: "svc.second", params: .null),
         ]
         try await withHost(tree) { host in
             let a = try await host.evaluate(calls, headers: ["patient": "A"], addedParams: [:])
@@ -75,11 +75,11 @@ struct CallbackHostTests {
                 return True, {"seen": seen}
             """
         ])
-        let calls = [CallbackCall(jobName: "job", entry: "svc.callback", params: nil)]
+        let calls = [CallbackCall(jobName: "job", entry: "svc.callback", params: .null)]
         try await withHost(tree) { host in
             for patient in ["A", "B"] {
                 let verdicts = try await host.evaluate(calls, headers: ["patient": .string(patient)], addedParams: [:])
-                #expect(verdicts.map(\.outcome) == [.accepted(added: ["seen": [0, 0, nil]])])
+                #expect(verdicts.map(\.outcome) == [.accepted(added: ["seen": [0, 0, .null]])])
             }
         }
     }
@@ -102,7 +102,7 @@ struct CallbackHostTests {
             """
         let names = (0..<6).map { "svc\($0)" }
         let tree = try ServiceTree(Dictionary(uniqueKeysWithValues: names.map { ("\($0).py", module) }))
-        let calls = names.map { CallbackCall(jobName: $0, entry: "\($0).callback", params: nil) }
+        let calls = names.map { CallbackCall(jobName: $0, entry: "\($0).callback", params: .null) }
         try await withHost(tree) { host in
             for _ in 0..<2 {
                 let verdicts = try await host.evaluate(calls, headers: [:], addedParams: [:])
@@ -145,11 +145,11 @@ struct CallbackHostTests {
             "broken.py": "import no_such_package\n",
         ])
         let names = ["hang", "leave", "crash", "quit", "fail", "nonsense", "missing", "close"]
-        var calls = names.map { CallbackCall(jobName: $0, entry: "bad.\($0)", params: nil) }
-        calls.insert(CallbackCall(jobName: "before", entry: "good.yes", params: nil), at: 0)
-        calls.append(CallbackCall(jobName: "import", entry: "broken.callback", params: nil))
-        calls.append(CallbackCall(jobName: "dotless", entry: "callback", params: nil))
-        calls.append(CallbackCall(jobName: "after", entry: "good.yes", params: nil))
+        var calls = names.map { CallbackCall(jobName: $0, entry: "bad.\($0)", params: .null) }
+        calls.insert(CallbackCall(jobName: "before", entry: "good.yes", params: .null), at: 0)
+        calls.append(CallbackCall(jobName: "import", entry: "broken.callback", params: .null))
+        calls.append(CallbackCall(jobName: "dotless", entry: "callback", params: .null))
+        calls.append(CallbackCall(jobName: "after", entry: "good.yes", params: .null))
         try await withHost(tree, timeout: .milliseconds(700)) { host in
             let verdicts = try await host.evaluate(calls, headers: [:], addedParams: [:])
             try #require(verdicts.count == calls.count)
@@ -189,7 +189,7 @@ struct CallbackHostTests {
             "good.py": "def yes(**_): return True\n",
         ])
         let calls = [
-            CallbackCall(jobName: "bad", entry: "svc.callback", params: nil), CallbackCall(jobName: "good", entry: "good.yes", params: nil),
+            CallbackCall(jobName: "bad", entry: "svc.callback", params: .null), CallbackCall(jobName: "good", entry: "good.yes", params: .null),
         ]
         defer {
             let pids = (try? String(contentsOf: tree.data.appending(path: "holder"), encoding: .utf8)) ?? ""
@@ -209,7 +209,7 @@ struct CallbackHostTests {
     @Test("Edited callbacks answer with their new code")
     func edits() async throws {
         let tree = try ServiceTree(["svc/__init__.py": "from .main import callback\n", "svc/main.py": "def callback(**_): return True\n"])
-        let call = [CallbackCall(jobName: "job", entry: "svc.callback", params: nil)]
+        let call = [CallbackCall(jobName: "job", entry: "svc.callback", params: .null)]
         try await withHost(tree) { host in
             #expect(try await host.evaluate(call, headers: [:], addedParams: [:]).map(\.outcome) == [.accepted(added: [:])])
             // As long as before, within the same second: neither size nor a coarse time stamp tells.
@@ -228,7 +228,7 @@ struct CallbackHostTests {
                 for number in 0..<20 {
                     group.addTask {
                         let verdicts = try await host.evaluate(
-                            [CallbackCall(jobName: "job", entry: "svc.callback", params: nil)],
+                            [CallbackCall(jobName: "job", entry: "svc.callback", params: .null)],
                             headers: ["n": .integer(Int64(number))],
                             addedParams: ["p\(number)": [:]]
                         )
@@ -268,7 +268,7 @@ struct CallbackHostTests {
             asked.cancel()
             await #expect(throws: CancellationError.self) { try await asked.value }
             let next = try await host.evaluate(
-                [CallbackCall(jobName: "job", entry: "svc.yes", params: nil)],
+                [CallbackCall(jobName: "job", entry: "svc.yes", params: .null)],
                 headers: [:],
                 addedParams: [:]
             )
@@ -283,12 +283,12 @@ struct CallbackHostTests {
         configuration.python = "/nowhere/python3"
         await #expect(throws: PythonHostError.self) {
             try await CallbackHost(configuration: configuration, logger: logger)
-                .evaluate([CallbackCall(jobName: "job", entry: "a.b", params: nil)], headers: [:], addedParams: [:])
+                .evaluate([CallbackCall(jobName: "job", entry: "a.b", params: .null)], headers: [:], addedParams: [:])
         }
         configuration.python = "/bin/false"
         let error = await #expect(throws: PythonHostError.self) {
             try await CallbackHost(configuration: configuration, logger: logger)
-                .evaluate([CallbackCall(jobName: "job", entry: "a.b", params: nil)], headers: [:], addedParams: [:])
+                .evaluate([CallbackCall(jobName: "job", entry: "a.b", params: .null)], headers: [:], addedParams: [:])
         }
         #expect(error?.code == .notGreeted)
         #expect(error?.message.contains("/bin/false") == true)

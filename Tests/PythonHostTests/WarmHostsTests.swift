@@ -28,7 +28,7 @@ struct WarmHostsTests {
         // Whatever a scanner or a typist wrote has to arrive as it is.
         let headers: JSONValue = [
             "PatientName": "O'Neill^\"Quote\"\\n{x} $(reboot) `id` \u{0} \u{1F600} Müller\r\n",
-            "n": [1, -5, 2.5, true, nil], "deep": ["a": ["b": [:]]],
+            "n": [1, -5, 2.5, true, .null], "deep": ["a": ["b": [:]]],
         ]
         try await withHosts(tree) { hosts in
             let plain = await hosts.run(tree.job("ms-sub.plain", headers: headers), onProgress: { _, _ in })
