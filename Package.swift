@@ -109,7 +109,9 @@ let package = Package(
         ),
         tests("JobStoreTests", ["JobStore", "Jobs", "Pipeline", grdb]),
         tests("JobsTests", ["Jobs"]),
-        tests("MonitorTests", ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", configuration, logging, lifecycle]),
+        tests(
+            "MonitorTests",
+            ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", configuration, logging, lifecycle]),
         tests("OrthancTests", ["Jobs", "Orthanc", logging]),
         tests("PipelineTests", ["AMQP", "Jobs", "Pipeline"]),
         tests("PythonHostTests", ["Jobs", "PythonHost", logging]),

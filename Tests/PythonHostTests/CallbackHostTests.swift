@@ -49,7 +49,8 @@ struct CallbackHostTests {
             """
         ])
         let calls = [
-            CallbackCall(jobName: "one", entry: "svc.first", params: .null), CallbackCall(jobName: "two", entry: "svc.second", params: .null),
+            CallbackCall(jobName: "one", entry: "svc.first", params: .null),
+            CallbackCall(jobName: "two", entry: "svc.second", params: .null),
         ]
         try await withHost(tree) { host in
             let a = try await host.evaluate(calls, headers: ["patient": "A"], addedParams: [:])
@@ -189,7 +190,8 @@ struct CallbackHostTests {
             "good.py": "def yes(**_): return True\n",
         ])
         let calls = [
-            CallbackCall(jobName: "bad", entry: "svc.callback", params: .null), CallbackCall(jobName: "good", entry: "good.yes", params: .null),
+            CallbackCall(jobName: "bad", entry: "svc.callback", params: .null),
+            CallbackCall(jobName: "good", entry: "good.yes", params: .null),
         ]
         defer {
             let pids = (try? String(contentsOf: tree.data.appending(path: "holder"), encoding: .utf8)) ?? ""
