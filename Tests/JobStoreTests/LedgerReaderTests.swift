@@ -42,8 +42,8 @@ private final class SmallLedger {
                 try db.execute(
                     sql: """
                         INSERT INTO job (id, run_id, position, name, service, stage, channel, priority, definition, state, reason, attempt,
-                        dispatch, token, crashes, cancel_requested, queued_at)
-                        VALUES (?, ?, 0, ?, 's', 'services', 'default', 2, ?, 'ready', '{"code":"ready","text":"Ready."}', 1, 1, 0, 0, 0, ?)
+                        dispatch, token, crashes, failures, cancel_requested, queued_at)
+                        VALUES (?, ?, 0, ?, 's', 'services', 'default', 2, ?, 'ready', '{"code":"ready","text":"Ready."}', 1, 1, 0, 0, 0, 0, ?)
                         """,
                     arguments: [
                         "\(id).0", id, "job-\(number % 3)", String(decoding: try JSONEncoder().encode(definition), as: UTF8.self),
