@@ -76,7 +76,7 @@ import Testing
         let log = try await stack.get("/api/v1/jobs/\(try #require(raises["id"]?.string))/log?offset=0")
         #expect(log["text"]?.string?.contains("about to raise") == true)
         // The hanging job's child ignored SIGTERM, and is gone all the same.
-        let file = URL(filePath: stack.endpoints.data).appending(path: "hanging-child.pid")
+        let file = URL(filePath: stack.endpoints.data).appending(path: "hanging-child-\(try #require(run["id"]?.string)).pid")
         let child = try #require(Int32(try String(contentsOf: file, encoding: .utf8)))
         // A zombie has no command line any more, and the number may be somebody else's by now.
         let command = (try? Data(contentsOf: URL(filePath: "/proc/\(child)/cmdline"))).map { String(decoding: $0, as: UTF8.self) } ?? ""

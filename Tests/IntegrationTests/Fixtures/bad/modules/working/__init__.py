@@ -19,10 +19,10 @@ def raises(jobName, headers, params, added_params):
     raise RuntimeError("this worker always raises")
 
 
-def hangs(**kwargs):
+def hangs(runId, **kwargs):
     # A child that ignores the polite request to end must not survive either.
     child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"])
-    pathlib.Path(os.environ["DATA"], "hanging-child.pid").write_text(str(child.pid))
+    pathlib.Path(os.environ["DATA"], f"hanging-child-{runId}.pid").write_text(str(child.pid))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(60)
