@@ -33,7 +33,9 @@ extension IngestSource {
             return "Ingest says nothing of server \(server) for \(Display.duration(now.timeIntervalSince(checkedAt))): is it running?"
         }
         switch state {
-        case .starting, .following: return nil
+        case .starting: return nil
+        // It follows, yet something on the way could not be read.
+        case .following: return error.map { "\(server): \($0.text)" }
         case .unavailable: return "New images from \(server) are not seen: \(error?.text ?? "it does not answer as it should")"
         case .blocked: return "Events of \(server) wait: \(error?.text ?? "the broker does not take them")"
         }
