@@ -133,12 +133,23 @@ package struct RenewMessage: Sendable, Hashable, Codable {
 package struct RenewReply: Sendable, Hashable, Codable {
     package static let type = "dcm.renew.reply.v1"
 
-    /// Jobs that someone asked to cancel.
-    package var cancel: [JobID]
-    /// Jobs whose lease is no longer this worker's.
-    package var lost: [JobID]
+    /// A lease that the answer is about: a worker may hold an old and a new one of the same job.
+    package struct Lease: Sendable, Hashable, Codable {
+        package var job: JobID
+        package var token: Int
 
-    package init(cancel: [JobID] = [], lost: [JobID] = []) {
+        package init(job: JobID, token: Int) {
+            self.job = job
+            self.token = token
+        }
+    }
+
+    /// Attempts that someone asked to cancel.
+    package var cancel: [Lease]
+    /// Leases that are no longer this worker's.
+    package var lost: [Lease]
+
+    package init(cancel: [Lease] = [], lost: [Lease] = []) {
         self.cancel = cancel
         self.lost = lost
     }

@@ -105,20 +105,21 @@ extension RouterTransaction {
     private mutating func answer(_ renewal: RenewMessage) throws -> RenewReply {
         var reply = RenewReply()
         for lease in renewal.leases {
+            let held = RenewReply.Lease(job: lease.job, token: lease.token)
             let input = RunInput.renewal(job: lease.job.index, attempt: lease.attempt, token: lease.token)
             guard let effects = try applyIfKnown(input, to: lease.job.run) else {
-                reply.lost.append(lease.job)
+                reply.lost.append(held)
                 continue
             }
             for effect in effects {
                 switch effect {
                 case .renewed: after.append(.extendLease(lease.job, token: lease.token))
-                case .leaseLost: reply.lost.append(lease.job)
-                case .stop: reply.cancel.append(lease.job)
+                case .leaseLost: reply.lost.append(held)
+                case .stop: reply.cancel.append(held)
                 default: continue
                 }
             }
-            if let progress = lease.progress, !reply.lost.contains(lease.job) {
+            if let progress = lease.progress, !reply.lost.contains(held) {
                 try ledger.recordProgress(progress, of: lease.job, attempt: lease.attempt, token: lease.token)
             }
         }

@@ -103,29 +103,15 @@ struct AttemptTable: Sendable {
         return entry.cancel
     }
 
-    /// A control message names job and token.
+    /// Control messages and answers to renewals name job and token.
     mutating func stop(_ job: JobID, token: Int, because stop: Stop) -> [Cancel] {
         keys(of: job).compactMap { self.stop($0, token: token, because: stop) }
     }
 
-    /// What the answer to a renewal asks for. It is about the leases that were `sent`: a token that is newer is not meant.
-    mutating func stop(_ reply: RenewReply, sent: [RenewMessage.Lease]) -> [Cancel] {
-        sent.flatMap { lease -> [Cancel] in
-            let key = Key(job: lease.job, attempt: lease.attempt)
-            if reply.lost.contains(lease.job), isNewest(lease, of: sent, reply) {
-                return [stop(key, token: lease.token, because: .lost)].compactMap { $0 }
-            }
-            if reply.cancel.contains(lease.job) {
-                return [stop(key, token: lease.token, because: .cancelled)].compactMap { $0 }
-            }
-            return []
-        }
-    }
-
-    /// The answer names jobs, not attempts. Two attempts of one job are here only while an older one's report waits, and a report
-    /// needs no stopping; the newer one may be meant.
-    private func isNewest(_ lease: RenewMessage.Lease, of sent: [RenewMessage.Lease], _ reply: RenewReply) -> Bool {
-        !sent.contains { $0.job == lease.job && $0.token > lease.token }
+    /// What the answer to a renewal asks for. What is lost is not reported, so that comes before a wish to cancel.
+    mutating func stop(_ reply: RenewReply) -> [Cancel] {
+        reply.lost.flatMap { stop($0.job, token: $0.token, because: .lost) }
+            + reply.cancel.flatMap { stop($0.job, token: $0.token, because: .cancelled) }
     }
 
     mutating func drain() {
@@ -153,7 +139,7 @@ struct AttemptTable: Sendable {
 
     /// The router has answered a renewal of the leases that were `sent` at `asked`.
     mutating func renewed(_ sent: [RenewMessage.Lease], _ reply: RenewReply, since asked: ContinuousClock.Instant) {
-        for lease in sent where !reply.lost.contains(lease.job) {
+        for lease in sent where !reply.lost.contains(.init(job: lease.job, token: lease.token)) {
             guard let entry = entries[Key(job: lease.job, attempt: lease.attempt)], entry.phase.token == lease.token else { continue }
             entry.lease?.renew(since: asked)
         }

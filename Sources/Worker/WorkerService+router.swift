@@ -122,7 +122,7 @@ extension WorkerService {
             let reply = try await router.renew(RenewMessage(worker: info(state), leases: leases), limit: limit)
             table.withLock { table in
                 table.renewed(leases, reply, since: asked)
-                return table.stop(reply, sent: leases)
+                return table.stop(reply)
             }.forEach { $0() }
             return true
         } catch {

@@ -163,11 +163,12 @@ import Testing
         let kept = try await bench.commit(renewal(token: order.token), at: now)
         #expect(reply(kept) == RenewReply())
         #expect(kept.contains { if case .extendLease = $0 { true } else { false } })
-        #expect(reply(try await bench.commit(renewal(token: order.token + 1), at: now))?.lost == [order.job])
+        let lost = reply(try await bench.commit(renewal(token: order.token + 1), at: now))?.lost
+        #expect(lost == [.init(job: order.job, token: order.token + 1)])
         let command = CommandMessage(id: "c", action: .cancelRun, target: runID.rawValue, actor: "op", at: now)
         let cancelled = try await bench.commit(.command(command, delivery()), at: now)
         #expect(cancelled.contains { if case .stop(let message) = $0 { message.token == order.token } else { false } })
-        #expect(reply(try await bench.commit(renewal(token: order.token), at: now))?.cancel == [order.job])
+        #expect(reply(try await bench.commit(renewal(token: order.token), at: now))?.cancel == [.init(job: order.job, token: order.token)])
     }
 
     @Test func aPausedChannelAnswersNoUntilItIsResumed() async throws {

@@ -46,7 +46,7 @@ import Testing
             _ = table.begin(key)
             _ = table.grant(key, token: 7, lease: lease)
             let sent = [RenewMessage.Lease(job: job, attempt: 1, token: token)]
-            table.renewed(sent, RenewReply(lost: lost ? [job] : []), since: .now)
+            table.renewed(sent, RenewReply(lost: lost ? [.init(job: job, token: token)] : []), since: .now)
             #expect(lease.isOver == isOver)
             // An answer that was asked for long ago gives no time.
             table.renewed(sent, RenewReply(), since: long)
@@ -71,18 +71,33 @@ import Testing
         #expect(table.report(key) == .cancelled)
     }
 
-    @Test("The answer to a renewal is about the leases that were sent")
+    @Test("The answer to a renewal is about leases, not about jobs")
     func renewal() {
         var table = running(token: 7)
-        let sent = table.leases
-        #expect(table.stop(RenewReply(), sent: sent).count == 0)
+        let lease = RenewReply.Lease(job: job, token: 7)
+        #expect(table.stop(RenewReply()).count == 0)
         // The job came back with a newer token while the answer was on its way.
         var newer = running(token: 8)
-        #expect(newer.stop(RenewReply(lost: [job]), sent: sent).count == 0)
+        #expect(newer.stop(RenewReply(cancel: [lease], lost: [lease])).count == 0)
         #expect(newer.report(key) == nil)
 
-        #expect(table.stop(RenewReply(cancel: [job], lost: [job]), sent: sent).count == 1)
+        #expect(table.stop(RenewReply(cancel: [lease], lost: [lease])).count == 1)
         #expect(table.report(key) == .lost)
+    }
+
+    @Test("An old attempt whose report waits and a new one of the same job are not mixed up")
+    func twoAttempts() {
+        let next = AttemptTable.Key(job: job, attempt: 2)
+        for isOldLost in [true, false] {
+            var table = running(token: 7)
+            _ = table.report(key)
+            _ = table.begin(next)
+            _ = table.grant(next, token: 8)
+            table.endable(next) {}
+            let lost = RenewReply.Lease(job: job, token: isOldLost ? 7 : 8)
+            #expect(table.stop(RenewReply(lost: [lost])).count == (isOldLost ? 0 : 1))
+            #expect(table.report(next) == (isOldLost ? nil : .lost))
+        }
     }
 
     @Test("What waits to be reported is not stopped any more, only given up at the very end")

@@ -157,7 +157,9 @@ import Testing
         try await withWorker(router, runner, { $0.slots = 2 }) { source in
             let (cancelled, lost) = (put(source, 0), put(source, 1))
             #expect(await eventually { runner.state.withLock { $0.running } == 2 })
-            router.state.withLock { $0.renewReply = RenewReply(cancel: [job(0)], lost: [job(1)]) }
+            router.state.withLock {
+                $0.renewReply = RenewReply(cancel: [.init(job: job(0), token: 10)], lost: [.init(job: job(1), token: 10)])
+            }
             #expect(await eventually { cancelled.all.count == 1 && lost.all.count == 1 })
             #expect(router.state.withLock { $0.results.map(\.job) } == [job(0)])
             let renewals = router.state.withLock { $0.renewals }
