@@ -61,7 +61,7 @@ package final class AMQPClient: Service, Sendable {
         (part == .publish ? publishInbox : consumeInbox).stop(stop)
         // Without an open connection nothing can be drained, and a silent broker must not hold us.
         switch status[part] {
-        case .connecting, .waiting: breakers[part.rawValue].stop()
+        case .connecting, .reconnecting: breakers[part.rawValue].stop()
         case .open, .blocked, .draining, .closed: break
         }
     }
@@ -113,7 +113,7 @@ package final class AMQPClient: Service, Sendable {
             switch state {
             case .open, .blocked: return
             case .draining, .closed: throw Self.stopped
-            case .connecting, .waiting: continue
+            case .connecting, .reconnecting: continue
             }
         }
         try Task.checkCancellation()

@@ -24,7 +24,7 @@ struct BrokerEventPublisher: EventPublishing {
             )
         } catch let error where error.code == .timeout {
             // Why there is no connection says more than that there was none.
-            if case .waiting(let cause) = client.state { throw cause }
+            if case .reconnecting(let cause) = client.state { throw cause }
             throw error
         }
     }

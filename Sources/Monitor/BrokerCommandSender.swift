@@ -9,7 +9,7 @@ struct BrokerCommandSender: CommandSender {
     var isConnected: Bool {
         switch broker.state {
         case .open, .blocked: true
-        case .connecting, .waiting, .draining, .closed: false
+        case .connecting, .reconnecting, .draining, .closed: false
         }
     }
 

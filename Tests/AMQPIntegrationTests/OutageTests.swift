@@ -218,7 +218,7 @@ extension AMQPBrokerTests {
                     let publishing = connections.split(separator: "\n").first { $0.contains("\(name) publish") }
                     let pid = try #require(publishing?.split(separator: "\t").first)
                     try await node.rabbitmqctl("close_connection", String(pid), "test")
-                    try await client.wait(for: "waiting") { if case .waiting = $0 { true } else { false } }
+                    try await client.wait(for: "waiting") { if case .reconnecting = $0 { true } else { false } }
                     await group.triggerGracefulShutdown()
                     try await client.publish(message(to: results, "result"))
                     work.ack()

@@ -12,8 +12,8 @@ extension AMQPBrokerTests {
             let queue = unique("absent")
             await node.kill()
             try await withClient(AMQPTopology(queues: [classicQueue(queue)]), ready: false) { client in
-                try await client.wait(for: "waiting") { if case .waiting = $0 { true } else { false } }
-                guard case .waiting(let error) = client.state else { return }
+                try await client.wait(for: "waiting") { if case .reconnecting = $0 { true } else { false } }
+                guard case .reconnecting(let error) = client.state else { return }
                 #expect(error.code == .connectionFailed)
                 #expect(error.message.contains("127.0.0.1:\(node.port)") || error.message.contains("localhost:\(node.port)"))
                 let early = Task { try await client.publish(message(to: queue, "early")) }
@@ -40,8 +40,8 @@ extension AMQPBrokerTests {
             let good = try #require(Broker.current).uri
             let address = try AMQPEndpoint(uri: good).address
             try await withClient(uri: "amqp://nobody:sesame@\(address)", ready: false) { client in
-                try await client.wait(for: "refused") { if case .waiting = $0 { true } else { false } }
-                guard case .waiting(let error) = client.state else { return }
+                try await client.wait(for: "refused") { if case .reconnecting = $0 { true } else { false } }
+                guard case .reconnecting(let error) = client.state else { return }
                 #expect(error.code == .authentication)
                 #expect(error.replyCode == 403)
                 #expect(error.message.contains("\"nobody\""))
@@ -54,8 +54,8 @@ extension AMQPBrokerTests {
             let good = try #require(Broker.current).uri
             let base = good[..<good.lastIndex(of: "/")!]
             try await withClient(uri: "\(base.contains("@") ? String(base) : good)/nowhere", ready: false) { client in
-                try await client.wait(for: "refused") { if case .waiting = $0 { true } else { false } }
-                guard case .waiting(let error) = client.state else { return }
+                try await client.wait(for: "refused") { if case .reconnecting = $0 { true } else { false } }
+                guard case .reconnecting(let error) = client.state else { return }
                 #expect(error.code == .notFound)
                 #expect(error.message.contains("nowhere"))
             }
@@ -66,8 +66,8 @@ extension AMQPBrokerTests {
             try await withClient(AMQPTopology(queues: [classicQueue(queue, ["x-max-priority": 4])])) { owner in
                 let wanted = AMQPTopology(queues: [classicQueue(queue, ["x-max-priority": 5])])
                 try await withClient(wanted, ready: false, configure: { $0.backoff.maximum = .milliseconds(500) }) { client in
-                    try await client.wait(for: "mismatch") { if case .waiting = $0 { true } else { false } }
-                    guard case .waiting(let error) = client.state else { return }
+                    try await client.wait(for: "mismatch") { if case .reconnecting = $0 { true } else { false } }
+                    guard case .reconnecting(let error) = client.state else { return }
                     #expect(error.code == .topologyMismatch)
                     #expect(error.replyCode == 406)
                     for part in [queue, "x-max-priority", "x-max-priority=5", "delete_queue", "new name"] {
@@ -144,7 +144,7 @@ extension AMQPBrokerTests {
         @Test func `a stop without a broker is quick`() async throws {
             let start = ContinuousClock.now
             try await withClient(uri: "amqp://127.0.0.1:1", ready: false) { client in
-                try await client.wait(for: "waiting") { if case .waiting = $0 { true } else { false } }
+                try await client.wait(for: "waiting") { if case .reconnecting = $0 { true } else { false } }
             }
             #expect(ContinuousClock.now - start < .seconds(5))
         }

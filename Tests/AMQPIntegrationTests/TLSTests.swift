@@ -48,14 +48,14 @@ extension AMQPBrokerTests {
                 #expect(taken.last?.body == large.body)
             }
             try await withClient(topology, uri: "\(base)?cacertfile=\(folder.path)/stranger.pem", ready: false) { client in
-                try await client.wait(for: "refused") { if case .waiting = $0 { true } else { false } }
-                guard case .waiting(let error) = client.state else { return }
+                try await client.wait(for: "refused") { if case .reconnecting = $0 { true } else { false } }
+                guard case .reconnecting(let error) = client.state else { return }
                 #expect(error.code == .connectionFailed)
                 #expect(error.message.contains("localhost:\(port)"))
             }
             try await withClient(topology, uri: "\(base)?cacertfile=\(folder.path)/missing.pem", ready: false) { client in
-                try await client.wait(for: "refused") { if case .waiting = $0 { true } else { false } }
-                guard case .waiting(let error) = client.state else { return }
+                try await client.wait(for: "refused") { if case .reconnecting = $0 { true } else { false } }
+                guard case .reconnecting(let error) = client.state else { return }
                 #expect(error.message.contains("missing.pem"))
             }
         }

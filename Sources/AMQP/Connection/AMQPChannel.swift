@@ -105,12 +105,13 @@ final class AMQPChannel {
         switch method {
         case .channelClose(let code, let text, let classID, let methodID):
             link.writer.write(.channelCloseOK, channel: number)
-            let context = requests.first?.context ?? "Channel \(number), method \(classID).\(methodID)"
+            let method = classID == 0 ? nil : AMQPError.Method(classID: classID, methodID: methodID)
+            let context = requests.first?.context ?? "On a channel\(method.map { ", at \($0)" } ?? "")"
             let closing = isClosing ? requests.last : nil
             leave()
             // Both sides closed at once: what we wanted has happened.
             if let closing { return closing.then(.channelCloseOK) }
-            owner.channel(self, closedBy: .broker(replyCode: code, text: text, context: context, fallback: .channelClosed))
+            owner.channel(self, closedBy: .broker(replyCode: code, text: text, method: method, context: context, fallback: .channelClosed))
         case .channelOpenOK, .exchangeDeclareOK, .queueDeclareOK, .queueBindOK, .qosOK, .consumeOK, .confirmSelectOK, .channelCloseOK:
             guard let request = requests.first, request.reply.matches(method) else {
                 throw AMQPError(.unexpectedFrame, "The broker sent \(method), which nobody asked for.")

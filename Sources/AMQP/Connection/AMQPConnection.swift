@@ -235,7 +235,7 @@ final class AMQPConnection {
         dropLink(error)
         machine.failed(now: .now, jitter: .random(in: 0...1))
         guard case .disconnected = machine.phase else { return }
-        status.update(role.part, .waiting(error))
+        status.update(role.part, .reconnecting(error))
         guard logged != error else { return }
         logged = error
         let metadata: Logger.Metadata = [

@@ -128,7 +128,7 @@ final class ConfirmPublisher: ChannelUser {
         for entry in tracker.removeAll() {
             // One message to an exchange that is not there takes the channel down for all; only its sender is at fault.
             if error.replyCode == 404, error.message.contains("no exchange '\(entry.message.exchange)'") {
-                entry.settle(.failure(AMQPError(.notFound, error.message, replyCode: 404)))
+                entry.settle(.failure(AMQPError(.notFound, error.message, replyCode: 404, method: error.method)))
             } else {
                 entry.settle(.failure(error.outcomeUnknown))
             }
@@ -188,6 +188,6 @@ extension AMQPError {
     var outcomeUnknown: AMQPError {
         guard code != .shutdown else { return self }
         let lost: Code = replyCode == nil || code == .connectionLost ? .connectionLost : .channelClosed
-        return AMQPError(lost, "\(message) It is not known whether the message arrived.", replyCode: replyCode)
+        return AMQPError(lost, "\(message) It is not known whether the message arrived.", replyCode: replyCode, method: method)
     }
 }

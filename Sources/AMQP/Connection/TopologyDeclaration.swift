@@ -76,27 +76,19 @@ final class TopologyDeclaration: AMQPChannelOwner {
         return steps
     }
 
-    /// What a person reads when the broker refuses a step.
+    /// What a person reads when the broker refuses a step (406): what differs, and the way to what we want.
     static func explain(_ error: AMQPError, at step: Step?) -> AMQPError {
         guard error.replyCode == 406, let step else { return error }
         let cure: String
         switch step {
-        case .exchange(let exchange):
-            cure = """
-                The exchange exists with other properties (we want kind \(exchange.kind.rawValue), durable \(exchange.durable)). They \
-                cannot be changed: use a new name, or delete it and start again.
-                """
-        case .queue(let queue):
-            let arguments = queue.arguments.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.display)" }
-            cure = """
-                The queue exists with other properties (we want durable \(queue.durable), exclusive \(queue.exclusive), auto-delete \
-                \(queue.autoDelete), arguments \(arguments.isEmpty ? "none" : arguments.joined(separator: " "))). They cannot be changed: \
-                give the queue a new name (the next version), or empty it, delete it with `rabbitmqctl delete_queue \(queue.name)`, and start again.
-                """
-        case .binding:
-            cure = "Delete the old binding and start again."
+        case .exchange(let exchange): cure = exchange.migration(error.mismatch)
+        case .queue(let queue): cure = queue.migration(error.mismatch)
+        case .binding: cure = "Delete the old binding and start again."
         }
-        return AMQPError(.topologyMismatch, "\(error.message). \(cure)", replyCode: error.replyCode)
+        var explained = error
+        explained.code = .topologyMismatch
+        explained.message = "\(error.message). \(cure)"
+        return explained
     }
 
     private func advance(_ channel: AMQPChannel) {
@@ -111,16 +103,5 @@ final class TopologyDeclaration: AMQPChannelOwner {
 
     func channel(_ channel: AMQPChannel, closedBy error: AMQPError) {
         done(.failure(Self.explain(error, at: answered < steps.count ? steps[answered] : nil)))
-    }
-}
-
-extension AMQPValue {
-    /// For messages to people.
-    fileprivate var display: String {
-        switch self {
-        case .string(let value): value
-        case .bool(let value): "\(value)"
-        default: integer.map(String.init) ?? "\(self)"
-        }
     }
 }
