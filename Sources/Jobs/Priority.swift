@@ -29,5 +29,8 @@ package enum Priority: Int, Sendable, Hashable, Codable, CaseIterable, Comparabl
         }
     }
 
+    /// The next more urgent level; nil at the top.
+    package var raised: Priority? { Priority(rawValue: rawValue + 1) }
+
     package static func < (left: Priority, right: Priority) -> Bool { left.rawValue < right.rawValue }
 }

@@ -30,6 +30,24 @@ package struct RetryPolicy: Sendable, Hashable, Codable {
     }
 }
 
+extension RetryDelay {
+    /// The seconds between 0.8 and 1.0 of the delay after which an attempt is due, so that what failed together does not come back
+    /// together. The same attempt of the same job always gets the same.
+    package func pause(job: JobID, attempt: Int) -> Double {
+        // FNV-1a, because Swift's own hashes differ from process to process.
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        func mix(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        for byte in job.run.rawValue.utf8 { mix(byte) }
+        for number in [job.index, attempt] {
+            for shift in stride(from: 0, to: 64, by: 8) { mix(UInt8(truncatingIfNeeded: number >> shift)) }
+        }
+        // The low bits of such a hash are the better ones after one more round of mixing.
+        hash = (hash ^ (hash >> 33)) &* 0xff51_afd7_ed55_8ccd
+        let fraction = Double(hash >> 11) / Double(1 << 53)
+        return Double(seconds) * (0.8 + 0.2 * fraction)
+    }
+}
+
 /// The delays that the broker's retry queues offer. One queue has one delay, because RabbitMQ expires messages only
 /// at the head of a queue.
 package enum RetryDelay: Int, Sendable, Hashable, Codable, CaseIterable {

@@ -4,6 +4,8 @@ package import Foundation
 package struct Job: Sendable, Hashable {
     package var definition: JobDefinition
     package var dependencies: [Dependency]
+    /// How urgent its next hint is: as planned at first, raised by ageing, set by people.
+    package var priority: Priority
     package var state: JobState
     package var reason: Reason
     /// 1 for the first attempt. The attempt that is due or going on.
@@ -31,6 +33,7 @@ package struct Job: Sendable, Hashable {
     package init(
         definition: JobDefinition,
         dependencies: [Dependency],
+        priority: Priority? = nil,
         state: JobState = .waiting,
         reason: Reason,
         attempt: Int = 1,
@@ -51,6 +54,7 @@ package struct Job: Sendable, Hashable {
     ) {
         self.definition = definition
         self.dependencies = dependencies
+        self.priority = priority ?? definition.priority
         self.state = state
         self.reason = reason
         self.attempt = attempt
@@ -81,12 +85,17 @@ package struct Run: Sendable, Hashable {
     package internal(set) var finishedAt: Date?
     /// Why the run cannot end better than failed, whatever its jobs do: planning met trouble.
     package let concern: Reason?
+    /// A finalizer has been started since the run, as a whole, was last begun: the files that its jobs work on may be gone.
+    package internal(set) var hasBegunCleaning: Bool
     /// Every parent stands before its children.
     package internal(set) var jobs: [Job]
 
     /// As the ledger holds it.
-    package init(id: RunID, state: RunState, reason: Reason?, finishedAt: Date?, concern: Reason?, jobs: [Job]) {
+    package init(
+        id: RunID, state: RunState, reason: Reason?, finishedAt: Date?, concern: Reason?, hasBegunCleaning: Bool = false, jobs: [Job]
+    ) {
         self.id = id
+        self.hasBegunCleaning = hasBegunCleaning
         self.concern = concern
         self.state = state
         self.reason = reason
@@ -100,12 +109,16 @@ package struct Run: Sendable, Hashable {
         self.state = .active
         self.reason = nil
         self.finishedAt = nil
-        self.concern = plan.failure ?? plan.concern
+        self.hasBegunCleaning = false
+        // Whoever made such a plan, a run that could wait for itself must not begin.
+        let failure = plan.failure ?? (plan.isOrdered ? nil : .planWithoutOrder)
+        self.concern = failure ?? plan.concern
         self.jobs = plan.jobs.map { entry in
-            if let skipped = plan.failure.map(Reason.planningFailed) ?? entry.skipped {
-                Job(definition: entry.definition, dependencies: entry.dependencies, state: .skipped, reason: skipped)
+            let dependencies = plan.isOrdered ? entry.dependencies : []
+            if let skipped = failure.map(Reason.planningFailed) ?? entry.skipped {
+                return Job(definition: entry.definition, dependencies: dependencies, state: .skipped, reason: skipped)
             } else {
-                Job(definition: entry.definition, dependencies: entry.dependencies, reason: .waiting)
+                return Job(definition: entry.definition, dependencies: dependencies, reason: .waiting)
             }
         }
     }

@@ -6,8 +6,11 @@ package enum RunInput: Sendable, Hashable {
     case hintConfirmed(job: Int, attempt: Int, dispatch: Int)
     /// No claim followed a hint for so long that it must be presumed lost.
     case hintLost(job: Int, attempt: Int, dispatch: Int)
+    /// A dispatched job has waited so long that it shall overtake others: one level up, with another hint.
+    case aged(job: Int, attempt: Int, dispatch: Int)
     /// A worker asks to start an attempt. The same claim gets the same answer however often it is sent; `id` tells claims apart.
-    case claim(job: Int, attempt: Int, worker: String, id: String, isPaused: Bool)
+    /// `dispatch` is the hint that the claim follows, when that is known.
+    case claim(job: Int, attempt: Int, dispatch: Int? = nil, worker: String, id: String, isPaused: Bool)
     /// A worker says that it still runs an attempt.
     case renewal(job: Int, attempt: Int, token: Int)
     case result(job: Int, attempt: Int, token: Int, exit: JobExit)
@@ -19,12 +22,18 @@ package enum RunInput: Sendable, Hashable {
     case cancelAll(actor: String)
     case retry(job: Int, actor: String)
     case retryAll(actor: String)
+    /// This job and everything after it once more, whatever became of it.
+    case rerun(job: Int, actor: String)
+    case setPriority(job: Int, priority: Priority, actor: String)
 }
 
 /// What has to be done about a change. Nothing of it may happen before the change is committed.
 package enum RunEffect: Sendable, Hashable {
-    /// Tell the job's channel that this attempt may be ready, at once or after a delay.
-    case hint(job: Int, attempt: Int, dispatch: Int, delay: RetryDelay?)
+    /// Tell the job's channel that this attempt may be ready, with the job's current priority.
+    ///
+    /// At once without `delay`; otherwise by way of that delay queue, where the message stays for `pause` seconds, which is never more
+    /// than the queue's own delay.
+    case hint(job: Int, attempt: Int, dispatch: Int, delay: RetryDelay?, pause: Double)
     /// The claim's answer: start, fenced by `token`.
     case grant(job: Int, attempt: Int, token: Int)
     /// The claim's answer: forget the hint.
@@ -38,7 +47,7 @@ package enum RunEffect: Sendable, Hashable {
     case attemptEnded(job: Int, attempt: Int, token: Int, ending: AttemptEnding)
     /// Put the job where an operator sees it in the broker.
     case deadLetter(job: Int, attempt: Int)
-    /// The job's state changed: a fact for those who watch.
+    /// What people see of the job changed: a fact for those who watch.
     case jobChanged(job: Int)
     /// The run's state changed.
     case runChanged

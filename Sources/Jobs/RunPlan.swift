@@ -15,6 +15,14 @@ package enum JobKind: String, Sendable, Hashable, Codable {
     case python
 }
 
+/// What a worker does with an attempt whose lease it could not renew: another worker may have the job by now.
+package enum OnLeaseLoss: String, Sendable, Hashable, Codable, CaseIterable {
+    /// The process goes on; its late result is refused. Work is wasted at most.
+    case keep
+    /// The process is ended before the lease is: for jobs that change something outside, such as sending to a PACS.
+    case kill
+}
+
 /// One dependency of a job: which earlier job, and what must have become of it.
 package struct Dependency: Sendable, Hashable, Codable {
     package enum Condition: String, Sendable, Codable {
@@ -56,6 +64,7 @@ package struct JobDefinition: Sendable, Hashable, Codable {
     package var entry: String
     package var params: JSONValue
     package var channel: String
+    /// As planned; where the job stands now is in ``Job/priority``.
     package var priority: Priority
     package var timeout: JobTimeout
     package var retry: RetryPolicy
@@ -63,6 +72,7 @@ package struct JobDefinition: Sendable, Hashable, Codable {
     package var isFinalizer: Bool
     /// Carries results out of the pipeline: a finalizer must not delete what it failed to store.
     package var isStoring: Bool
+    package var onLeaseLoss: OnLeaseLoss
 
     package init(
         name: String,
@@ -76,7 +86,8 @@ package struct JobDefinition: Sendable, Hashable, Codable {
         timeout: JobTimeout = .standard,
         retry: RetryPolicy = .never,
         isFinalizer: Bool = false,
-        isStoring: Bool = false
+        isStoring: Bool = false,
+        onLeaseLoss: OnLeaseLoss = .keep
     ) {
         self.name = name
         self.service = service
@@ -90,6 +101,27 @@ package struct JobDefinition: Sendable, Hashable, Codable {
         self.retry = retry
         self.isFinalizer = isFinalizer
         self.isStoring = isStoring
+        self.onLeaseLoss = onLeaseLoss
+    }
+
+    /// A definition that was stored before a key existed means the key's default.
+    package init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            name: try values.decode(String.self, forKey: .name),
+            service: try values.decode(String.self, forKey: .service),
+            stage: try values.decode(Stage.self, forKey: .stage),
+            kind: try values.decode(JobKind.self, forKey: .kind),
+            entry: try values.decode(String.self, forKey: .entry),
+            params: try values.decode(JSONValue.self, forKey: .params),
+            channel: try values.decode(String.self, forKey: .channel),
+            priority: try values.decode(Priority.self, forKey: .priority),
+            timeout: try values.decode(JobTimeout.self, forKey: .timeout),
+            retry: try values.decode(RetryPolicy.self, forKey: .retry),
+            isFinalizer: try values.decode(Bool.self, forKey: .isFinalizer),
+            isStoring: try values.decode(Bool.self, forKey: .isStoring),
+            onLeaseLoss: try values.decodeIfPresent(OnLeaseLoss.self, forKey: .onLeaseLoss) ?? .keep
+        )
     }
 }
 
@@ -164,5 +196,12 @@ package struct RunPlan: Sendable, Hashable {
         self.addedParams = addedParams
         self.failure = failure
         self.concern = concern
+    }
+}
+
+extension RunPlan {
+    /// Whether every dependency points to an earlier job of the plan: no circle, nothing unknown.
+    var isOrdered: Bool {
+        jobs.indices.allSatisfy { index in jobs[index].dependencies.allSatisfy { (0..<index).contains($0.parent) } }
     }
 }

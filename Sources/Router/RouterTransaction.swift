@@ -249,7 +249,7 @@ extension RouterTransaction {
         let run = stored.run
         for effect in effects {
             switch effect {
-            case .hint(let job, let attempt, let dispatch, let delay):
+            case .hint(let job, let attempt, let dispatch, let delay, _):
                 try send(.hint, run, job, attempt, dispatch, delay: delay)
             case .deadLetter(let job, let attempt):
                 try send(.dead, run, job, attempt, run.jobs[job].dispatch, reason: run.jobs[job].reason)
@@ -276,7 +276,7 @@ extension RouterTransaction {
         let definition = run.jobs[job].definition
         let message = OutboxMessage(
             kind: kind, job: run.jobID(job), attempt: attempt, dispatch: dispatch, channel: definition.channel,
-            priority: definition.priority, delay: delay, reason: reason)
+            priority: run.jobs[job].priority, delay: delay, reason: reason)
         after.append(.send(try ledger.appendOutbox(message)))
     }
 

@@ -155,7 +155,7 @@ struct RunSimulation {
         let before = run
         for effect in run.apply(input, at: now) {
             switch effect {
-            case .hint(let job, let attempt, let dispatch, let delay):
+            case .hint(let job, let attempt, let dispatch, let delay, _):
                 if delay == nil { now += 0 } else { now += Double(delay!.seconds) }
                 hints.append(Hint(job: job, attempt: attempt, dispatch: dispatch))
             case .grant(let job, let attempt, let token):
@@ -181,7 +181,7 @@ struct RunSimulation {
             }
             let isCommand =
                 switch input {
-                case .retry, .retryAll: true
+                case .retry, .retryAll, .rerun: true
                 default: false
                 }
             if before.jobs[index].state.isTerminal, job != before.jobs[index], !isCommand {

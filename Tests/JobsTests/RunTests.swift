@@ -38,7 +38,7 @@ import Testing
     @Test func onlyTheRootIsSentAtTheStart() {
         var run = chain()
         let effects = run.apply(.start, at: now)
-        #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 1, delay: nil)))
+        #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 1, delay: nil, pause: 0)))
         #expect(effects.contains(.runChanged))
         #expect(run.jobs.map(\.state) == [.ready, .waiting, .waiting, .waiting])
     }
@@ -111,7 +111,9 @@ import Testing
         _ = run.apply(.start, at: now)
         _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
         let effects = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit(.failed)), at: now)
-        #expect(effects.contains(.hint(job: 0, attempt: 2, dispatch: 1, delay: .thirtySeconds)))
+        let pause = RetryDelay.thirtySeconds.pause(job: run.jobID(0), attempt: 1)
+        #expect(effects.contains(.hint(job: 0, attempt: 2, dispatch: 1, delay: .thirtySeconds, pause: pause)))
+        #expect((24...30).contains(pause))
         #expect(run.jobs[0].state == .retrying)
         let early = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "w", isPaused: false), at: now.addingTimeInterval(10))
         #expect(early.contains { if case .deny(let reason) = $0 { reason.code == "too-early" } else { false } })
@@ -189,7 +191,7 @@ import Testing
         #expect(run.jobs[0].state == .ready)
         #expect(run.jobs[0].reason.code == "channel-paused")
         let effects = run.apply(.channelResumed(channel: "default"), at: now)
-        #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 2, delay: nil)))
+        #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 2, delay: nil, pause: 0)))
     }
 
     @Test func aRunThatPlanningRefusedStartsNothingNotEvenOnRetry() {
@@ -328,7 +330,7 @@ import Testing
         _ = run.apply(.hintConfirmed(job: 0, attempt: 1, dispatch: 1), at: now)
         #expect(run.jobs[0].state == .ready)
         let effects = run.apply(.channelResumed(channel: "default"), at: now)
-        #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 2, delay: nil)))
+        #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 2, delay: nil, pause: 0)))
     }
 
     @Test func troubleInPlanningIsNotForgottenWhenTheJobsEndWell() {
