@@ -1,0 +1,70 @@
+import ArgumentParser
+import Foundation
+import Stack
+
+/// Our AMQP client beside a C program that uses librabbitmq directly, on one private broker.
+struct AMQPBench: AsyncParsableCommand {
+    enum Part: String, CaseIterable, ExpressibleByArgument {
+        case throughput, latency, memory
+    }
+
+    static let configuration = CommandConfiguration(
+        commandName: "amqp",
+        abstract: "The AMQP client beside librabbitmq used directly from C, on a broker of its own.",
+    )
+
+    @Option(help: ArgumentHelp("What to measure.", valueName: "part"))
+    var part: [Part] = Part.allCases
+
+    @Option(help: "How many messages a run of publishing or consuming moves.")
+    var count = 100_000
+
+    @Option(help: "How many rounds; each has every run once, and the medians count.")
+    var rounds = 5
+
+    @Option(help: "The body's size in bytes.")
+    var size = 1024
+
+    @Option(help: "Unconfirmed messages while publishing, and the prefetch while consuming.")
+    var window = 256
+
+    @Option(help: "How many messages go through while memory is watched.")
+    var memoryCount = 1_000_000
+
+    func validate() throws {
+        guard count > 0, rounds > 0, size > 0, memoryCount > 0, (1...65535).contains(window) else {
+            throw ValidationError("Counts, rounds and sizes are at least 1, the window is at most 65535.")
+        }
+    }
+
+    func run() async throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("bench-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        print("## AMQP client\n\n\(Host.description)\n")
+        let broker = try await PrivateBroker.start(in: folder)
+        do {
+            try await measure(broker)
+        } catch {
+            await broker.stop()
+            throw error
+        }
+        await broker.stop()
+    }
+
+    private func measure(_ broker: PrivateBroker) async throws {
+        let swift = SwiftClient(url: broker.amqpURL, queue: "bench", size: size, window: window)
+        let raw = try RawClient(url: broker.amqpURL)
+        try await swift.declare()
+        for part in part {
+            switch part {
+            case .throughput:
+                print(try await AMQPThroughput(swift: swift, raw: raw, broker: broker, bench: self).table())
+            case .latency:
+                print(try await AMQPLatency(swift: swift, raw: raw, bench: self).table())
+            case .memory:
+                print(try await AMQPMemory(swift: swift, bench: self).table())
+            }
+            print()
+        }
+    }
+}

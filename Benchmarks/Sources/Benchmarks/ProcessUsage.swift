@@ -1,0 +1,29 @@
+import Foundation
+import Glibc
+
+/// What processes have used so far.
+enum ProcessUsage {
+    /// Of this process: user and system.
+    static var processorSeconds: Double {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        return Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
+    }
+
+    /// Of another process, in steps of a clock tick (10 ms); nil when there is none.
+    static func processorSeconds(of pid: pid_t) -> Double? {
+        guard let line = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8), let name = line.lastIndex(of: ")")
+        else { return nil }
+        // The fields after the name start with the third; utime and stime are the 14th and 15th.
+        let fields = line[line.index(after: name)...].split(separator: " ")
+        guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return nil }
+        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
+
+    /// Resident memory of this process in MiB.
+    static var residentMebibytes: Double {
+        let fields = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8))?.split(separator: " ") ?? []
+        guard fields.count > 1, let pages = Double(fields[1]) else { return .nan }
+        return pages * Double(getpagesize()) / 1_048_576
+    }
+}
