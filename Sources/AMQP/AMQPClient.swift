@@ -1,4 +1,5 @@
 package import Logging
+import Metrics
 import ServiceLifecycle
 import Synchronization
 
@@ -32,7 +33,10 @@ package final class AMQPClient: Service, Sendable {
 
     /// Connects, and stays connected until the service group shuts down gracefully (consumers end, confirms are awaited) or the task is
     /// cancelled (at once). Never ends because of a broker. Call it once.
+    ///
+    /// - Throws: ``AMQPError/Code/invalidTopology``, before anything is connected.
     package func run() async throws {
+        try topology.current.check()
         let first = isRunning.withLock { running in
             defer { running = true }
             return !running
@@ -58,12 +62,9 @@ package final class AMQPClient: Service, Sendable {
 
     /// For good: until here a part may still connect, for what others have in hand and want to publish.
     private func stop(_ part: AMQPStatus.Part, _ stop: AMQPStop) {
+        // A peer that hangs in the middle of a send on TLS must not hold the stop.
+        breakers[part.rawValue].shorten(to: stop == .drain ? configuration.drainTimeout : ConnectionStateMachine.goodbyeTimeout)
         (part == .publish ? publishInbox : consumeInbox).stop(stop)
-        // Without an open connection nothing can be drained, and a silent broker must not hold us.
-        switch status[part] {
-        case .connecting, .reconnecting: breakers[part.rawValue].stop()
-        case .open, .blocked, .draining, .closed: break
-        }
     }
 
     private func start(_ part: AMQPStatus.Part) -> AMQPPromise<Void> {
@@ -73,7 +74,7 @@ package final class AMQPClient: Service, Sendable {
         var logger = logger
         logger[metadataKey: "amqp.connection"] = "\(part)"
         // 15 characters show in ps and top; the name's first ones tell clients of one process apart.
-        ConnectionThread.start(name: "amqp-\("\(part)".prefix(1)) \(configuration.connectionName)") {
+        let started = ConnectionThread.start(name: "amqp-\("\(part)".prefix(1)) \(configuration.connectionName)") {
             [configuration, topology, status, metrics, logger] in
             let role: any AMQPRole =
                 switch part {
@@ -92,6 +93,7 @@ package final class AMQPClient: Service, Sendable {
             ).run()
             ended.complete(.success(()))
         }
+        precondition(started, "The system gives no thread for an AMQP connection.")
         return ended
     }
 
@@ -122,22 +124,30 @@ package final class AMQPClient: Service, Sendable {
 
     // MARK: Topology
 
-    /// Adds to what is declared at each connect, and declares it now.
+    /// Adds to what is declared at each connect, and declares it now, exclusive queues apart. Waits for a connection, up to
+    /// `requestTimeout` in all. After any error but `.invalidTopology` the addition stays: the next connect declares it.
     ///
-    /// - Throws: `.topologyMismatch`, `.accessRefused`, `.connectionLost`, `.shutdown`, `.cancelled`.
+    /// - Throws: `.invalidTopology`, `.topologyMismatch`, `.accessRefused`, `.connectionLost`, `.timeout`, `.shutdown`, `.cancelled`.
     package func declare(_ addition: AMQPTopology) async throws(AMQPError) {
+        try (topology.current + addition).check()
         guard topology.add(addition) else { return }
         let promise = AMQPPromise<Void>()
-        guard publishInbox.submit(.declare(addition, promise)) else { throw Self.stopped }
+        let deadline = ContinuousClock.now + configuration.requestTimeout
+        let watch = expire(at: deadline) { promise.complete(.failure(Self.notRunning)) }
+        defer { watch?.cancel() }
+        guard publishInbox.submit(.declare(addition, deadline: deadline, promise)) else { throw Self.stopped }
         try await promise.value(cancelled: "The task was cancelled while a topology was declared.")
     }
 
-    /// How many messages wait in a queue and how many consumers it has, now.
+    /// How many messages wait in a queue and how many consumers it has, now. Waits for a connection, up to `requestTimeout` in all.
     ///
-    /// - Throws: `.notFound`, `.connectionLost`, `.shutdown`, `.cancelled`.
+    /// - Throws: `.notFound`, `.accessRefused`, `.connectionLost`, `.timeout`, `.shutdown`, `.cancelled`.
     package func inspect(_ queue: String) async throws(AMQPError) -> AMQPQueueStatus {
         let promise = AMQPPromise<AMQPQueueStatus>()
-        guard publishInbox.submit(.inspect(queue: queue, promise)) else { throw Self.stopped }
+        let deadline = ContinuousClock.now + configuration.requestTimeout
+        let watch = expire(at: deadline) { promise.complete(.failure(Self.notRunning)) }
+        defer { watch?.cancel() }
+        guard publishInbox.submit(.inspect(queue: queue, deadline: deadline, promise)) else { throw Self.stopped }
         return try await promise.value(cancelled: "The task was cancelled while a queue was looked at.")
     }
 
@@ -160,19 +170,24 @@ package final class AMQPClient: Service, Sendable {
         for (index, message) in batch.enumerated() {
             if let error = validate(message) { submission.settle(index, .failure(error)) }
         }
+        let watch = expire(at: submission.deadline) {
+            for index in batch.indices { submission.settle(index, .failure(Self.notRunning)) }
+        }
+        defer { watch?.cancel() }
         if !publishInbox.submit(.publish(submission)) {
             for index in batch.indices { submission.settle(index, .failure(Self.stopped)) }
         }
         return await submission.outcomes()
     }
 
-    /// Sends a message that may be lost: no confirm, and dropped when there is no connection.
+    /// Sends a message that may be lost: no confirm, and dropped when there is no connection, while the broker is blocked, when 4 MiB wait
+    /// for the socket or 10,000 messages for the connection's thread. Never waits.
     package func publishTransient(_ message: AMQPPublishing) {
         if let error = validate(message) {
             logger.error("Dropped a message that cannot be sent", metadata: ["amqp.error": "\(error)"])
             return
         }
-        publishInbox.submit(.publishTransient(message))
+        guard isRunning.withLock({ $0 }), publishInbox.submitTransient(message) else { return metrics.dropped.increment() }
     }
 
     // MARK: Consuming
@@ -221,7 +236,7 @@ package final class AMQPClient: Service, Sendable {
 
     /// Not cancellable: whoever leaves the scope may rely on the queue having its messages back. Bounded by the connection's thread.
     private func stop(_ request: ConsumerRequest) async {
-        guard consumeInbox.submit(.stopConsumer(id: request.id)) else { return }
+        guard consumeInbox.submit(.stopConsumer(id: request.id)), isRunning.withLock({ $0 }) else { return }
         _ = await request.stopped.result
     }
 
@@ -234,6 +249,8 @@ package final class AMQPClient: Service, Sendable {
     package func call(_ request: AMQPPublishing, timeout: Duration) async throws(AMQPError) -> AMQPReply {
         if let error = validate(request) { throw error }
         let call = AMQPCall(request: request, deadline: .now + timeout, promise: AMQPPromise())
+        let watch = expire(at: call.deadline) { call.promise.complete(.failure(Self.notRunning)) }
+        defer { watch?.cancel() }
         guard publishInbox.submit(.call(call)) else { throw Self.stopped }
         return try await call.promise.value(cancelled: "The task was cancelled while it waited for a reply.")
     }
@@ -248,6 +265,19 @@ package final class AMQPClient: Service, Sendable {
     }
 
     // MARK: -
+
+    /// Before `run()` there is no thread that looks at deadlines. Whoever calls so early gets a task that does.
+    private func expire(at deadline: ContinuousClock.Instant, _ expire: @escaping @Sendable () -> Void) -> Task<Void, Never>? {
+        guard !isRunning.withLock({ $0 }) else { return nil }
+        return Task {
+            try? await Task.sleep(until: deadline, clock: .continuous)
+            if !Task.isCancelled { expire() }
+        }
+    }
+
+    private static var notRunning: AMQPError {
+        AMQPError(.timeout, "Nothing was sent in time: the AMQP client was not running when this was asked of it.")
+    }
 
     private func validate(_ message: AMQPPublishing) -> AMQPError? {
         message.problem(maximumBodySize: configuration.maximumBodySize).map { problem in

@@ -32,8 +32,11 @@ package struct AMQPConfiguration: Sendable {
     /// In bytes, both ways. A larger delivery is rejected without requeue, which sends it to its queue's dead-letter exchange.
     package var maximumBodySize: Int
     package var backoff: Backoff
-    /// For TCP and TLS set-up, login included.
+    /// From the start of an attempt to the end of its login: name look-up, TCP, TLS. Then the next endpoint has its turn.
     package var connectTimeout: Duration
+    /// How long the broker may take to answer a request (`declare`, `inspect`, and what opens channels). `declare` and `inspect` wait
+    /// no longer than this in all; a connection whose broker is silent for as long on any request is given up.
+    package var requestTimeout: Duration
     /// How long a graceful shutdown waits for confirms that are still out.
     package var drainTimeout: Duration
 
@@ -48,6 +51,7 @@ package struct AMQPConfiguration: Sendable {
         maximumBodySize: Int = 16 << 20,
         backoff: Backoff = Backoff(),
         connectTimeout: Duration = .seconds(10),
+        requestTimeout: Duration = .seconds(30),
         drainTimeout: Duration = .seconds(10),
     ) {
         precondition(!endpoints.isEmpty, "An AMQP client needs at least one endpoint.")
@@ -62,6 +66,7 @@ package struct AMQPConfiguration: Sendable {
         self.maximumBodySize = maximumBodySize
         self.backoff = backoff
         self.connectTimeout = connectTimeout
+        self.requestTimeout = requestTimeout
         self.drainTimeout = drainTimeout
     }
 }

@@ -9,6 +9,7 @@ import Testing
         ConnectionStateMachine(
             endpoints: endpoints,
             backoff: AMQPConfiguration.Backoff(initial: .seconds(1), maximum: .seconds(5)),
+            connectTimeout: .seconds(3),
             drainTimeout: .seconds(10),
             now: start,
         )
@@ -24,6 +25,9 @@ import Testing
     @Test func `connects at once, declares, is open`() {
         var machine = machine()
         #expect(machine.next(now: start, stop: nil, isDrained: true, isAnswered: true) == .connect(endpoint: 0))
+        let limit = start + .seconds(3)
+        #expect(machine.phase == .connecting(until: limit))
+        #expect(machine.next(now: start, stop: nil, isDrained: true, isAnswered: true) == .serve(until: limit))
         machine.connected()
         #expect(machine.phase == .declaring)
         #expect(machine.next(now: start, stop: nil, isDrained: true, isAnswered: false) == .serve(until: nil))
@@ -53,6 +57,18 @@ import Testing
         }
         #expect(delays == [1, 2, 4, 5, 5, 5].map(Duration.seconds))
         #expect(endpoints == [0, 1, 2, 0, 1, 2])
+    }
+
+    @Test func `an attempt that takes too long is given up, and one that a stop meets ends at once`() {
+        var machine = machine(endpoints: 2)
+        _ = machine.next(now: start, stop: nil, isDrained: true, isAnswered: true)
+        let late = start + .seconds(3)
+        #expect(machine.next(now: late, stop: nil, isDrained: true, isAnswered: true) == .giveUp)
+        machine.failed(now: late, jitter: 1)
+        #expect(machine.phase == .disconnected(retryAt: late + .seconds(1)))
+        #expect(machine.next(now: late + .seconds(1), stop: nil, isDrained: true, isAnswered: true) == .connect(endpoint: 1))
+        #expect(machine.next(now: late + .seconds(1), stop: .drain, isDrained: false, isAnswered: true) == .finish)
+        #expect(machine.phase == .closed)
     }
 
     @Test func `jitter spreads over the upper half`() {

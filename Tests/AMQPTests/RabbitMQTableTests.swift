@@ -62,7 +62,10 @@ import Testing
         }
         bytes = (0..<4).map { UInt8(truncatingIfNeeded: bytes.count >> (24 - 8 * $0)) } + bytes
         let decoded = await withCheckedContinuation { continuation in
-            ConnectionThread.start(name: "deep") { [bytes] in continuation.resume(returning: RabbitMQTableCodec.decode(bytes)) }
+            let started = ConnectionThread.start(name: "deep") { [bytes] in
+                continuation.resume(returning: RabbitMQTableCodec.decode(bytes))
+            }
+            #expect(started)
         }
         #expect(decoded == nil)
     }

@@ -40,6 +40,7 @@ final class AMQPChannel {
     private struct Request {
         var reply: Reply
         var context: String
+        var sent: ContinuousClock.Instant
         var then: (InboundMethod) -> Void
     }
 
@@ -67,6 +68,11 @@ final class AMQPChannel {
         self.maximumBodySize = maximumBodySize
     }
 
+    /// What waits for its answer longest.
+    var oldestRequest: (sent: ContinuousClock.Instant, context: String)? {
+        requests.first.map { ($0.sent, $0.context) }
+    }
+
     // MARK: Sending
 
     func send(_ method: OutboundMethod) {
@@ -79,7 +85,7 @@ final class AMQPChannel {
     /// - Parameter context: what an error should say we were doing: "Declaring the queue \"x\"".
     func request(_ method: OutboundMethod, expecting reply: Reply, context: String, then: @escaping (InboundMethod) -> Void = { _ in }) {
         guard !isGone, !isClosing else { return }
-        requests.append(Request(reply: reply, context: context, then: then))
+        requests.append(Request(reply: reply, context: context, sent: .now, then: then))
         link.writer.write(method, channel: number)
     }
 

@@ -20,6 +20,8 @@ final class AMQPConnection {
     private let logger: Logger
 
     private var machine: ConnectionStateMachine
+    /// The attempt that is under way.
+    private var dial: Dial?
     private var link: AMQPLink?
     private var names: TopologyDeclaration.Names = [:]
     private var declaration: TopologyDeclaration?
@@ -52,6 +54,8 @@ final class AMQPConnection {
         machine = ConnectionStateMachine(
             endpoints: configuration.endpoints.count,
             backoff: configuration.backoff,
+            // A little more than the attempt gives itself: what it says when its own limit ends it is worth more.
+            connectTimeout: configuration.connectTimeout + .milliseconds(500),
             drainTimeout: configuration.drainTimeout,
             now: .now,
         )
@@ -64,12 +68,18 @@ final class AMQPConnection {
             let now = ContinuousClock.now
             let (commands, stop) = inbox.take()
             for command in commands { role.handle(command, link: link) }
+            if let dial, let result = dial.take() { connected(result) }
 
             let step = machine.next(now: now, stop: stop, isDrained: role.isIdle, isAnswered: link?.isClosed ?? true)
             var until: Instant?
             switch step {
             case .connect(let endpoint):
                 connect(configuration.endpoints[endpoint])
+                continue
+            case .giveUp:
+                dial?.abandon()
+                dial = nil
+                lose(AMQPError(.connectionFailed, "Connecting took longer than \(configuration.connectTimeout), name look-up included."))
                 continue
             case .beginDrain:
                 status.update(role.part, .draining)
@@ -125,7 +135,7 @@ final class AMQPConnection {
         try link.flush(now: now)
         // An empty topology is declared without an answer to wait for.
         if declared != nil { next = now }
-        next = [next, role.nextDeadline, try link.heartbeat(now: now), restoreAt].compactMap(\.self).min()
+        next = [next, role.nextDeadline, try link.heartbeat(now: now), try link.checkRequests(now: now), restoreAt].compactMap(\.self).min()
         return next
     }
 
@@ -148,15 +158,32 @@ final class AMQPConnection {
     // MARK: Coming up
 
     private func connect(_ endpoint: AMQPEndpoint) {
-        do {
-            let handle = try RabbitMQHandle(endpoint, configuration: configuration, role: "\(role.part)", breaker: breaker)
-            let link = AMQPLink(handle, maximumBodySize: configuration.maximumBodySize, serial: serial, now: .now)
+        dial = Dial(
+            endpoint,
+            configuration: configuration,
+            role: "\(role.part)",
+            limit: configuration.connectTimeout,
+            sending: breaker,
+        ) { [inbox] in inbox.wakeUp.signal() }
+    }
+
+    private func connected(_ result: Result<RabbitMQHandle, AMQPError>) {
+        dial = nil
+        switch result {
+        case .success(let handle):
+            let link = AMQPLink(
+                handle,
+                maximumBodySize: configuration.maximumBodySize,
+                requestTimeout: configuration.requestTimeout,
+                serial: serial,
+                now: .now,
+            )
             self.link = link
             machine.connected()
             metrics.connections.increment()
-            logger.debug("Connected to the broker", metadata: ["amqp.endpoint": "\(endpoint.address)"])
+            logger.debug("Connected to the broker")
             declare(on: link)
-        } catch {
+        case .failure(let error):
             lose(error)
         }
     }
@@ -262,6 +289,7 @@ final class AMQPConnection {
         declared = nil
         declaredOnce = false
         names = [:]
+        if shownBlocked != nil, role.part == .publish { metrics.blocked.record(0) }
         shownBlocked = nil
         role.linkLost()
         for user in role.users { user.linkLost(error) }
@@ -271,6 +299,8 @@ final class AMQPConnection {
         let error = AMQPError(.shutdown, "The AMQP client has stopped.")
         // Commands that come from here on are refused; those that came before are answered.
         for command in inbox.close() { role.handle(command, link: nil) }
+        dial?.abandon()
+        dial = nil
         dropLink(error)
         role.finish(error)
         status.update(role.part, .closed)

@@ -5,8 +5,8 @@ enum AMQPCommand: Sendable {
     case publish(PublishSubmission)
     case publishTransient(AMQPPublishing)
     case call(AMQPCall)
-    case declare(AMQPTopology, AMQPPromise<Void>)
-    case inspect(queue: String, AMQPPromise<AMQPQueueStatus>)
+    case declare(AMQPTopology, deadline: ContinuousClock.Instant, AMQPPromise<Void>)
+    case inspect(queue: String, deadline: ContinuousClock.Instant, AMQPPromise<AMQPQueueStatus>)
     case startConsumer(ConsumerRequest)
     case stopConsumer(id: UInt64)
     /// `channel` is the serial number of the channel that delivered; numbers are never used again.
@@ -26,6 +26,7 @@ enum AMQPStop: Sendable, Comparable {
 final class AMQPInbox: Sendable {
     private struct State {
         var commands: [AMQPCommand] = []
+        var transients = 0
         var stop: AMQPStop?
         var sleeps = false
         var isClosed = false
@@ -47,6 +48,22 @@ final class AMQPInbox: Sendable {
         return accepted
     }
 
+    /// Transient messages that may wait for the thread; nobody who sends them waits, so nothing else would bound them.
+    static let maximumTransients = 10_000
+
+    /// - Returns: false when the message is dropped: too many wait, or the connection has ended for good.
+    func submitTransient(_ message: AMQPPublishing) -> Bool {
+        let (accepted, wake) = state.withLock { state in
+            guard !state.isClosed, state.transients < Self.maximumTransients else { return (false, false) }
+            state.commands.append(.publishTransient(message))
+            state.transients += 1
+            defer { state.sleeps = false }
+            return (true, state.sleeps)
+        }
+        if wake { wakeUp.signal() }
+        return accepted
+    }
+
     func stop(_ stop: AMQPStop) {
         state.withLock { state in
             state.stop = max(state.stop ?? stop, stop)
@@ -60,6 +77,7 @@ final class AMQPInbox: Sendable {
     func take() -> (commands: [AMQPCommand], stop: AMQPStop?) {
         state.withLock { state in
             state.sleeps = false
+            state.transients = 0
             defer { state.commands = [] }
             return (state.commands, state.stop)
         }

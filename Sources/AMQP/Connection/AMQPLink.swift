@@ -4,6 +4,7 @@ final class AMQPLink {
 
     private let handle: RabbitMQHandle
     private let maximumBodySize: Int
+    private let requestTimeout: Duration
     private var channels: [UInt16: AMQPChannel] = [:]
     private var freeNumbers: [UInt16] = []
     private var highestNumber: UInt16 = 0
@@ -11,14 +12,17 @@ final class AMQPLink {
     private var lastWrite: Instant
     /// The broker's reason while it takes no messages from us.
     private(set) var blockedReason: String?
+    /// Requests before this moment could not be answered: the broker did not read.
+    private var unblockedAt: Instant?
     /// Whether the broker has answered our goodbye.
     private(set) var isClosed = false
     private var serial: UInt64
 
     /// - Parameter serial: where the channels' serial numbers go on.
-    init(_ handle: RabbitMQHandle, maximumBodySize: Int, serial: UInt64, now: Instant) {
+    init(_ handle: RabbitMQHandle, maximumBodySize: Int, requestTimeout: Duration, serial: UInt64, now: Instant) {
         self.handle = handle
         self.maximumBodySize = maximumBodySize
+        self.requestTimeout = requestTimeout
         self.serial = serial
         lastRead = now
         lastWrite = now
@@ -93,6 +97,24 @@ final class AMQPLink {
         return min(max(lastWrite, now - interval / 2) + interval / 2, lastRead + interval * 2)
     }
 
+    /// Notices a broker that lives, by its heartbeats, and does not answer. A blocked one may take its time.
+    ///
+    /// - Returns: when to come back.
+    func checkRequests(now: Instant) throws(AMQPError) -> Instant? {
+        guard blockedReason == nil else { return nil }
+        var oldest: (sent: Instant, context: String)?
+        for channel in channels.values {
+            if let request = channel.oldestRequest, request.sent < oldest?.sent ?? .now { oldest = request }
+        }
+        guard let oldest else { return nil }
+        let due = max(oldest.sent, unblockedAt ?? oldest.sent) + requestTimeout
+        guard now < due else {
+            let why = "the broker has not answered for \(requestTimeout); the connection is given up"
+            throw AMQPError(.connectionLost, "\(oldest.context): \(why).")
+        }
+        return due
+    }
+
     /// Says goodbye; `isClosed` tells when it was answered.
     func sayGoodbye() {
         writer.write(.connectionClose, channel: 0)
@@ -121,6 +143,7 @@ final class AMQPLink {
             blockedReason = reason
         case .connectionUnblocked:
             blockedReason = nil
+            unblockedAt = .now
         case .connectionCloseOK:
             isClosed = true
         case .connectionClose(let code, let text):

@@ -1,13 +1,15 @@
 /// What a connection does next. A value: it decides, ``AMQPConnection`` acts.
 ///
-///     disconnected --connect--> declaring --ready--> open --stop--> closing --> closed
-///          ^                        |                  |
-///          +-------- failed --------+------------------+
+///     disconnected --> connecting --> declaring --ready--> open --stop--> draining --> closing --> closed
+///          ^               |              |                 |
+///          +--- failed ----+--------------+-----------------+
 struct ConnectionStateMachine {
     typealias Instant = ContinuousClock.Instant
 
     enum Phase: Equatable {
         case disconnected(retryAt: Instant)
+        /// An attempt is under way.
+        case connecting(until: Instant)
         /// Connected and logged in; topology and channels are being set up.
         case declaring
         case open
@@ -19,6 +21,8 @@ struct ConnectionStateMachine {
 
     enum Step: Equatable {
         case connect(endpoint: Int)
+        /// The attempt has taken too long.
+        case giveUp
         /// Handle traffic; come back at `until` at the latest.
         case serve(until: Instant?)
         case beginDrain
@@ -31,12 +35,15 @@ struct ConnectionStateMachine {
     private var endpoint = 0
     private let endpoints: Int
     private let backoff: AMQPConfiguration.Backoff
+    private let connectTimeout: Duration
     private let drainTimeout: Duration
     static let goodbyeTimeout = Duration.seconds(2)
 
-    init(endpoints: Int, backoff: AMQPConfiguration.Backoff, drainTimeout: Duration, now: Instant) {
+    /// - Parameter connectTimeout: after which an attempt is given up, whatever it is at.
+    init(endpoints: Int, backoff: AMQPConfiguration.Backoff, connectTimeout: Duration, drainTimeout: Duration, now: Instant) {
         self.endpoints = endpoints
         self.backoff = backoff
+        self.connectTimeout = connectTimeout
         self.drainTimeout = drainTimeout
         phase = .disconnected(retryAt: now)
     }
@@ -46,11 +53,15 @@ struct ConnectionStateMachine {
     ///   - isAnswered: the broker has answered our goodbye.
     mutating func next(now: Instant, stop: AMQPStop?, isDrained: Bool, isAnswered: Bool) -> Step {
         switch (phase, stop) {
-        case (.closed, _), (.disconnected, .some):
+        case (.closed, _), (.disconnected, .some), (.connecting, .some):
             phase = .closed
             return .finish
         case (.disconnected(let retryAt), nil):
-            return now >= retryAt ? .connect(endpoint: endpoint) : .serve(until: retryAt)
+            guard now >= retryAt else { return .serve(until: retryAt) }
+            phase = .connecting(until: now + connectTimeout)
+            return .connect(endpoint: endpoint)
+        case (.connecting(let until), nil):
+            return now >= until ? .giveUp : .serve(until: until)
         case (.declaring, nil), (.open, nil):
             return .serve(until: nil)
         case (.open, .drain):
@@ -92,7 +103,7 @@ struct ConnectionStateMachine {
         case .closing, .draining, .closed:
             // Nothing worth a new connection is left to do.
             phase = .closed
-        case .disconnected, .declaring, .open:
+        case .disconnected, .connecting, .declaring, .open:
             phase = .disconnected(retryAt: now + backoff.delay(attempt: attempt, jitter: jitter))
             attempt += 1
             endpoint = (endpoint + 1) % endpoints

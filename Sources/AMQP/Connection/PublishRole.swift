@@ -14,15 +14,15 @@ final class PublishRole: AMQPRole {
     }
 
     var isReady: Bool { users.allSatisfy(\.isReady) }
-    var isIdle: Bool { publisher.isIdle && caller.isIdle }
+    var isIdle: Bool { publisher.isIdle && caller.isIdle && administrator.isIdle }
 
     func handle(_ command: AMQPCommand, link: AMQPLink?) {
         switch command {
         case .publish(let submission): publisher.submit(submission)
         case .publishTransient(let message): transient.publish(message, link: link)
         case .call(let call): caller.submit(call)
-        case .declare(let topology, let promise): administrator.declare(topology, promise)
-        case .inspect(let queue, let promise): administrator.inspect(queue, promise)
+        case .declare(let topology, let deadline, let promise): administrator.declare(topology, deadline: deadline, promise)
+        case .inspect(let queue, let deadline, let promise): administrator.inspect(queue, deadline: deadline, promise)
         case .startConsumer, .stopConsumer, .settle: break
         }
     }
@@ -37,10 +37,11 @@ final class PublishRole: AMQPRole {
     func expire(now: Instant, blockedReason: String?) {
         publisher.expire(now: now, blockedReason: blockedReason)
         caller.expire(now: now)
+        administrator.expire(now: now, blockedReason: blockedReason)
     }
 
     var nextDeadline: Instant? {
-        [publisher.nextDeadline, caller.nextDeadline].compactMap(\.self).min()
+        [publisher.nextDeadline, caller.nextDeadline, administrator.nextDeadline].compactMap(\.self).min()
     }
 
     func linkLost() { administrator.linkLost() }

@@ -18,7 +18,8 @@ enum ConnectionThread {
     /// Starts a detached thread.
     ///
     /// - Parameter name: at most 15 characters show.
-    static func start(name: String, _ run: @escaping @Sendable () -> Void) {
+    /// - Returns: false when the system has no thread to give; then `run` is not called.
+    static func start(name: String, _ run: @escaping @Sendable () -> Void) -> Bool {
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
         pthread_attr_setstacksize(&attributes, stackSize)
@@ -40,6 +41,7 @@ enum ConnectionThread {
             },
             body.toOpaque(),
         )
-        precondition(status == 0, "No thread for an AMQP connection: \(String(cString: strerror(status))).")
+        if status != 0 { body.release() }
+        return status == 0
     }
 }

@@ -5,21 +5,23 @@ import Synchronization
 /// Ends a call of the C library that blocks, by shutting its socket down from another thread. Nothing else of the library is
 /// touched from there.
 ///
-/// Two things use it: a stop while the login waits for a silent broker, and a send on TLS that takes longer than the limit.
+/// Two things use it: a stop while a connect or a login waits for a silent broker, and a send on TLS that takes longer than the limit.
 final class StuckCallBreaker: Sendable {
     private struct State {
         var descriptor: Int32?
         var entered = ContinuousClock.now
+        var limit: Duration
         var stopped = false
         var timerRuns = false
     }
 
-    private let state = Mutex(State())
-    private let limit: Duration
+    private let state: Mutex<State>
 
     init(limit: Duration) {
-        self.limit = limit
+        state = Mutex(State(limit: limit))
     }
+
+    var isStopped: Bool { state.withLock { $0.stopped } }
 
     /// The connection's thread goes into a call that may block on this socket.
     func enter(descriptor: Int32) {
@@ -38,6 +40,11 @@ final class StuckCallBreaker: Sendable {
         state.withLock { $0.descriptor = nil }
     }
 
+    /// From any thread: from now on no call may take longer than this.
+    func shorten(to limit: Duration) {
+        state.withLock { $0.limit = min($0.limit, limit) }
+    }
+
     /// From any thread: ends the current blocking call and each later one.
     func stop() {
         state.withLock { state in
@@ -53,7 +60,7 @@ final class StuckCallBreaker: Sendable {
                 state.timerRuns = false
                 return false
             }
-            if ContinuousClock.now - state.entered > limit { shutdown(descriptor, Int32(SHUT_RDWR)) }
+            if ContinuousClock.now - state.entered > state.limit { shutdown(descriptor, Int32(SHUT_RDWR)) }
             return true
         }
         guard again else { return }
