@@ -14,7 +14,10 @@ struct ServiceCheckCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check",
         abstract: "Validates the settings of every service.",
-        discussion: "Reads the registry of a stack, or any folder that --registry names. Ends with status 1 when there are errors.",
+        discussion: """
+            Reads the registry of a stack, or any folder that --registry names, and changes nothing. Ends with status 1 when there are \
+            errors, or with --strict when there are warnings.
+            """,
     )
 
     @OptionGroup var location: HomeOptions
@@ -22,20 +25,25 @@ struct ServiceCheckCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("A registry folder (default: the stack's, else the checkout's).", valueName: "DIR"))
     var registry: String?
 
+    @Option(help: ArgumentHelp("The pipeline's own settings (default: settings.json in the registry).", valueName: "FILE"))
+    var settings: String?
+
+    @Flag(help: "Prints one JSON document for programs.")
+    var json = false
+
+    @Flag(help: "Warnings count as errors.")
+    var strict = false
+
     func run() async throws {
         let folder = try folder()
-        let catalog = ServiceCatalog.load(registry: folder, settings: folder.appendingPathComponent("settings.json"))
-        say("Services in \(folder.path)")
-        for service in catalog.services {
-            say("\n\(service.name)\(service.hasErrors ? "  (has errors)" : "")")
-            for entry in service.entries { say("  \(Self.describe(entry))") }
-            for entry in service.disabled { say("  \(entry.name): disabled") }
-            for problem in service.problems { say("  \(problem)") }
+        let file = settings.map { URL(fileURLWithPath: $0).standardizedFileURL } ?? folder.appendingPathComponent("settings.json")
+        let report = CatalogReport(ServiceCatalog.load(registry: folder, settings: file))
+        if json {
+            say(report.json.text)
+        } else {
+            say("Services in \(folder.path)\n\n\(report.text)")
         }
-        if let failure = catalog.failure { say("\nNo run may start any job: \(failure.text)") }
-        let errors = catalog.problems.count { $0.severity == .error }
-        say("\n\(errors) errors, \(catalog.problems.count - errors) warnings.")
-        if errors > 0 { throw ExitCode.failure }
+        if report.errors > 0 || strict && report.warnings > 0 { throw ExitCode.failure }
     }
 
     private func folder() throws -> URL {
@@ -48,13 +56,5 @@ struct ServiceCheckCommand: AsyncParsableCommand {
                 .notFound, "There is no registry at \(candidates.map(\.path).joined(separator: " or ")). Name one with --registry.")
         }
         return folder
-    }
-
-    private static func describe(_ entry: CatalogEntry) -> String {
-        let definition = entry.definition
-        let after = entry.dependsOn.isEmpty ? "" : ", after \(entry.dependsOn.joined(separator: ", "))"
-        let timeout = definition.timeout.seconds.map { "\($0) s" } ?? "none"
-        return
-            "\(entry.name): \(definition.stage.rawValue)\(after), \(definition.entry), channel \(definition.channel), priority \(definition.priority.name), timeout \(timeout)"
     }
 }

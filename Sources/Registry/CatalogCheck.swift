@@ -25,8 +25,7 @@ struct CatalogCheck {
             report(
                 entry,
                 key: "jobName",
-                "\(entry.file) (entry #\(entry.index)) and \(owner.file) (entry #\(owner.index)) both name a job \"\(entry.name)\"; "
-                    + "the one in \(owner.file) stays.",
+                "\(owner.place) and \(entry.place) both name a job \"\(entry.name)\"; the first of them is used, this one is not.",
                 value: entry.name,
                 allowed: "a name that no other job has",
             )
@@ -68,9 +67,11 @@ struct CatalogCheck {
                 report(
                     entry,
                     key: "dependsOn",
-                    "the dependencies form a circle: \(cycle.joined(separator: " -> ")).",
+                    cycle.count == 2
+                        ? "the job waits for itself: \(cycle.joined(separator: " -> "))."
+                        : "the jobs wait for one another in a circle: \(Self.described(cycle, byName)).",
                     value: cycle.joined(separator: " -> "),
-                    allowed: "dependencies that end somewhere",
+                    allowed: "dependencies that end somewhere: take one of these arrows out",
                 )
             }
         }
@@ -114,6 +115,15 @@ struct CatalogCheck {
             front = next
         }
         return nil
+    }
+
+    /// `a (x/settings.json) -> b (y/settings.json) -> a`; without the files when there is only one.
+    private static func described(_ cycle: [String], _ byName: [String: CatalogEntry]) -> String {
+        let isInOneFile = Set(cycle.compactMap { byName[$0]?.file }).count == 1
+        return cycle.enumerated().map { position, name in
+            guard !isInOneFile, position < cycle.count - 1, let file = byName[name]?.file else { return name }
+            return "\(name) (\(file))"
+        }.joined(separator: " -> ")
     }
 
     private static func path(to end: String, _ cameFrom: [String: String]) -> [String] {

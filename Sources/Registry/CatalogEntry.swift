@@ -28,6 +28,8 @@ package struct CatalogEntry: Sendable, Hashable {
 
     package var name: String { definition.name }
     package var stage: Stage { definition.stage }
+    /// How people find it.
+    var place: String { "\(file) (entry \(index + 1))" }
 }
 
 /// An entry that cannot run; `ServiceCatalog.problems` says why.
@@ -42,5 +44,5 @@ package struct BrokenEntry: Sendable, Hashable {
     package var isStoring: Bool
 
     /// How problems refer to the entry.
-    package var label: String { name ?? "#\(index)" }
+    package var label: String { name ?? "#\(index + 1)" }
 }

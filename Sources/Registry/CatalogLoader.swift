@@ -56,7 +56,7 @@ struct CatalogLoader {
 // MARK: - The pipeline's own settings
 
 extension CatalogLoader {
-    private static let pipelineKeys = ["preServices", "postServices", "headerFields", "fullTags"]
+    private static let pipelineKeys = SettingsKeys.pipeline.known
     private static let noneWanted = "{} in this file means \"no pre and post services\""
 
     /// - Returns: why every run has to fail closed, if so.
@@ -75,7 +75,7 @@ extension CatalogLoader {
             return Reason("settings-error", "the registry's folder cannot be listed, so no service is known.")
         }
         let members: [String: JSONValue]
-        switch Self.read(settings) {
+        switch read(settings, as: file, service: ServiceCatalog.pipelineService, vital: SettingsKeys.pipeline.vital) {
         case .failure(let unreadable):
             // A file that is not there may as well have been lost, and the pre-services with it.
             fingerprint.distrust()
@@ -94,19 +94,7 @@ extension CatalogLoader {
             )
             return Self.failClosed("the pipeline's settings are no object")
         }
-        for key in members.keys.sorted() where !Self.pipelineKeys.contains(key) {
-            problems.append(
-                ServiceProblem(
-                    severity: .warning,
-                    service: ServiceCatalog.pipelineService,
-                    file: file,
-                    key: key,
-                    message: "\(key) is not a known key and is ignored.",
-                    nearest: NearestName.of(key, among: Self.pipelineKeys),
-                )
-            )
-        }
-        var failure: Reason?
+        var failure = readUnknownKeys(members, file)
         if !readHeaderSettings(members, file) {
             failure = Self.failClosed("the pipeline's settings do not say clearly which tags may be passed on")
         }
@@ -121,12 +109,40 @@ extension CatalogLoader {
                 if stage == .post { addUnreadable(.post, service: ServiceCatalog.pipelineService, file: file) }
             }
         }
-        if members["postServices"] == nil, members.keys.contains(where: { NearestName.of($0, among: Self.pipelineKeys) == "postServices" })
-        {
-            addUnreadable(.post, service: ServiceCatalog.pipelineService, file: file)
-        }
-        if members["preServices"] == nil, members.keys.contains(where: { NearestName.of($0, among: Self.pipelineKeys) == "preServices" }) {
-            failure = Self.failClosed("a key of the pipeline's settings is nearly, but not quite, preServices")
+        return failure
+    }
+
+    /// - Returns: why every run has to fail closed, if so: what a misspelt key was to say is not known.
+    private mutating func readUnknownKeys(_ members: [String: JSONValue], _ file: String) -> Reason? {
+        var failure: Reason?
+        for key in members.keys.sorted() {
+            switch SettingsKeys.pipeline.verdict(on: key) {
+            case .known, .note, .unsupported: break
+            case .unknown(let nearest):
+                problems.append(
+                    ServiceProblem(
+                        severity: .warning,
+                        service: ServiceCatalog.pipelineService,
+                        file: file,
+                        key: key,
+                        message: "there is no key \(key), so it is ignored.",
+                        nearest: nearest,
+                    )
+                )
+            case .misspelt(let nearest):
+                report(
+                    file,
+                    "there is no key \(key). It is so close to \(nearest) that running anything without it could be wrong.",
+                    key: key,
+                    allowed: Self.pipelineKeys.joined(separator: ", ") + "; a note to people starts with _ (_\(key))",
+                    nearest: nearest,
+                )
+                if nearest == "postServices" {
+                    addUnreadable(.post, service: ServiceCatalog.pipelineService, file: file)
+                } else {
+                    failure = Self.failClosed("a key of the pipeline's settings is nearly, but not quite, \(nearest)", subject: file)
+                }
+            }
         }
         return failure
     }
@@ -155,7 +171,7 @@ extension CatalogLoader {
         Reason("settings-error", "\(cause), and data that a pre-service has not prepared must not be processed.", subject: subject)
     }
 
-    private mutating func report(_ file: String, _ message: String, key: String? = nil, allowed: String) {
+    private mutating func report(_ file: String, _ message: String, key: String? = nil, allowed: String, nearest: String? = nil) {
         problems.append(
             ServiceProblem(
                 severity: .error,
@@ -164,6 +180,7 @@ extension CatalogLoader {
                 key: key,
                 message: message,
                 allowed: allowed,
+                nearest: nearest,
             )
         )
     }
@@ -172,11 +189,13 @@ extension CatalogLoader {
 // MARK: - Services
 
 extension CatalogLoader {
+    private static let holdsFinalizers = " Until this is mended, finalizers are held back: a job of this file may be storing."
+
     private mutating func readServices() {
         for folder in RegistryFingerprint.folders(of: registry) {
             let url = registry.appending(path: folder).appending(path: "settings.json")
             let file = "\(folder)/settings.json"
-            switch Self.read(url) {
+            switch read(url, as: file, service: folder, vital: []) {
             case .failure(let unreadable) where unreadable.isMissing && !isDeadLink(folder) && !isDeadLink(file):
                 // A package that services share, for example.
                 continue
@@ -188,7 +207,7 @@ extension CatalogLoader {
                         service: folder,
                         file: file,
                         message: (unreadable.isMissing ? "a link leads nowhere." : unreadable.message)
-                            + " Until this is mended, finalizers are held back: a job of this file may be storing.",
+                            + Self.holdsFinalizers,
                     )
                 )
                 addUnreadable(.services, service: folder, file: file)
@@ -204,8 +223,19 @@ extension CatalogLoader {
                     )
                 }
                 readEntries(list, stage: .services, service: folder, file: file)
-            case .success(let one):
-                readEntries([one], stage: .services, service: folder, file: file)
+            case .success(.object(let one)):
+                readEntries([.object(one)], stage: .services, service: folder, file: file)
+            case .success(let other):
+                problems.append(
+                    ServiceProblem(
+                        severity: .error,
+                        service: folder,
+                        file: file,
+                        message: "the file holds \(EntryReader.shown(other)), not a job." + Self.holdsFinalizers,
+                        allowed: "an object with jobName, worker and callback, or a list of such objects",
+                    )
+                )
+                addUnreadable(.services, service: folder, file: file)
             }
         }
     }
@@ -224,9 +254,55 @@ extension CatalogLoader {
     /// Whether an entry that cannot run may have been meant to store: only a clear no is a no.
     private static func mayStore(_ value: JSONValue) -> Bool {
         guard case .object(let members) = value else { return true }
-        switch members["storing"] {
-        case nil, .some(.null), .some(.bool(false)): return false
-        default: return true
+        return members.contains { key, value in
+            guard key == "storing" || SettingsKeys.entry.verdict(on: key) == .misspelt("storing") else { return false }
+            return value != .null && value != false
+        }
+    }
+
+    /// A callback may live in an installed package too, so that this is only a warning.
+    private mutating func checkCallbackFolder(of entry: CatalogEntry) {
+        let top = entry.callback.prefix { $0 != "." }
+        guard ![top, top + ".py"].contains(where: { FileManager.default.fileExists(atPath: registry.appending(path: $0).path) }) else {
+            return
+        }
+        problems.append(
+            ServiceProblem(
+                severity: .warning,
+                service: entry.service,
+                file: entry.file,
+                entry: entry.name,
+                key: "callback",
+                message: "the registry has no folder \(top), in which the callback would be looked for.",
+                value: JSONValue.string(entry.callback).text,
+                allowed: "folder.function or folder.module.function",
+                nearest: NearestName.of(String(top), among: RegistryFingerprint.folders(of: registry)),
+            )
+        )
+    }
+
+    /// Reads a file and tells of the keys that stand in it twice. The file cannot be trusted when that is one of `vital`, or one that makes
+    /// a job another job.
+    private mutating func read(
+        _ url: URL, as file: String, service: String, vital: Set<String>,
+    ) -> Result<JSONValue, SettingsFile.Unreadable> {
+        SettingsFile.read(url).flatMap { content in
+            for repeated in content.repeatedKeys {
+                let place = "stands twice in one object, at line \(repeated.firstLine) and line \(repeated.line)"
+                if vital.union(SettingsKeys.entry.vital).contains(repeated.key) {
+                    return .failure(.init(message: "\(repeated.key) \(place), and programs differ in which one they take."))
+                }
+                problems.append(
+                    ServiceProblem(
+                        severity: .warning,
+                        service: service,
+                        file: file,
+                        key: repeated.key,
+                        message: "\(repeated.key) \(place); which one counts is not certain.",
+                    )
+                )
+            }
+            return .success(content.value)
         }
     }
 
@@ -234,7 +310,9 @@ extension CatalogLoader {
         for (index, value) in list.enumerated() {
             var reader = EntryReader(stage: stage, service: service, file: file, index: index, defaults: defaults)
             switch reader.read(value) {
-            case .entry(let entry): entries.append(entry)
+            case .entry(let entry):
+                entries.append(entry)
+                if !entry.isDisabled { checkCallbackFolder(of: entry) }
             case .broken:
                 broken.append(
                     BrokenEntry(
@@ -249,48 +327,6 @@ extension CatalogLoader {
             case .nothing: break
             }
             problems += reader.problems
-        }
-    }
-}
-
-// MARK: - Files
-
-extension CatalogLoader {
-    private struct Unreadable: Error {
-        let message: String
-        var isMissing = false
-    }
-
-    private static func read(_ file: URL) -> Result<JSONValue, Unreadable> {
-        let bytes: Data
-        do {
-            bytes = try Data(contentsOf: file)
-        } catch CocoaError.fileReadNoSuchFile {
-            return .failure(Unreadable(message: "the file does not exist.", isMissing: true))
-        } catch CocoaError.fileReadNoPermission {
-            return .failure(Unreadable(message: "the file may not be read by this process."))
-        } catch {
-            return .failure(Unreadable(message: "the file cannot be read (\((error as NSError).localizedDescription))."))
-        }
-        do {
-            return .success(try JSONValue(json: bytes))
-        } catch {
-            return .failure(Unreadable(message: "the file is not JSON\(place(of: bytes))."))
-        }
-    }
-
-    /// Where the parser gave up. `JSONDecoder` does not tell, `JSONSerialization` gives an offset at the end of its sentence.
-    private static func place(of bytes: Data) -> String {
-        do {
-            _ = try JSONSerialization.jsonObject(with: bytes, options: .fragmentsAllowed)
-            return ""
-        } catch {
-            let text = (error as NSError).userInfo["NSDebugDescription"] as? String ?? ""
-            guard let offset = text.split(whereSeparator: { !$0.isASCII || !$0.isNumber }).last.flatMap({ Int($0) }) else { return "" }
-            let before = bytes.prefix(offset)
-            let line = before.count { $0 == 0x0a } + 1
-            let column = before.count - (before.lastIndex(of: 0x0a).map { $0 + 1 } ?? 0) + 1
-            return ": look at line \(line), column \(column)"
         }
     }
 }

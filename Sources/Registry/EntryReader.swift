@@ -29,7 +29,11 @@ struct EntryReader {
 
     mutating func read(_ value: JSONValue) -> Outcome {
         guard case .object(let members) = value else {
-            report("the entry is \(Self.shown(value)), not an object.", value: value, allowed: "an object such as {\"jobName\": ...}")
+            report(
+                "the entry is \(Self.shown(value)), not an object.",
+                value: value,
+                allowed: "an object such as {\"jobName\": \"count\", \"worker\": \"count.worker\", \"callback\": \"count.callback\"}",
+            )
             return .broken
         }
         self.members = members.filter { $0.value != .null }
@@ -52,6 +56,7 @@ struct EntryReader {
                 retry: retry(),
                 isFinalizer: flag("finalizer"),
                 isStoring: flag("storing"),
+                onLeaseLoss: choice("onLeaseLoss", of: OnLeaseLoss.self) ?? .keep,
             ),
             callback: callback ?? "",
             dependsOn: dependsOn(),
@@ -76,37 +81,50 @@ struct EntryReader {
 // MARK: - Keys
 
 extension EntryReader {
-    static let knownKeys = [
-        "jobName", "worker", "callback", "dependsOn", "priority", "channel", "timeout", "params", "sortPosition", "description", "disabled",
-        "events", "retry", "finalizer", "storing", "onFailure",
-    ]
-
-    /// Keys that mean something elsewhere. Ignoring one could run a job that should not run, so they are errors.
-    static let unsupportedKeys = ["when", "command", "preload", "resources", "requires", "onLeaseLoss", "environment"]
+    private static let required = ["jobName", "worker", "callback"]
 
     private mutating func reportUnknownKeys(_ members: [String: JSONValue]) {
-        for (key, value) in members.sorted(by: { $0.key < $1.key }) where !Self.knownKeys.contains(key) {
-            if Self.unsupportedKeys.contains(key) {
-                guard value != .null else { continue }
+        for (key, value) in members.sorted(by: { $0.key < $1.key }) {
+            // That the right one is missing is an error with this key in it.
+            if let meant = SettingsKeys.entry.nearest(to: key), Self.required.contains(meant), self.members[meant] == nil { continue }
+            switch SettingsKeys.entry.verdict(on: key) {
+            case .known, .note: break
+            case .unsupported where value == .null: break
+            case .unsupported:
                 report(
                     "this version does not support \(key), and running the job without it could be wrong.",
                     key: key,
+                    value: value,
                     allowed: "leave it out",
                 )
-            } else {
+            case .misspelt(let nearest):
                 report(
-                    "\(key) is not a known key and is ignored.",
-                    severity: .warning,
+                    "there is no key \(key). It is so close to \(nearest) that running the job without it could be wrong.",
                     key: key,
-                    nearest: NearestName.of(key, among: Self.knownKeys + Self.unsupportedKeys),
+                    value: value,
+                    allowed: "the key \(nearest); a note to people starts with _ (_\(key))",
+                    nearest: nearest,
                 )
+            case .unknown(let nearest):
+                report("there is no key \(key), so it is ignored.", severity: .warning, key: key, value: value, nearest: nearest)
             }
         }
     }
 
+    /// A required key that is not there; perhaps another one was meant to be it.
+    private mutating func reportMissing(_ key: String, allowed: String) {
+        let meant = members.keys.sorted().first { $0 != key && SettingsKeys.entry.nearest(to: $0) == key }
+        report(
+            "\(key) is missing\(meant.map { ", and there is no key \($0)" } ?? "").",
+            key: meant ?? key,
+            allowed: allowed,
+            nearest: meant.map { _ in key },
+        )
+    }
+
     private mutating func jobName() -> String? {
         guard let value = members["jobName"] else {
-            report("jobName is missing.", key: "jobName", allowed: "a name that no other job has")
+            reportMissing("jobName", allowed: "a name that no other job has")
             return nil
         }
         let allowed = "1 to 128 characters, no control characters, no space at either end"
@@ -126,7 +144,7 @@ extension EntryReader {
     private mutating func dottedName(_ key: String) -> String? {
         let allowed = "folder.function or folder.module.function"
         guard let value = members[key] else {
-            report("\(key) is missing.", key: key, allowed: allowed)
+            reportMissing(key, allowed: allowed)
             return nil
         }
         let forbidden: Set<Character> = ["/", "\\", " ", "\t", "\n", "\r", "\0"]
@@ -193,7 +211,7 @@ extension EntryReader {
                 "\(Self.shown(value)) is not a duration.",
                 key: "timeout",
                 value: value,
-                allowed: "seconds (90), a text such as \"30s\", \"5m\", \"1h30m\", \"2d\", or -1 for no limit",
+                allowed: "1 second or more, as a number (90) or a text such as \"30s\", \"5m\", \"1h30m\", \"2d\"; or -1 for no limit",
             )
             return .standard
         }
@@ -323,7 +341,6 @@ extension EntryReader {
 // MARK: - Retry
 
 extension EntryReader {
-    private static let retryKeys = ["max", "delay", "backoff"]
     private static let longestDelay = RetryDelay.oneHour.seconds
 
     private mutating func retry() -> RetryPolicy {
@@ -337,12 +354,14 @@ extension EntryReader {
             )
             return .never
         }
-        for key in object.keys.sorted() where !Self.retryKeys.contains(key) {
+        for key in object.keys.sorted() {
+            guard case .unknown(let nearest) = SettingsKeys.retry.verdict(on: key) else { continue }
             report(
-                "\(key) is not a known key and is ignored.",
+                "there is no key \(key) in retry, so it is ignored.",
                 severity: .warning,
                 key: "retry.\(key)",
-                nearest: NearestName.of(key, among: Self.retryKeys),
+                value: object[key],
+                nearest: nearest,
             )
         }
         var policy = RetryPolicy()
@@ -402,7 +421,7 @@ extension EntryReader {
                 severity: severity,
                 service: service,
                 file: file,
-                entry: members["jobName"]?.string ?? "#\(index)",
+                entry: members["jobName"]?.string ?? "#\(index + 1)",
                 key: key,
                 message: message,
                 value: value.map(Self.shown),

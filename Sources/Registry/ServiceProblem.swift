@@ -12,7 +12,7 @@ package struct ServiceProblem: Sendable, Hashable, Codable {
     package var service: String
     /// Relative to the registry where it is inside it.
     package var file: String
-    /// The jobName, or the position (`#0`) of an entry that has none; nil for the file itself.
+    /// The jobName, or the position (`#1` is the first) of an entry that has none; nil for the file itself.
     package var entry: String?
     package var key: String?
     /// One sentence that names the value.
@@ -49,7 +49,6 @@ package struct ServiceProblem: Sendable, Hashable, Codable {
 extension ServiceProblem: CustomStringConvertible {
     /// All of it in one line, for terminals and logs.
     package var description: String {
-        let place = [file, entry.map { "entry \($0)" }, key.map { "key \($0)" }].compactMap(\.self).joined(separator: ", ")
         var text = "\(severity.rawValue): \(place): \(message)"
         if let allowed { text += " Allowed: \(allowed)." }
         if let nearest { text += " Did you mean \"\(nearest)\"?" }

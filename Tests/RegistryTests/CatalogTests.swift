@@ -11,7 +11,7 @@ import Testing
             [{"jobName": "a", "worker": "mod.sub.run", "callback": "a.ask", "dependsOn": "b", "priority": "high", "channel": "gpu-1",
               "timeout": "1h30m", "params": {"x": [1]}, "sortPosition": 5, "description": "d", "disabled": false,
               "events": ["series", "stable-study"], "retry": {"max": 3, "delay": "2m", "backoff": "constant"},
-              "finalizer": true, "storing": true, "onFailure": "run"},
+              "finalizer": true, "storing": true, "onFailure": "run", "onLeaseLoss": "kill"},
              {"jobName": "b", "worker": "a.run", "callback": "a.ask"}]
             """,
             to: "a/settings.json",
@@ -33,6 +33,7 @@ import Testing
                     retry: RetryPolicy(max: 3, delay: 120, backoff: .constant),
                     isFinalizer: true,
                     isStoring: true,
+                    onLeaseLoss: .kill,
                 )
         )
         #expect(a.callback == "a.ask")
@@ -58,7 +59,7 @@ import Testing
             "a",
             """
             "dependsOn": null, "priority": null, "channel": null, "timeout": null, "params": null, "sortPosition": null, "disabled": null,
-            "events": null, "retry": null, "finalizer": null, "storing": null, "onFailure": null, "description": null, "when": null
+            "events": null, "retry": null, "finalizer": null, "storing": null, "onFailure": null, "onLeaseLoss": null, "description": null, "when": null
             """,
         )
         let catalog = folder.load()
@@ -108,13 +109,13 @@ import Testing
             value: #""exponentiell""#,
             nearest: "exponential",
         ),
-        Mistake(members: #""when": {"Modality": "CT"}"#, key: "when"),
-        Mistake(members: #""command": "x""#, key: "command"),
-        Mistake(members: #""preload": false"#, key: "preload"),
-        Mistake(members: #""resources": {}"#, key: "resources"),
-        Mistake(members: #""requires": []"#, key: "requires"),
-        Mistake(members: #""onLeaseLoss": "kill""#, key: "onLeaseLoss"),
-        Mistake(members: #""environment": {}"#, key: "environment"),
+        Mistake(members: #""when": {"Modality": "CT"}"#, key: "when", value: #"{"Modality":"CT"}"#),
+        Mistake(members: #""command": "x""#, key: "command", value: #""x""#),
+        Mistake(members: #""preload": false"#, key: "preload", value: "false"),
+        Mistake(members: #""resources": {}"#, key: "resources", value: "{}"),
+        Mistake(members: #""requires": []"#, key: "requires", value: "[]"),
+        Mistake(members: #""onLeaseLoss": "kil""#, key: "onLeaseLoss", value: #""kil""#, nearest: "kill"),
+        Mistake(members: #""environment": {}"#, key: "environment", value: "{}"),
     ])
     func aWrongValueStopsOnlyItsEntry(_ mistake: Mistake) throws {
         let folder = try RegistryFolder()
@@ -147,7 +148,7 @@ import Testing
         let catalog = folder.load()
         #expect(catalog.names.isEmpty)
         #expect(catalog.errors.map(\.key) == [key])
-        #expect(catalog.errors.map(\.entry) == [key == "jobName" ? "#0" : "a.b"])
+        #expect(catalog.errors.map(\.entry) == [key == "jobName" ? "#1" : "a.b"])
     }
 
     @Test(arguments: [#""""#, "5", #"" a""#, #""export""#, #""a\u0000b""#])
@@ -174,12 +175,12 @@ import Testing
 
     @Test func anUnknownKeyIsAWarningWithTheNearestKey() throws {
         let folder = try RegistryFolder()
-        try folder.service("a", #""dependOn": "x", "colour": 1, "retry": {"max": 1, "dealy": 3}"#)
+        try folder.service("a", #""timout": "5m", "colour": 1, "retry": {"max": 1, "dealy": 3}"#)
         let catalog = folder.load()
         #expect(catalog.names == ["a"])
         #expect(catalog.errors.isEmpty)
-        #expect(catalog.warnings.map(\.key) == ["colour", "dependOn", "retry.dealy"])
-        #expect(catalog.warnings.map(\.nearest) == [nil, "dependsOn", "delay"])
+        #expect(catalog.warnings.map(\.key) == ["colour", "timout", "retry.dealy"])
+        #expect(catalog.warnings.map(\.nearest) == [nil, "timeout", "delay"])
     }
 
     @Test func paramsOfAnyShapePassWithAWarning() throws {
@@ -242,6 +243,7 @@ import Testing
 
     @Test func listsServicesWithJobsAndProblems() throws {
         let folder = try RegistryFolder(pipeline: #"{"preServices": [{\#(RegistryFolder.entry("anon"))}]}"#)
+        try folder.write("", to: "anon.py")
         try folder.service("b", #""oops": 1"#)
         try folder.service("off", #""disabled": true"#)
         try folder.write("[]", to: "empty/settings.json")
@@ -350,7 +352,9 @@ import Testing
 
     @Test func aPreServiceThatDependsOnADisabledJobIsWarnedOfFailingRuns() throws {
         let pre = [RegistryFolder.entry("off", #""disabled": true"#), RegistryFolder.entry("anon", #""dependsOn": "off""#)]
-        let catalog = try RegistryFolder(pipeline: #"{"preServices": [{\#(pre[0])}, {\#(pre[1])}]}"#).load()
+        let folder = try RegistryFolder(pipeline: #"{"preServices": [{\#(pre[0])}, {\#(pre[1])}]}"#)
+        try folder.write("", to: "anon/__init__.py")
+        let catalog = folder.load()
         #expect(catalog.warnings.map(\.entry) == ["anon"])
         #expect(catalog.warnings[0].message.contains("every run that it accepts fails"))
     }
