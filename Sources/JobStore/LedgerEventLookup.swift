@@ -1,7 +1,8 @@
 package import Foundation
 import GRDB
 
-/// Asks the router's ledger, from another process and without writing, which events have reached it.
+/// Asks the router's ledger, from another process and without writing, which events have reached it, those that retention has deleted
+/// included.
 package struct LedgerEventLookup: Sendable {
     private let path: String
 
@@ -22,10 +23,14 @@ package struct LedgerEventLookup: Sendable {
         // Opened each time: a ledger that comes from a backup is another file under the same name.
         guard let database = try? DatabaseQueue(path: path, configuration: configuration) else { return nil }
         defer { try? database.close() }
+        let marks = databaseQuestionMarks(count: snapshots.count)
         let known = try? await database.read { db in
             try String.fetchSet(
-                db, sql: "SELECT snapshot FROM event WHERE snapshot IN (\(databaseQuestionMarks(count: snapshots.count)))",
-                arguments: StatementArguments(snapshots)
+                db,
+                sql: """
+                    SELECT snapshot FROM event WHERE snapshot IN (\(marks)) UNION ALL SELECT snapshot FROM settled WHERE snapshot IN (\(marks))
+                    """,
+                arguments: StatementArguments(snapshots) + StatementArguments(snapshots)
             )
         }
         return known.map { snapshots.subtracting($0) }

@@ -23,6 +23,8 @@ extension LedgerReader {
                 db, sql: "SELECT \(LedgerAttempt.columns) FROM attempt WHERE job_id = ? ORDER BY token", arguments: [id]
             ).map(LedgerAttempt.init(row:))
             if job.state == .running { job.progress = attempts.last { $0.token == job.token }?.progress }
+            let pause = try Row.fetchOne(
+                db, sql: "SELECT paused_by, paused_at FROM channel WHERE name = ? AND paused_at IS NOT NULL", arguments: [job.channel])
             return LedgerJobDetail(
                 job: job,
                 run: try LedgerRun.count([LedgerRun(row: runRow)], db)[0],
@@ -32,8 +34,8 @@ extension LedgerReader {
                 parents: try Self.relatives(of: job, side: "parent", other: "child", db),
                 children: try Self.relatives(of: job, side: "child", other: "parent", db),
                 attempts: attempts,
-                pausedBy: try String.fetchOne(
-                    db, sql: "SELECT paused_by FROM channel WHERE name = ? AND paused_at IS NOT NULL", arguments: [job.channel]),
+                pausedBy: pause?["paused_by"],
+                pausedAt: pause?.optionalDate("paused_at"),
                 channelWorkers: try Self.workers(db, seenSince: seenSince).count {
                     $0.state == "running" && $0.channels.contains(job.channel)
                 }

@@ -58,7 +58,27 @@ extension LedgerReader {
 
     /// The newest fact's number; 0 before the first.
     package func latestFact() async throws -> Int64 {
-        try await read { db in try Int64.fetchOne(db, sql: "SELECT MAX(seq) FROM fact") ?? 0 }
+        try await read { db in try Self.latestFact(db) }
+    }
+
+    private static func latestFact(_ db: Database) throws -> Int64 {
+        try Int64.fetchOne(db, sql: "SELECT max(coalesce((SELECT MAX(seq) FROM fact), 0), deleted_fact) FROM retention") ?? 0
+    }
+
+    /// Every fact from this number on is there. Who has seen the fact before it, or a later one, can go on without a gap.
+    package func oldestFact() async throws -> Int64 {
+        try await read { db in try Int64.fetchOne(db, sql: "SELECT deleted_fact FROM retention").map { $0 + 1 } ?? 1 }
+    }
+
+    package func pipelineState() async throws -> LedgerPipelineState {
+        try await read { db in
+            guard let row = try Row.fetchOne(db, sql: "SELECT * FROM broker") else {
+                return LedgerPipelineState(broker: nil, reportedAt: nil)
+            }
+            return LedgerPipelineState(
+                broker: BrokerState(try row.raw(BrokerState.Condition.self, "condition"), reason: row["reason"], since: row.date("since")),
+                reportedAt: row.date("reported_at"))
+        }
     }
 
     /// Workers, those heard of last first.
@@ -104,28 +124,28 @@ extension LedgerReader {
             func change(_ name: String, _ body: (inout LedgerChannel) throws -> Void) rethrows {
                 try body(&channels[name, default: LedgerChannel(name: name, counts: [:], levels: [], workers: 0, slots: 0)])
             }
-            let ended = try Row.fetchAll(db, sql: "SELECT channel, state, COUNT(*) AS jobs FROM job GROUP BY state, channel")
-            for row in ended {
-                let state = try row.raw(JobState.self, "state")
-                change(row["channel"]) { $0.counts[state] = row["jobs"] }
-            }
-            let open = try Row.fetchAll(
+            let tally = try Row.fetchAll(
                 db,
                 sql: """
-                    SELECT channel, priority, state, COUNT(*) AS jobs,
-                           MIN(CASE WHEN state IN ('ready', 'dispatched') THEN queued_at END) AS oldest
-                    FROM job WHERE state IN ('waiting', 'ready', 'dispatched', 'running', 'retrying')
+                    SELECT channel, priority, state, SUM(jobs) AS jobs FROM job_tally WHERE jobs > 0
                     GROUP BY channel, priority, state ORDER BY priority DESC
                     """)
-            for row in open {
+            for row in tally {
                 let priority = try row.raw(Priority.self, "priority")
                 let state = try row.raw(JobState.self, "state")
-                let oldest = row.optionalDate("oldest")
+                let jobs: Int = row["jobs"]
                 change(row["channel"]) { channel in
+                    channel.counts[state, default: 0] += jobs
+                    guard !state.isTerminal else { return }
                     if channel.levels.last?.priority != priority { channel.levels.append(.init(priority: priority, counts: [:])) }
-                    channel.levels[channel.levels.count - 1].counts[state] = row["jobs"]
-                    channel.oldestQueuedAt = [channel.oldestQueuedAt, oldest].compactMap(\.self).min()
+                    channel.levels[channel.levels.count - 1].counts[state] = jobs
                 }
+            }
+            for name in channels.keys {
+                let oldest = try Double.fetchOne(
+                    db, sql: "SELECT MIN(queued_at) FROM job WHERE (state = 'ready' OR state = 'dispatched') AND channel = ?",
+                    arguments: [name])
+                channels[name]?.oldestQueuedAt = oldest.map(Date.init(ledgerTime:))
             }
             for worker in try Self.workers(db, seenSince: now.timeIntervalSince1970 - Self.workerSilence) where worker.state == "running" {
                 for name in worker.channels {
@@ -169,6 +189,9 @@ extension LedgerReader {
                             file: problem["file"]?.string,
                             entry: problem["entry"]?.string ?? problem["entry"]?.integer.map(String.init),
                             key: problem["key"]?.string,
+                            value: problem["value"]?.string,
+                            allowed: problem["allowed"]?.string,
+                            nearest: problem["nearest"]?.string,
                             message: problem["message"]?.string ?? "unknown"
                         )
                     },
@@ -181,29 +204,34 @@ extension LedgerReader {
 
     package func totals(at now: Date) async throws -> LedgerTotals {
         try await read { db in
-            func runStates(_ condition: String, _ arguments: StatementArguments) throws -> [RunState: Int] {
-                try Row.fetchAll(db, sql: "SELECT state, COUNT(*) AS n FROM run \(condition) GROUP BY state", arguments: arguments)
-                    .reduce(into: [:]) { $0[try $1.raw(RunState.self, "state")] = $1["n"] }
-            }
             let day: StatementArguments = [Self.dayAgo(now)]
+            func states(_ sql: String, _ arguments: StatementArguments = []) throws -> [RunState: Int] {
+                try Row.fetchAll(db, sql: sql, arguments: arguments).reduce(into: [:]) {
+                    $0[try $1.raw(RunState.self, "state")] = $1["runs"]
+                }
+            }
             return LedgerTotals(
-                runs: try runStates("", []),
-                runsToday: try runStates("WHERE id >= ?", day),
+                runs: try states("SELECT state, runs FROM run_tally WHERE runs > 0"),
+                runsToday: try states("SELECT state, COUNT(*) AS runs FROM run WHERE id >= ? GROUP BY state", day),
                 jobs: try Row.fetchAll(
-                    db, sql: "SELECT service, channel, state, COUNT(*) AS n FROM job GROUP BY service, channel, state"
+                    db,
+                    sql: """
+                        SELECT service, channel, state, SUM(jobs) AS n FROM job_tally WHERE jobs > 0
+                        GROUP BY service, channel, state
+                        """
                 ).map { .init(service: $0["service"], channel: $0["channel"], state: try $0.raw(JobState.self, "state"), count: $0["n"]) },
-                events: try Row.fetchAll(db, sql: "SELECT filter_code, COUNT(*) AS n FROM event GROUP BY filter_code")
-                    .map { .init(code: $0["filter_code"], count: $0["n"]) },
+                events: try Row.fetchAll(db, sql: "SELECT NULLIF(code, '') AS code, events FROM event_tally WHERE events > 0")
+                    .map { .init(code: $0["code"], count: $0["events"]) },
                 failures: try Row.fetchAll(
                     db,
                     sql: """
-                        SELECT service, name, COUNT(*) AS n FROM job WHERE state IN ('failed', 'dead') AND id >= ?
+                        SELECT service, name, COUNT(*) AS n FROM job WHERE (state = 'failed' OR state = 'dead') AND id >= ?
                         GROUP BY service, name ORDER BY n DESC, name LIMIT 8
                         """,
                     arguments: day
                 ).map { .init(service: $0["service"], job: $0["name"], count: $0["n"]) },
                 deadMessages: try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM dead_message") ?? 0,
-                latestFact: try Int64.fetchOne(db, sql: "SELECT MAX(seq) FROM fact") ?? 0
+                latestFact: try Self.latestFact(db)
             )
         }
     }

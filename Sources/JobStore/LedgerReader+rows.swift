@@ -178,7 +178,7 @@ extension LedgerProgress {
 extension LedgerEvent {
     static let columns = """
         event.seq, event.snapshot, event.server, event.level, event.resource_id, event.observed_at, event.received_at, event.follows,
-        event.filter_code, event.filter_text, event.series, event.refused
+        event.filter_code, event.filter_text, event.series, event.refused, event.failures, event.problem, event.tried_at
         """
 
     init(row: Row) throws {
@@ -194,7 +194,10 @@ extension LedgerEvent {
             filtered: (row["filter_code"] as String?).map { Reason($0, row["filter_text"] ?? "") },
             series: try row.decoded([LedgerSeries].self, "series"),
             refusedSeries: try row.decoded(JSONValue.self, "refused").object?.count ?? 0,
-            runs: []
+            runs: [],
+            planningFailures: row["failures"],
+            problem: try row.optional(Reason.self, "problem"),
+            isAbandoned: (row["problem"] as String?) != nil && (row["tried_at"] as Double?) == nil
         )
     }
 }

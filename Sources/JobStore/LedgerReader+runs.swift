@@ -105,6 +105,11 @@ extension LedgerReader {
         }
     }
 
+    /// A run as the router sees it, for asking it why its jobs are where they are. nil when there is none.
+    package func run(_ id: RunID) async throws -> Run? {
+        try await read { db in try SQLiteTransaction(db: db).run(id) }
+    }
+
     /// A run's state alone, for commands.
     package func runState(_ id: String) async throws -> RunState? {
         try await read { db in

@@ -110,6 +110,7 @@ package struct LedgerJobDetail: Sendable {
     package var attempts: [LedgerAttempt]
     /// Set while the job's channel is paused.
     package var pausedBy: String?
+    package var pausedAt: Date?
     /// Workers seen lately that serve the job's channel.
     package var channelWorkers: Int
 }
@@ -156,6 +157,12 @@ package struct LedgerEvent: Sendable {
     package var series: [LedgerSeries]
     package var refusedSeries: Int
     package var runs: [LedgerRunLink]
+    /// How often it could not be planned.
+    package var planningFailures: Int
+    /// Why it could not be planned last, while it has no run.
+    package var problem: Reason?
+    /// Nobody tries any more to plan it.
+    package var isAbandoned: Bool
 }
 
 package struct LedgerSeries: Sendable, Hashable, Codable {
@@ -228,6 +235,12 @@ package struct LedgerService: Sendable {
         package var file: String?
         package var entry: String?
         package var key: String?
+        /// What stands there.
+        package var value: String?
+        /// What may stand there.
+        package var allowed: String?
+        /// The known name that comes nearest.
+        package var nearest: String?
         package var message: String
     }
 
@@ -255,6 +268,16 @@ package struct LedgerDeadJob: Sendable {
     package var job: LedgerJob
     package var level: String
     package var resourceID: String
+}
+
+/// What the router last said of its surroundings.
+package struct LedgerPipelineState: Sendable, Hashable {
+    /// nil before a router has run.
+    package var broker: BrokerState?
+    package var reportedAt: Date?
+
+    package var brokerBlockedSince: Date? { broker?.condition == .blocked ? broker?.since : nil }
+    package var brokerBlockedReason: String? { broker?.condition == .blocked ? broker?.reason : nil }
 }
 
 /// What the overview and the metrics count.

@@ -16,6 +16,7 @@ enum LedgerSchema {
             kind         TEXT NOT NULL,
             received_at  REAL NOT NULL
         ) WITHOUT ROWID;
+        CREATE INDEX inbox_received ON inbox(received_at);
 
         -- One row for each event that ingest published, filtered ones included.
         CREATE TABLE event (
@@ -31,8 +32,13 @@ enum LedgerSchema {
             filter_text  TEXT,
             series       TEXT NOT NULL,   -- JSON [{id,instances}]
             refused      TEXT NOT NULL,   -- JSON {seriesId: reason}
-            headers      TEXT NOT NULL    -- JSON, upstream's shape, without dcmpath
+            headers      TEXT NOT NULL,   -- JSON, upstream's shape, without dcmpath
+            failures     INTEGER NOT NULL DEFAULT 0,   -- how often it could not be planned
+            problem      TEXT,            -- JSON reason: why it could not be planned last, while it has no run
+            tried_at     REAL             -- when that was, unless nobody tries any more
         );
+        CREATE INDEX event_unplanned ON event(tried_at) WHERE tried_at IS NOT NULL;
+        CREATE INDEX event_received ON event(received_at);
         CREATE INDEX event_resource ON event(resource_id, seq);
         CREATE INDEX event_filter ON event(filter_code, seq);
 
@@ -47,6 +53,7 @@ enum LedgerSchema {
             state        TEXT NOT NULL,
             reason       TEXT,            -- JSON {code,text,subject}
             concern      TEXT,            -- JSON reason: why the run cannot end better than failed
+            begun_cleaning INTEGER NOT NULL DEFAULT 0,   -- a finalizer has started: files may be gone
             dcmpath      TEXT NOT NULL,
             headers      TEXT,            -- JSON, when the jobs see less than the event's headers
             added_params TEXT NOT NULL,   -- JSON
@@ -54,6 +61,7 @@ enum LedgerSchema {
             finished_at  REAL
         );
         CREATE INDEX run_state ON run(state, id);
+        CREATE INDEX run_finished ON run(finished_at) WHERE finished_at IS NOT NULL;
         CREATE INDEX run_event ON run(event_seq);
         CREATE INDEX run_resource ON run(resource_id, id);
 
@@ -65,7 +73,7 @@ enum LedgerSchema {
             service      TEXT NOT NULL,
             stage        TEXT NOT NULL,
             channel      TEXT NOT NULL,
-            priority     INTEGER NOT NULL,
+            priority     INTEGER NOT NULL,   -- the current one; the planned one is in the definition
             definition   TEXT NOT NULL,      -- JSON JobDefinition
             state        TEXT NOT NULL,
             reason       TEXT NOT NULL,      -- JSON {code,text,subject}
@@ -86,9 +94,15 @@ enum LedgerSchema {
             result       TEXT,               -- JSON
             UNIQUE (run_id, position)
         );
-        CREATE INDEX job_state ON job(state, channel);
-        CREATE INDEX job_service ON job(service, channel, state);
         CREATE INDEX job_name ON job(name, id);
+        -- What the router and its sweep look for is always a small part of all jobs.
+        CREATE INDEX job_ready ON job(channel, run_id) WHERE state = 'ready';
+        CREATE INDEX job_dispatched ON job(channel, priority, dispatched_at) WHERE state = 'dispatched';
+        CREATE INDEX job_retrying ON job(channel, priority, not_before) WHERE state = 'retrying';
+        CREATE INDEX job_running ON job(started_at) WHERE state = 'running';
+        -- And what the monitor looks for.
+        CREATE INDEX job_queued ON job(channel, queued_at) WHERE state = 'ready' OR state = 'dispatched';
+        CREATE INDEX job_broken ON job(state, id) WHERE state = 'failed' OR state = 'dead';
 
         CREATE TABLE edge (
             run_id       TEXT NOT NULL REFERENCES run(id) ON DELETE CASCADE,
@@ -141,6 +155,86 @@ enum LedgerSchema {
         );
         CREATE INDEX fact_run ON fact(run_id, seq);
 
+        -- Counts, kept by triggers: counting a million rows for each look at the overview would cost more than the work itself.
+        CREATE TABLE job_tally (
+            service      TEXT NOT NULL,
+            channel      TEXT NOT NULL,
+            priority     INTEGER NOT NULL,
+            state        TEXT NOT NULL,
+            jobs         INTEGER NOT NULL,
+            PRIMARY KEY (service, channel, priority, state)
+        ) WITHOUT ROWID;
+        CREATE TRIGGER job_counted AFTER INSERT ON job BEGIN
+            INSERT INTO job_tally VALUES (new.service, new.channel, new.priority, new.state, 1)
+                ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+        END;
+        CREATE TRIGGER job_recounted AFTER UPDATE OF state, priority ON job
+        WHEN new.state <> old.state OR new.priority <> old.priority BEGIN
+            UPDATE job_tally SET jobs = jobs - 1
+                WHERE service = old.service AND channel = old.channel AND priority = old.priority AND state = old.state;
+            INSERT INTO job_tally VALUES (new.service, new.channel, new.priority, new.state, 1)
+                ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+        END;
+        CREATE TRIGGER job_uncounted AFTER DELETE ON job BEGIN
+            UPDATE job_tally SET jobs = jobs - 1
+                WHERE service = old.service AND channel = old.channel AND priority = old.priority AND state = old.state;
+        END;
+
+        CREATE TABLE run_tally (
+            state        TEXT PRIMARY KEY,
+            runs         INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE TRIGGER run_counted AFTER INSERT ON run BEGIN
+            INSERT INTO run_tally VALUES (new.state, 1) ON CONFLICT DO UPDATE SET runs = runs + 1;
+        END;
+        CREATE TRIGGER run_recounted AFTER UPDATE OF state ON run WHEN new.state <> old.state BEGIN
+            UPDATE run_tally SET runs = runs - 1 WHERE state = old.state;
+            INSERT INTO run_tally VALUES (new.state, 1) ON CONFLICT DO UPDATE SET runs = runs + 1;
+        END;
+        CREATE TRIGGER run_uncounted AFTER DELETE ON run BEGIN
+            UPDATE run_tally SET runs = runs - 1 WHERE state = old.state;
+        END;
+
+        CREATE TABLE event_tally (
+            code         TEXT PRIMARY KEY,   -- the filter's, '' for events that went on
+            events       INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE TRIGGER event_counted AFTER INSERT ON event BEGIN
+            INSERT INTO event_tally VALUES (coalesce(new.filter_code, ''), 1) ON CONFLICT DO UPDATE SET events = events + 1;
+        END;
+        CREATE TRIGGER event_uncounted AFTER DELETE ON event BEGIN
+            UPDATE event_tally SET events = events - 1 WHERE code = coalesce(old.filter_code, '');
+        END;
+
+        -- Events that retention has deleted. Orthanc may still hold what they were about, and ingest asks.
+        CREATE TABLE settled (
+            snapshot     TEXT PRIMARY KEY,
+            had_run      INTEGER NOT NULL
+        ) WITHOUT ROWID;
+
+        -- Runs that retention has deleted and whose files are still to go.
+        CREATE TABLE expired_run (
+            id           TEXT PRIMARY KEY,
+            dcmpath      TEXT NOT NULL,
+            artifacts    TEXT NOT NULL    -- JSON [path]
+        ) WITHOUT ROWID;
+
+        CREATE TABLE retention (
+            id           INTEGER PRIMARY KEY CHECK (id = 1),
+            examined_fact INTEGER NOT NULL,  -- facts up to here are gone, or go with their runs
+            deleted_fact INTEGER NOT NULL    -- the newest that was deleted
+        );
+        INSERT INTO retention VALUES (1, 0, 0);
+
+        -- How the router sees the broker.
+        CREATE TABLE broker (
+            id           INTEGER PRIMARY KEY CHECK (id = 1),
+            condition    TEXT NOT NULL,
+            reason       TEXT,
+            since        REAL NOT NULL,
+            reported_at  REAL NOT NULL
+        );
+
         CREATE TABLE worker (
             id           TEXT PRIMARY KEY,
             host         TEXT NOT NULL,
@@ -160,7 +254,7 @@ enum LedgerSchema {
         CREATE TABLE service (
             name         TEXT PRIMARY KEY,
             jobs         TEXT NOT NULL,      -- JSON [JobDefinition]
-            problems     TEXT NOT NULL,      -- JSON [{severity,file,entry,key,message}]
+            problems     TEXT NOT NULL,      -- JSON [{severity,file,entry,key,value,allowed,nearest,message}]
             loaded_at    REAL NOT NULL
         ) WITHOUT ROWID;
 

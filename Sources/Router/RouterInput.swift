@@ -19,7 +19,7 @@ enum RouterInput: Sendable {
     case confirmed([OutboxRow])
     /// Only a suspicion: a renewal may be on its way through the same queue.
     case leaseExpired(LeaseTable.Lease)
-    case hintLost(OverdueHint)
+    case hintLost(WaitingHint)
     case services([ServiceRecord], channels: [String])
     case forgetWorkers(seenBefore: Date)
 

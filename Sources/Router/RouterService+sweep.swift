@@ -35,7 +35,11 @@ extension RouterService {
             let cutoff = Date().addingTimeInterval(-Self.hintPatience)
             for (channel, count) in try await ledger.write({ try $0.expectedHints(at: Date()) }) {
                 guard try await broker.inspect(PipelineQueue.jobs(channel: channel)).messages < count else { continue }
-                let hints = try await ledger.write { try $0.overdueHints(of: channel, before: cutoff, limit: Self.overdueLimit) }
+                let hints = try await ledger.write { ledger in
+                    try Priority.allCases.flatMap {
+                        try ledger.overdueHints(of: channel, priority: $0, before: cutoff, limit: Self.overdueLimit)
+                    }
+                }
                 guard !hints.isEmpty else { continue }
                 logger.warning("hints were lost and are sent again", metadata: ["channel": "\(channel)", "count": "\(hints.count)"])
                 inputs.append(contentsOf: hints.map { .hintLost($0) })

@@ -12,7 +12,7 @@ import ServiceLifecycle
 /// acknowledges, answers and publishes.
 struct RouterService: Service {
     let broker: AMQPClient
-    let ledger: Ledger
+    let ledger: any LedgerEngine
     let planner: EventPlanner
     let readiness: ReadinessFile
     let logger: Logger

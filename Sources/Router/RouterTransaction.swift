@@ -9,13 +9,13 @@ struct RouterTransaction {
     /// How long a worker may keep a job without renewing.
     static let leaseSeconds = 30
 
-    let ledger: LedgerTransaction
+    let ledger: any LedgerTransaction
     let now: Date
     /// The runs that the batch works on, as they were committed last or as this transaction has changed them.
     private(set) var runs: [RunID: StoredRun]
     private(set) var after: [AfterCommit] = []
 
-    init(ledger: LedgerTransaction, now: Date, runs: [RunID: StoredRun]) {
+    init(ledger: any LedgerTransaction, now: Date, runs: [RunID: StoredRun]) {
         self.ledger = ledger
         self.now = now
         self.runs = runs
@@ -62,7 +62,7 @@ extension RouterTransaction {
             try publish(event.filtered == nil ? "event.received" : "event.filtered", data: data)
         }
         guard let planned, event.filtered == nil else { return }
-        guard try !ledger.hasRun(dedupeKey: event.snapshot) else { return }
+        guard let sequence, try !ledger.hasRun(dedupeKey: event.snapshot) else { return }
         try create(planned, event: sequence, dedupeKey: event.snapshot, origin: "event")
     }
 

@@ -44,8 +44,8 @@ import Testing
             run: Run(id: id, plan: plan), context: RunContext(source: source, headers: .object(headers), addedParams: ["work": ["x": 1]]))
     }
 
-    func insert(_ stored: StoredRun, key: String, _ ledger: LedgerTransaction) throws {
-        let (sequence, _) = try ledger.recordEvent(event(key), at: now)
+    func insert(_ stored: StoredRun, key: String, _ ledger: any LedgerTransaction) throws {
+        let sequence = try #require(try ledger.recordEvent(event(key), at: now).sequence)
         try ledger.insertRun(
             stored, event: sequence, dedupeKey: key, origin: "event", filteredHeaders: nil,
             decisions: [Decision(job: "work", service: "s", stage: .services, verdict: .accepted, reason: Reason("accepted", "yes"))],
@@ -148,7 +148,8 @@ import Testing
     @Test func commitsReachTheDisk() async throws {
         try await withLedger { ledger, _ in
             let (synchronous, journal) = try await ledger.write { ledger -> (Int?, String?) in
-                (try ledger.row("PRAGMA synchronous")?[0], try ledger.row("PRAGMA journal_mode")?[0])
+                let ledger = try #require(ledger as? SQLiteTransaction)
+                return (try ledger.row("PRAGMA synchronous")?[0], try ledger.row("PRAGMA journal_mode")?[0])
             }
             #expect(synchronous == 2)
             #expect(journal == "wal")
@@ -167,8 +168,8 @@ import Testing
             }
             let (none, counts, overdue) = try await ledger.write { [now] ledger in
                 (
-                    try ledger.overdueHints(of: "default", before: now, limit: 10), try ledger.expectedHints(at: now),
-                    try ledger.overdueHints(of: "default", before: now + 1, limit: 10)
+                    try ledger.overdueHints(of: "default", priority: .default, before: now, limit: 10), try ledger.expectedHints(at: now),
+                    try ledger.overdueHints(of: "default", priority: .default, before: now + 1, limit: 10)
                 )
             }
             #expect(none.isEmpty)
@@ -181,7 +182,7 @@ import Testing
     @Test func factsAreNumberedWithoutGaps() async throws {
         try await withLedger { ledger, _ in
             let numbers = try await ledger.write { ledger in
-                try (0..<5).map { _ in try ledger.appendFact(kind: "run.created", at: now).sequence }
+                try (0..<5).map { _ in try ledger.appendFact(kind: "run.created", run: nil, job: nil, data: [:], at: now).sequence }
             }
             #expect(numbers == Array(numbers[0]...(numbers[0] + 4)))
         }

@@ -1,39 +1,55 @@
-package import Foundation
+import Foundation
 import GRDB
-package import Jobs
-package import Pipeline
+import Jobs
+import Pipeline
 
-extension LedgerTransaction {
-    /// Notes that a message was carried out.
-    /// - Returns: false when it was already.
-    package func claimMessage(id: String, kind: String, at now: Date) throws -> Bool {
+extension SQLiteTransaction {
+    func claimMessage(id: String, kind: String, at now: Date) throws -> Bool {
         try run("INSERT OR IGNORE INTO inbox (message_id, kind, received_at) VALUES (?, ?, ?)", [id, kind, now.ledgerTime])
         return db.changesCount == 1
     }
 
-    /// Records what ingest saw.
-    /// - Returns: the event's number, and whether it is new; a repeat of a snapshot is not.
-    package func recordEvent(_ event: EventMessage, at now: Date) throws -> (sequence: Int64, isNew: Bool) {
+    func recordEvent(_ event: EventMessage, at now: Date) throws -> (sequence: Int64?, isNew: Bool) {
         try run(
             """
             INSERT OR IGNORE INTO event
             (snapshot, server, level, resource_id, observed_at, received_at, follows, filter_code, filter_text, series, refused, headers)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM settled WHERE snapshot = ? AND had_run)
             """,
             [
                 event.snapshot, event.server, event.level.rawValue, event.resourceID, event.observedAt.ledgerTime, now.ledgerTime,
                 event.follows, event.filtered?.code, event.filtered?.text, LedgerJSON.text(event.series),
-                LedgerJSON.text(event.refusedSeries), event.headers.text,
+                LedgerJSON.text(event.refusedSeries), event.headers.text, event.snapshot,
             ])
         if db.changesCount == 1 { return (db.lastInsertedRowID, true) }
-        guard let known = try row("SELECT seq FROM event WHERE snapshot = ?", [event.snapshot]) else {
-            throw LedgerError(code: .corrupt, message: "Event \(event.snapshot) was neither recorded nor found.")
-        }
-        return (known["seq"], false)
+        return (try row("SELECT seq FROM event WHERE snapshot = ?", [event.snapshot])?["seq"], false)
     }
 
-    /// The event that `run` was made from, for planning it again.
-    package func event(of run: RunID) throws -> (sequence: Int64, event: EventMessage)? {
+    func recordPlanningFailure(of event: EventMessage, reason: Reason, counts: Bool, at now: Date) throws -> Int {
+        guard let sequence = try recordEvent(event, at: now).sequence else { return 0 }
+        try run(
+            "UPDATE event SET failures = failures + ?, problem = ?, tried_at = ? WHERE seq = ?",
+            [counts ? 1 : 0, LedgerJSON.text(reason), now.ledgerTime, sequence])
+        return try row("SELECT failures FROM event WHERE seq = ?", [sequence])?["failures"] ?? 0
+    }
+
+    func abandonPlanning(of event: EventMessage, reason: Reason, at now: Date) throws {
+        guard let sequence = try recordEvent(event, at: now).sequence else { return }
+        try run("UPDATE event SET problem = ?, tried_at = NULL WHERE seq = ?", [LedgerJSON.text(reason), sequence])
+    }
+
+    func unplannedEvents(limit: Int) throws -> [UnplannedEvent] {
+        try rows("SELECT * FROM event WHERE tried_at IS NOT NULL ORDER BY tried_at LIMIT ?", [limit]).map { row in
+            UnplannedEvent(
+                event: try Self.event(row),
+                attempts: row["failures"],
+                reason: try LedgerJSON.value(Reason.self, from: row["problem"], column: "event.problem"),
+                triedAt: Date(ledgerTime: row["tried_at"])
+            )
+        }
+    }
+
+    func event(of run: RunID) throws -> (sequence: Int64, event: EventMessage)? {
         let sql = "SELECT event.* FROM event JOIN run ON run.event_seq = event.seq WHERE run.id = ?"
         guard let row = try row(sql, [run.rawValue]) else { return nil }
         return (row["seq"], try Self.event(row))
@@ -57,22 +73,20 @@ extension LedgerTransaction {
         )
     }
 
-    /// A message that could not be read. Its body stays on the broker.
-    package func recordDeadMessage(queue: String, reason: String, messageID: String?, type: String?, size: Int, at now: Date) throws {
+    func recordDeadMessage(queue: String, reason: String, messageID: String?, type: String?, size: Int, at now: Date) throws {
         try run(
             "INSERT INTO dead_message (at, queue, reason, message_id, type, size) VALUES (?, ?, ?, ?, ?, ?)",
             [now.ledgerTime, queue, reason, messageID, type, size])
     }
 
-    package func recordAction(actor: String, action: String, target: String, outcome: String, at now: Date) throws {
+    func recordAction(actor: String, action: String, target: String, outcome: String, at now: Date) throws {
         try run(
             "INSERT INTO audit (at, actor, action, target, outcome) VALUES (?, ?, ?, ?, ?)",
             [now.ledgerTime, actor, action, target, outcome])
     }
 
-    /// Numbers and keeps a fact. Publish it after the commit.
-    package func appendFact(
-        kind: String, run: RunID? = nil, job: JobID? = nil, data: JSONValue = [:], at now: Date
+    func appendFact(
+        kind: String, run: RunID?, job: JobID?, data: JSONValue, at now: Date
     ) throws -> FactMessage {
         try self.run(
             "INSERT INTO fact (at, kind, run_id, job_id, data) VALUES (?, ?, ?, ?, ?)",

@@ -1,42 +1,15 @@
-package import Foundation
+import Foundation
 import GRDB
-package import Jobs
-package import Pipeline
+import Jobs
+import Pipeline
 
-/// What a run's jobs work on; never changes after planning.
-package struct RunContext: Sendable, Hashable {
-    package var source: JobSource
-    /// Upstream's payload, `dcmpath` included.
-    package var headers: JSONValue
-    package var addedParams: [String: JSONValue]
-
-    package init(source: JobSource, headers: JSONValue, addedParams: [String: JSONValue]) {
-        self.source = source
-        self.headers = headers
-        self.addedParams = addedParams
-    }
-}
-
-package struct StoredRun: Sendable, Hashable {
-    package var run: Run
-    package var context: RunContext
-
-    package init(run: Run, context: RunContext) {
-        self.run = run
-        self.context = context
-    }
-}
-
-extension LedgerTransaction {
-    package func hasRun(dedupeKey: String) throws -> Bool {
-        try row("SELECT 1 FROM run WHERE dedupe_key = ?", [dedupeKey]) != nil
+extension SQLiteTransaction {
+    func hasRun(dedupeKey: String) throws -> Bool {
+        let sql = "SELECT 1 FROM run WHERE dedupe_key = :key UNION ALL SELECT 1 FROM settled WHERE snapshot = :key AND had_run LIMIT 1"
+        return try row(sql, ["key": dedupeKey]) != nil
     }
 
-    /// - Parameters:
-    ///   - dedupeKey: one run for each; the event's snapshot, or the command that asked for another one.
-    ///   - origin: `event`, or `reprocess:<run>`.
-    ///   - filteredHeaders: what the jobs see, when that is less than the event's headers.
-    package func insertRun(
+    func insertRun(
         _ stored: StoredRun, event: Int64, dedupeKey: String, origin: String, filteredHeaders: JSONValue?,
         decisions: [Decision], at now: Date
     ) throws {
@@ -44,28 +17,34 @@ extension LedgerTransaction {
         let source = stored.context.source
         try self.run(
             """
-            INSERT INTO run (id, event_seq, origin, dedupe_key, server, level, resource_id, state, reason, concern, dcmpath, headers,
-                             added_params, created_at, finished_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO run (id, event_seq, origin, dedupe_key, server, level, resource_id, state, reason, concern,
+                             begun_cleaning, dcmpath, headers, added_params, created_at, finished_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 run.id.rawValue, event, origin, dedupeKey, source.server, source.level.rawValue, source.resourceID, run.state.rawValue,
-                run.reason.map(LedgerJSON.text), run.concern.map(LedgerJSON.text), source.dcmpath, filteredHeaders?.text,
+                run.reason.map(LedgerJSON.text), run.concern.map(LedgerJSON.text), run.hasBegunCleaning, source.dcmpath,
+                filteredHeaders?.text,
                 JSONValue.object(stored.context.addedParams).text, now.ledgerTime,
                 run.finishedAt?.ledgerTime,
             ])
+        try self.run("UPDATE event SET problem = NULL, tried_at = NULL WHERE seq = ? AND problem IS NOT NULL", [event])
         for (position, job) in run.jobs.enumerated() { try insert(job, run.id, position) }
         for decision in decisions {
             try self.run("INSERT INTO decision (run_id, body) VALUES (?, ?)", [run.id.rawValue, LedgerJSON.text(decision)])
         }
     }
 
-    /// Writes what `apply` changed.
-    package func update(_ run: Run, from old: Run) throws {
-        if run.state != old.state || run.reason != old.reason || run.finishedAt != old.finishedAt {
+    func update(_ run: Run, from old: Run) throws {
+        if run.state != old.state || run.reason != old.reason || run.finishedAt != old.finishedAt
+            || run.hasBegunCleaning != old.hasBegunCleaning
+        {
             try self.run(
-                "UPDATE run SET state = ?, reason = ?, finished_at = ? WHERE id = ?",
-                [run.state.rawValue, run.reason.map(LedgerJSON.text), run.finishedAt?.ledgerTime, run.id.rawValue])
+                "UPDATE run SET state = ?, reason = ?, finished_at = ?, begun_cleaning = ? WHERE id = ?",
+                [
+                    run.state.rawValue, run.reason.map(LedgerJSON.text), run.finishedAt?.ledgerTime, run.hasBegunCleaning,
+                    run.id.rawValue,
+                ])
         }
         for (position, job) in run.jobs.enumerated() where job != old.jobs[position] {
             try update(job, run.id, position)
@@ -77,14 +56,14 @@ extension LedgerTransaction {
         }
     }
 
-    package func loadRun(_ id: RunID) throws -> StoredRun? {
+    func loadRun(_ id: RunID) throws -> StoredRun? {
         let sql = """
             SELECT run.*, event.series AS series, event.headers AS event_headers
             FROM run JOIN event ON event.seq = run.event_seq WHERE run.id = ?
             """
         guard let row = try row(sql, [id.rawValue]) else { return nil }
-        guard let state = RunState(rawValue: row["state"]), let level = ResourceLevel(rawValue: row["level"]) else {
-            throw LedgerError(code: .corrupt, message: "Run \(id) has a state or a level that this version does not know.")
+        guard let level = ResourceLevel(rawValue: row["level"]) else {
+            throw LedgerError(code: .corrupt, message: "Run \(id) has a level that this version does not know.")
         }
         var headers =
             try LedgerJSON.value(
@@ -99,14 +78,30 @@ extension LedgerTransaction {
             headers: .object(headers),
             addedParams: try LedgerJSON.value([String: JSONValue].self, from: row["added_params"], column: "run.added_params")
         )
-        let run = Run(
-            id: id, state: state,
-            reason: try (row["reason"] as String?).map { try LedgerJSON.value(Reason.self, from: $0, column: "run.reason") },
+        return StoredRun(run: try run(id, row), context: context)
+    }
+
+    /// A run without what its jobs work on.
+    func run(_ id: RunID) throws -> Run? {
+        try row("SELECT state, reason, concern, finished_at, begun_cleaning FROM run WHERE id = ?", [id.rawValue]).map { try run(id, $0) }
+    }
+
+    private func run(_ id: RunID, _ row: Row) throws -> Run {
+        guard let state = RunState(rawValue: row["state"]) else {
+            throw LedgerError(code: .corrupt, message: "Run \(id) is in a state that this version does not know.")
+        }
+        func reason(_ column: String) throws -> Reason? {
+            try (row[column] as String?).map { try LedgerJSON.value(Reason.self, from: $0, column: "run.\(column)") }
+        }
+        return Run(
+            id: id,
+            state: state,
+            reason: try reason("reason"),
             finishedAt: (row["finished_at"] as Double?).map(Date.init(ledgerTime:)),
-            concern: try (row["concern"] as String?).map { try LedgerJSON.value(Reason.self, from: $0, column: "run.concern") },
+            concern: try reason("concern"),
+            hasBegunCleaning: row["begun_cleaning"],
             jobs: try jobs(of: id)
         )
-        return StoredRun(run: run, context: context)
     }
 
     private func jobs(of id: RunID) throws -> [Job] {
@@ -129,9 +124,13 @@ extension LedgerTransaction {
             throw LedgerError(code: .corrupt, message: "Job \(row["id"] as String) is in a state that this version does not know.")
         }
         func time(_ column: String) -> Date? { (row[column] as Double?).map(Date.init(ledgerTime:)) }
+        guard let priority = Priority(rawValue: row["priority"]) else {
+            throw LedgerError(code: .corrupt, message: "Job \(row["id"] as String) has a priority that this version does not know.")
+        }
         return Job(
             definition: try LedgerJSON.value(JobDefinition.self, from: row["definition"], column: "job.definition"),
             dependencies: dependencies,
+            priority: priority,
             state: state,
             reason: try LedgerJSON.value(Reason.self, from: row["reason"], column: "job.reason"),
             attempt: row["attempt"],
@@ -152,20 +151,34 @@ extension LedgerTransaction {
         )
     }
 
+    /// Columns that a job's way through its states changes, in the order of ``values(_:)``.
+    private static let changing = [
+        "priority", "state", "reason", "attempt", "dispatch", "token", "crashes", "failures", "cancel_requested", "worker", "claim",
+        "not_before", "queued_at", "dispatched_at", "started_at", "finished_at", "error", "result",
+    ]
+
+    private static func values(_ job: Job) -> StatementArguments {
+        [
+            job.priority.rawValue, job.state.rawValue, LedgerJSON.text(job.reason), job.attempt, job.dispatch, job.token, job.crashes,
+            job.failures, job.cancelRequested, job.worker, job.claim, job.notBefore?.ledgerTime, job.queuedAt?.ledgerTime,
+            job.dispatchedAt?.ledgerTime, job.startedAt?.ledgerTime, job.finishedAt?.ledgerTime, job.failure.map(LedgerJSON.text),
+            job.result?.text,
+        ]
+    }
+
+    private static let insertion = """
+        INSERT INTO job (id, run_id, position, name, service, stage, channel, definition, \(changing.joined(separator: ", ")))
+        VALUES (\(databaseQuestionMarks(count: 8 + changing.count)))
+        """
+    private static let change = "UPDATE job SET \(changing.map { "\($0) = ?" }.joined(separator: ", ")) WHERE id = ?"
+
     private func insert(_ job: Job, _ id: RunID, _ position: Int) throws {
         let definition = job.definition
-        try run(
-            """
-            INSERT INTO job (id, run_id, position, name, service, stage, channel, priority, definition,
-                             state, reason, attempt, dispatch, token, crashes, failures, cancel_requested, queued_at, finished_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            """,
-            [
-                JobID(run: id, index: position).rawValue, id.rawValue, position, definition.name, definition.service,
-                definition.stage.rawValue, definition.channel, definition.priority.rawValue, LedgerJSON.text(definition),
-                job.state.rawValue, LedgerJSON.text(job.reason), job.attempt, job.dispatch, job.token, job.crashes, job.failures,
-                job.cancelRequested, job.queuedAt?.ledgerTime, job.finishedAt?.ledgerTime,
-            ])
+        let identity: StatementArguments = [
+            JobID(run: id, index: position).rawValue, id.rawValue, position, definition.name, definition.service, definition.stage.rawValue,
+            definition.channel, LedgerJSON.text(definition),
+        ]
+        try run(Self.insertion, identity + Self.values(job))
         for edge in job.dependencies {
             try run(
                 "INSERT INTO edge (run_id, child, parent, condition, origin, satisfied_by) VALUES (?, ?, ?, ?, ?, ?)",
@@ -174,20 +187,6 @@ extension LedgerTransaction {
     }
 
     private func update(_ job: Job, _ id: RunID, _ position: Int) throws {
-        try run(
-            """
-            UPDATE job SET state = ?, reason = ?, attempt = ?, dispatch = ?, token = ?, crashes = ?, failures = ?, cancel_requested = ?, worker = ?,
-                claim = ?,
-                not_before = ?, queued_at = ?, dispatched_at = ?, started_at = ?, finished_at = ?, error = ?, result = ?
-            WHERE id = ?
-            """,
-            [
-                job.state.rawValue, LedgerJSON.text(job.reason), job.attempt, job.dispatch, job.token, job.crashes, job.failures,
-                job.cancelRequested,
-                job.worker, job.claim, job.notBefore?.ledgerTime, job.queuedAt?.ledgerTime, job.dispatchedAt?.ledgerTime,
-                job.startedAt?.ledgerTime,
-                job.finishedAt?.ledgerTime, job.failure.map(LedgerJSON.text), job.result?.text,
-                JobID(run: id, index: position).rawValue,
-            ])
+        try run(Self.change, Self.values(job) + [JobID(run: id, index: position).rawValue])
     }
 }

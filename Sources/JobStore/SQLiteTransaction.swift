@@ -2,8 +2,8 @@ import Foundation
 import GRDB
 import Jobs
 
-/// One transaction of the ledger's writer. Only valid inside ``Ledger/write(_:)``.
-package struct LedgerTransaction {
+/// One transaction of the ledger's writer on SQLite. Every statement is prepared once and kept.
+struct SQLiteTransaction: LedgerTransaction {
     let db: Database
 
     func run(_ sql: String, _ arguments: StatementArguments = StatementArguments()) throws {

@@ -1,5 +1,3 @@
-package import Foundation
-import GRDB
 package import Jobs
 
 /// A service as the router read it: what the monitor shows of it.
@@ -11,13 +9,25 @@ package struct ServiceRecord: Sendable, Hashable, Codable {
         package var file: String
         package var entry: String?
         package var key: String?
+        /// What stands there.
+        package var value: String?
+        /// What may stand there.
+        package var allowed: String?
+        /// The known name that comes nearest.
+        package var nearest: String?
         package var message: String
 
-        package init(severity: String, file: String, entry: String? = nil, key: String? = nil, message: String) {
+        package init(
+            severity: String, file: String, entry: String? = nil, key: String? = nil, value: String? = nil, allowed: String? = nil,
+            nearest: String? = nil, message: String
+        ) {
             self.severity = severity
             self.file = file
             self.entry = entry
             self.key = key
+            self.value = value
+            self.allowed = allowed
+            self.nearest = nearest
             self.message = message
         }
     }
@@ -30,17 +40,5 @@ package struct ServiceRecord: Sendable, Hashable, Codable {
         self.name = name
         self.jobs = jobs
         self.problems = problems
-    }
-}
-
-extension LedgerTransaction {
-    /// Replaces what is known of the services by what the registry holds now.
-    package func replaceServices(_ services: [ServiceRecord], at now: Date) throws {
-        try run("DELETE FROM service")
-        for service in services {
-            try run(
-                "INSERT INTO service (name, jobs, problems, loaded_at) VALUES (?, ?, ?, ?)",
-                [service.name, LedgerJSON.text(service.jobs), LedgerJSON.text(service.problems), now.ledgerTime])
-        }
     }
 }

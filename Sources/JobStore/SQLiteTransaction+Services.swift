@@ -1,0 +1,14 @@
+import Foundation
+import GRDB
+import Jobs
+
+extension SQLiteTransaction {
+    func replaceServices(_ services: [ServiceRecord], at now: Date) throws {
+        try run("DELETE FROM service")
+        for service in services {
+            try run(
+                "INSERT INTO service (name, jobs, problems, loaded_at) VALUES (?, ?, ?, ?)",
+                [service.name, LedgerJSON.text(service.jobs), LedgerJSON.text(service.problems), now.ledgerTime])
+        }
+    }
+}
