@@ -3,12 +3,13 @@ import Logging
 import ServiceLifecycle
 import Synchronization
 
-/// Tells whoever started this process that it does its work: a JSON file `{"pid":n,"service":name}` at READY_FILE,
-/// written when the service is ready, touched every five seconds, removed at the end.
+/// Tells whoever started this process that it does its work: a JSON file `{"pid":n,"service":name,"state":"ready"}` at READY_FILE,
+/// written when the service is ready, touched every five seconds, removed at the end. The state of a service that waits for its turn
+/// beside another one of its kind is `standby`.
 package final class ReadinessFile: Service, Sendable {
     private let file: URL?
     private let service: String
-    private let isReady = Mutex(false)
+    private let state = Mutex<State?>(nil)
     private let logger: Logger
 
     init(file: URL?, service: String, logger: Logger) {
@@ -17,29 +18,39 @@ package final class ReadinessFile: Service, Sendable {
         self.logger = logger
     }
 
-    package func markReady() {
-        let isFirst = isReady.withLock { ready in
-            defer { ready = true }
-            return !ready
+    package enum State: String, Sendable {
+        case ready
+        case standby
+    }
+
+    package func markReady() { mark(.ready) }
+
+    /// It is well and does nothing: another one does the work.
+    package func markStandby() { mark(.standby) }
+
+    private func mark(_ new: State) {
+        let isNew = state.withLock { state in
+            defer { state = new }
+            return state != new
         }
-        guard isFirst else { return }
-        logger.info("ready")
-        write()
+        guard isNew else { return }
+        logger.info("\(new.rawValue)")
+        write(new)
     }
 
     package func run() async throws {
         defer { remove() }
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
-                if self.isReady.withLock({ $0 }) { self.write() }
+                if let state = self.state.withLock({ $0 }) { self.write(state) }
                 try? await Task.sleep(for: .seconds(5))
             }
         }
     }
 
-    private func write() {
+    private func write(_ state: State) {
         guard let file else { return }
-        let text = #"{"pid":\#(ProcessInfo.processInfo.processIdentifier),"service":"\#(service)"}"#
+        let text = #"{"pid":\#(ProcessInfo.processInfo.processIdentifier),"service":"\#(service)","state":"\#(state.rawValue)"}"#
         do {
             try Data(text.utf8).write(to: file, options: .atomic)
         } catch {
