@@ -1,13 +1,24 @@
+package import AMQP
 package import Foundation
 package import Jobs
 
-/// What a person or a program asks of the router.
+/// What a person or a program asks of the router. Whoever may publish to the exchange `dcm.router` may send one, with the routing key
+/// `command` and the type `dcm.command.v1`:
+///
+///     {"id": "4f1c", "action": "set-priority", "target": "<job>", "actor": "anna", "priority": "urgent"}
+///
+/// `id` makes a repetition harmless; without one the message's `message_id` counts. `actor` is what the audit shows, `amqp` when it is
+/// missing. `at` (seconds since 1970) may be missing.
 package struct CommandMessage: Sendable, Hashable, Codable {
     package static let type = "dcm.command.v1"
 
     package enum Action: String, Sendable, Codable, CaseIterable {
         case retryJob = "retry-job"
         case cancelJob = "cancel-job"
+        /// This job and everything after it once more, also what succeeded.
+        case rerunJob = "rerun-job"
+        /// How urgent a job's next hint is. Needs `priority`.
+        case setPriority = "set-priority"
         /// Retries every failed, dead, skipped or cancelled job of the run.
         case retryRun = "retry-run"
         case cancelRun = "cancel-run"
@@ -25,14 +36,48 @@ package struct CommandMessage: Sendable, Hashable, Codable {
     /// Who asked: a user's name or `api`.
     package var actor: String
     package var at: Date
+    /// urgent, high, default, medium or low, or 4 to 0: what `set-priority` sets. Text, so that a word that is none is refused with a
+    /// sentence and leaves a trace, like every command that does not fit.
+    package var priority: String?
 
-    package init(id: String, action: Action, target: String, actor: String, at: Date) {
+    package init(id: String, action: Action, target: String, actor: String, at: Date, priority: String? = nil) {
         self.id = id
         self.action = action
         self.target = target
         self.actor = actor
         self.at = at
+        self.priority = priority
     }
+
+    package init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        id = try values.decodeIfPresent(String.self, forKey: .id) ?? ""
+        action = try values.decode(Action.self, forKey: .action)
+        target = try values.decode(String.self, forKey: .target)
+        actor = try values.decodeIfPresent(String.self, forKey: .actor) ?? "amqp"
+        at = try values.decodeIfPresent(Date.self, forKey: .at) ?? Date()
+        priority = try values.decodeIfPresent(String.self, forKey: .priority)
+    }
+}
+
+extension AMQPDelivery {
+    /// Reads a command. One without an identity could be carried out twice, so it is refused.
+    package func decodeCommand() throws(UndecodableMessage) -> CommandMessage {
+        var command = try decode(CommandMessage.self, type: CommandMessage.type)
+        if command.id.isEmpty { command.id = properties.messageID ?? "" }
+        guard !command.id.isEmpty else {
+            throw UndecodableMessage(reason: "a command needs the key 'id' or the property message_id, so that it is carried out once")
+        }
+        let longest = CommandMessage.longestText
+        guard [command.id, command.target, command.actor, command.priority ?? ""].allSatisfy({ $0.utf8.count <= longest }) else {
+            throw UndecodableMessage(reason: "id, target, actor and priority of a command hold at most \(longest) bytes each")
+        }
+        return command
+    }
+}
+
+extension CommandMessage {
+    fileprivate static let longestText = 256
 }
 
 /// What the router tells every worker at once.

@@ -23,13 +23,16 @@ package struct ClaimMessage: Sendable, Hashable, Codable {
 
     package var job: JobID
     package var attempt: Int
+    /// That of the hint which the claim follows: a hint whose place in the queue was given up is answered no.
+    package var dispatch: Int?
     package var worker: String
     /// Unique to the claim, however often it is sent: the router answers a repetition like the first time.
     package var id: String
 
-    package init(job: JobID, attempt: Int, worker: String, id: String) {
+    package init(job: JobID, attempt: Int, dispatch: Int? = nil, worker: String, id: String) {
         self.job = job
         self.attempt = attempt
+        self.dispatch = dispatch
         self.worker = worker
         self.id = id
     }

@@ -4,8 +4,26 @@ import Synchronization
 final class BatchQueue<Element: Sendable>: Sendable {
     private struct State {
         var elements: [Element] = []
+        /// What stands before it has been handed out. Removed in large pieces: each removal moves all that is left.
+        var head = 0
         var isFinished = false
         var waiting: CheckedContinuation<Void, Never>?
+
+        var isEmpty: Bool { head == elements.count }
+
+        mutating func take(upTo limit: Int) -> [Element] {
+            let batch = Array(elements[head...].prefix(limit))
+            head += batch.count
+            if head == elements.count {
+                // A burst's memory goes back; the usual few elements keep theirs.
+                elements.removeAll(keepingCapacity: elements.capacity <= 4096)
+                head = 0
+            } else if head > elements.count / 2 {
+                elements.removeFirst(head)
+                head = 0
+            }
+            return batch
+        }
     }
 
     private let state = Mutex(State())
@@ -35,16 +53,12 @@ final class BatchQueue<Element: Sendable>: Sendable {
     /// - Returns: at most `limit` elements in their order; nil when the queue is finished and empty.
     func next(upTo limit: Int) async -> [Element]? {
         while true {
-            let (batch, isFinished) = state.withLock { state in
-                let batch = Array(state.elements.prefix(limit))
-                state.elements.removeFirst(batch.count)
-                return (batch, state.isFinished)
-            }
+            let (batch, isFinished) = state.withLock { state in (state.take(upTo: limit), state.isFinished) }
             if !batch.isEmpty { return batch }
             if isFinished { return nil }
             await withCheckedContinuation { continuation in
                 let isDue = state.withLock { state in
-                    guard state.elements.isEmpty, !state.isFinished else { return true }
+                    guard state.isEmpty, !state.isFinished else { return true }
                     state.waiting = continuation
                     return false
                 }

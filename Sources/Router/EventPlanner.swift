@@ -26,14 +26,27 @@ struct EventPlanner: Sendable {
             event: PlanInput(level: event.level, headers: .object(headers)), catalog: services, evaluate: evaluate)
         let size = JSONValue.array([.object(headers), .object(plan.addedParams)]).encoded().count
         if size > Self.orderLimit { plan = RunPlan(decisions: plan.decisions, failure: .tooLarge(size)) }
-        let source = JobSource(
-            server: event.server, level: event.level, resourceID: event.resourceID, series: event.series, dcmpath: dcmpath)
         return PlannedRun(
             id: id,
             plan: plan,
-            context: RunContext(source: source, headers: .object(headers), addedParams: plan.addedParams),
+            context: RunContext(source: source(of: event, dcmpath), headers: .object(headers), addedParams: plan.addedParams),
             filteredHeaders: filtered == event.headers ? nil : filtered
         )
+    }
+
+    /// The run of an event that cannot be planned: no job, and the reason why.
+    func failure(of event: EventMessage, _ reason: Reason) -> PlannedRun {
+        let id = RunID.make(at: Date())
+        let dcmpath = "dicom/\(id)"
+        var headers = event.headers.object ?? [:]
+        headers["dcmpath"] = .string(dcmpath)
+        return PlannedRun(
+            id: id, plan: RunPlan(failure: reason),
+            context: RunContext(source: source(of: event, dcmpath), headers: .object(headers), addedParams: [:]))
+    }
+
+    private func source(of event: EventMessage, _ dcmpath: String) -> JobSource {
+        JobSource(server: event.server, level: event.level, resourceID: event.resourceID, series: event.series, dcmpath: dcmpath)
     }
 
     /// Bytes of headers and added parameters that fit into the message that starts a job, with room for the rest of it.

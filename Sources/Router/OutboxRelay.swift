@@ -1,4 +1,5 @@
 import AMQP
+import Bootstrap
 import JobStore
 import Jobs
 import Logging
@@ -23,6 +24,7 @@ struct OutboxRelay: Sendable {
     }
 
     private func send(_ batch: [OutboxRow]) async {
+        FaultPoint.reach(.routerOutboxTaken)
         let outcomes = await broker.publish(batch.map { Self.publishing($0.message) })
         var confirmed: [OutboxRow] = []
         var failed: [OutboxRow] = []
@@ -36,6 +38,7 @@ struct OutboxRelay: Sendable {
                     metadata: ["job.id": "\(row.message.job)", "channel": "\(row.message.channel)", "error": "\(error)"])
             }
         }
+        FaultPoint.reach(.routerOutboxPublished)
         if !confirmed.isEmpty { inputs.append(.confirmed(confirmed)) }
         guard !failed.isEmpty else { return }
         // Whatever was wrong, hurrying does not mend it; what is not sent now is still in the ledger when the router starts again.
@@ -47,7 +50,7 @@ struct OutboxRelay: Sendable {
         switch message.kind {
         case .hint:
             let hint = HintMessage(job: message.job, attempt: message.attempt, dispatch: message.dispatch)
-            return .pipeline(
+            var publishing = AMQPPublishing.pipeline(
                 exchange: message.delay == nil ? PipelineExchange.jobs : PipelineExchange.retry,
                 routingKey: message.delay.map { PipelineKey.retry(channel: message.channel, delay: $0) } ?? message.channel,
                 type: HintMessage.type,
@@ -55,6 +58,12 @@ struct OutboxRelay: Sendable {
                 messageID: "\(message.job):\(message.attempt):\(message.dispatch)",
                 correlationID: message.job.run.rawValue,
                 priority: message.priority.rawValue)
+            // A delay queue has its own, longer time to live, and RabbitMQ takes the lower of the two. It looks at the head of the queue
+            // only, so a message waits for those before it; for no longer than the queue's own delay.
+            if message.delay != nil, let pause = message.pause {
+                publishing.properties.expiration = String(Int((pause * 1000).rounded(.up)))
+            }
+            return publishing
         case .dead:
             let reason = message.reason ?? Reason("dead", "Dead.")
             return .pipeline(

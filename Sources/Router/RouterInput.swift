@@ -1,4 +1,5 @@
 import AMQP
+import Bootstrap
 import Foundation
 import JobStore
 import Jobs
@@ -6,42 +7,71 @@ import Pipeline
 
 /// What the router's one writer works through, in batches.
 enum RouterInput: Sendable {
-    /// An event with its plan; without one when it was filtered or is a repeat.
-    case event(EventMessage, PlannedRun?, AMQPDelivery)
+    /// An event with its plan; without one when it was filtered or is a repeat. Without a delivery when it was planned out of line.
+    case event(EventMessage, PlannedRun?, AMQPDelivery?)
+    /// An event that could not be planned now. It is recorded, and planned again out of line.
+    case unplanned(EventMessage, Reason, AMQPDelivery)
     /// A run's event, planned again because someone asked.
-    case reprocessed(CommandMessage, PlannedRun?, AMQPDelivery)
+    case reprocessed(CommandMessage, Replanned, AMQPDelivery)
     case claim(ClaimMessage, AMQPDelivery)
     case renewal(RenewMessage, AMQPDelivery)
     case result(ResultMessage, AMQPDelivery)
     case command(CommandMessage, AMQPDelivery)
+    /// Everything that was sent to this router before the instant has been heard.
+    case echo(sent: ContinuousClock.Instant, AMQPDelivery)
     /// A message on the dead-letter exchange.
     case dead(AMQPDelivery)
     case confirmed([OutboxRow])
     /// Only a suspicion: a renewal may be on its way through the same queue.
     case leaseExpired(LeaseTable.Lease)
     case hintLost(WaitingHint)
+    case aged(WaitingHint)
     case services([ServiceRecord], channels: [String])
     case forgetWorkers(seenBefore: Date)
+    case broker(BrokerState)
+    /// Jobs wait in a channel that no worker serves, or no longer do.
+    case channel(String, isServed: Bool)
+
+    enum Replanned: Sendable {
+        case run(PlannedRun)
+        case refused(String)
+    }
 
     /// The message that has to be acknowledged once the input is committed.
     var delivery: AMQPDelivery? {
         switch self {
-        case .event(_, _, let delivery), .reprocessed(_, _, let delivery), .claim(_, let delivery), .renewal(_, let delivery),
-            .result(_, let delivery), .command(_, let delivery), .dead(let delivery):
+        case .event(_, _, let delivery): delivery
+        case .unplanned(_, _, let delivery), .reprocessed(_, _, let delivery), .claim(_, let delivery), .renewal(_, let delivery),
+            .result(_, let delivery), .command(_, let delivery), .echo(_, let delivery), .dead(let delivery):
             delivery
-        case .confirmed, .leaseExpired, .hintLost, .services, .forgetWorkers: nil
+        case .confirmed, .leaseExpired, .hintLost, .aged, .services, .forgetWorkers, .broker, .channel: nil
         }
     }
 
     /// The queue that the message came from.
     var queue: String? {
         switch self {
-        case .event: PipelineQueue.ingest
-        case .claim, .renewal: PipelineQueue.claims
+        case .event, .unplanned: PipelineQueue.ingest
+        case .claim, .renewal, .echo: PipelineQueue.claims
         case .result: PipelineQueue.results
         case .command, .reprocessed: PipelineQueue.commands
         case .dead: PipelineQueue.deadRecord
-        case .confirmed, .leaseExpired, .hintLost, .services, .forgetWorkers: nil
+        case .confirmed, .leaseExpired, .hintLost, .aged, .services, .forgetWorkers, .broker, .channel: nil
+        }
+    }
+
+    /// Where a test can end the process: after the changes and before COMMIT, and after COMMIT before anything follows from it.
+    var faultPoints: (applied: FaultPoint?, committed: FaultPoint?) {
+        switch self {
+        case .event: (.routerEventApplied, .routerEventCommitted)
+        case .unplanned: (nil, .routerPlanningFailed)
+        case .claim: (.routerClaimApplied, .routerClaimCommitted)
+        case .renewal: (nil, .routerRenewalCommitted)
+        case .result: (.routerResultApplied, .routerResultCommitted)
+        case .command, .reprocessed: (.routerCommandApplied, .routerCommandCommitted)
+        case .confirmed: (nil, .routerOutboxRemoved)
+        case .leaseExpired, .hintLost, .aged: (.routerSweepApplied, .routerSweepCommitted)
+        case .echo, .dead, .services, .forgetWorkers, .broker, .channel: (nil, nil)
         }
     }
 }
@@ -65,4 +95,8 @@ enum AfterCommit: Sendable {
     case stop(ControlMessage)
     case extendLease(JobID, token: Int)
     case releaseLease(JobID)
+    /// Leases are due to be looked at.
+    case heard(until: ContinuousClock.Instant)
+    /// An event waits to be planned out of line.
+    case planLater
 }

@@ -1,3 +1,5 @@
+import AMQP
+import Bootstrap
 import Foundation
 import JobStore
 import Jobs
@@ -6,6 +8,7 @@ import Pipeline
 
 extension RouterService {
     struct Committed: Sendable {
+        /// Those that the batch has worked on.
         var runs: [RunID: StoredRun]
         var after: [AfterCommit]
     }
@@ -30,11 +33,16 @@ extension RouterService {
     }
 
     private func transaction(_ batch: [RouterInput], _ cache: RunCache) async throws -> Committed {
-        try await ledger.write { [runs = cache.runs] ledger in
-            var transaction = RouterTransaction(ledger: ledger, now: Date(), runs: runs)
-            for input in batch { try transaction.handle(input) }
+        let committed = try await ledger.write { ledger in
+            var transaction = RouterTransaction(ledger: ledger, now: Date(), known: cache)
+            for input in batch {
+                try transaction.handle(input)
+                if let point = input.faultPoints.applied { try FaultPoint.check(point) }
+            }
             return Committed(runs: transaction.runs, after: transaction.after)
         }
+        for input in batch { input.faultPoints.committed.map(FaultPoint.reach) }
+        return committed
     }
 
     /// - Returns: nil when the ledger can never take this input: its message goes to the dead letters.
@@ -50,22 +58,49 @@ extension RouterService {
                 pause = min(pause * 2, .seconds(10))
             } catch {
                 logger.error("the ledger does not take an input, which is put aside", metadata: ["error": "\(error)"])
-                if let delivery = input.delivery, let queue = input.queue {
-                    await putAside(delivery, queue: queue, reason: "the ledger does not take it: \(error)")
-                }
-                return nil
+                return await refuse(input, error)
             }
         }
     }
-}
 
-/// Active runs as they were committed last. Only the writer changes runs, so a copy in memory cannot be stale.
-struct RunCache: Sendable {
-    private static let limit = 1000
-    private(set) var runs: [RunID: StoredRun] = [:]
+    /// Gets rid of an input that would fail for ever.
+    private func refuse(_ input: RouterInput, _ error: any Error) async -> Committed? {
+        switch input {
+        case .claim(_, let delivery):
+            // Without an answer the worker would ask for ever, and keep the hint.
+            let reason = Reason("unreadable", "The ledger cannot read this job: \(error)")
+            return Committed(runs: [:], after: [.answerClaim(delivery, .no(reason)), .acknowledge(delivery)])
+        case .renewal(let renewal, let delivery):
+            // One lease that cannot be read must not cost the worker its others: without an answer it renews again, lease by lease.
+            return await renewOneByOne(renewal, delivery)
+        case .leaseExpired(let lease): return Committed(runs: [:], after: [.releaseLease(lease.job)])
+        default:
+            if let delivery = input.delivery, let queue = input.queue {
+                await putAside(delivery, queue: queue, reason: "the ledger does not take it: \(error)")
+            }
+            return nil
+        }
+    }
 
-    mutating func keep(_ changed: [RunID: StoredRun]) {
-        runs = changed.filter { !$0.value.run.state.isTerminal }
-        while runs.count > Self.limit, let oldest = runs.keys.min() { runs[oldest] = nil }
+    private func renewOneByOne(_ renewal: RenewMessage, _ delivery: AMQPDelivery) async -> Committed {
+        var reply = RenewReply()
+        var after: [AfterCommit] = []
+        for lease in renewal.leases {
+            let single = RenewMessage(worker: renewal.worker, leases: [lease])
+            guard let done = try? await transaction([.renewal(single, delivery)], RunCache()) else {
+                reply.lost.append(.init(job: lease.job, token: lease.token))
+                continue
+            }
+            for action in done.after {
+                switch action {
+                case .answerRenewal(_, let part):
+                    reply.cancel += part.cancel
+                    reply.lost += part.lost
+                case .acknowledge: continue
+                default: after.append(action)
+                }
+            }
+        }
+        return Committed(runs: [:], after: after + [.answerRenewal(delivery, reply), .acknowledge(delivery)])
     }
 }

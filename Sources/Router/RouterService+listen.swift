@@ -20,15 +20,13 @@ extension RouterService {
             group.addTask { await consumeCommands() }
             group.addTask { await reprocess() }
             group.addTask { await consume(PipelineQueue.deadRecord, prefetch: 64) { .dead($0) } }
+            group.addTask { await planOutOfLine() }
+            group.addTask { await ringForPlanning() }
             group.addTask { await watchServices() }
-            group.addTask { await sweep(leases) }
-            group.addTask {
-                for await state in broker.states where state == .open {
-                    // Nobody could renew while we were away.
-                    leases.extendAll()
-                    readiness.markReady()
-                }
-            }
+            group.addTask { await watchBroker(leases) }
+            group.addTask { await sendEchoes() }
+            group.addTask { await sweep() }
+            group.addTask { await forgetTheOld() }
         }
     }
 
@@ -65,72 +63,51 @@ extension RouterService {
         }
     }
 
-    private func request(_ delivery: AMQPDelivery) throws -> RouterInput {
-        if delivery.properties.type == RenewMessage.type {
-            .renewal(try delivery.decode(RenewMessage.self, type: RenewMessage.type), delivery)
-        } else {
-            .claim(try delivery.decode(ClaimMessage.self, type: ClaimMessage.type), delivery)
+    private func request(_ delivery: AMQPDelivery) throws -> RouterInput? {
+        switch delivery.properties.type {
+        case RenewMessage.type: return .renewal(try delivery.decode(RenewMessage.self, type: RenewMessage.type), delivery)
+        case EchoMessage.type:
+            if let sent = echoes.sent(try delivery.decode(EchoMessage.self, type: EchoMessage.type)) { return .echo(sent: sent, delivery) }
+        default:
+            let claim = try delivery.decode(ClaimMessage.self, type: ClaimMessage.type)
+            guard let marker = claim.marker else { return .claim(claim, delivery) }
+            hints.with { $0.returned(marker, at: Date()) }
+            answer(delivery, ClaimReply.type, ClaimReply.no(Reason("marker", "A hint of no job: the router looks for lost ones.")))
         }
-    }
-
-    private func planned(_ delivery: AMQPDelivery) async throws -> RouterInput {
-        let event = try delivery.decode(EventMessage.self, type: EventMessage.type)
-        guard event.filtered == nil, await !isKnown(event) else { return .event(event, nil, delivery) }
-        return .event(event, try await plan(event), delivery)
-    }
-
-    /// A repeat costs no callbacks. The commit asks again, and decides.
-    private func isKnown(_ event: EventMessage) async -> Bool {
-        (try? await ledger.write { try $0.hasRun(dedupeKey: event.snapshot) }) ?? false
+        delivery.ack()
+        return nil
     }
 
     private func consumeCommands() async {
         await consume(PipelineQueue.commands, prefetch: 32) { delivery in
-            let command = try delivery.decode(CommandMessage.self, type: CommandMessage.type)
+            let command = try delivery.decodeCommand()
             guard command.action == .reprocessRun else { return .command(command, delivery) }
             reprocessing.continuation.yield(Reprocess(command: command, delivery: delivery))
             return nil
         }
     }
 
-    private func reprocess() async {
-        for await request in reprocessing.stream {
-            let (command, delivery) = (request.command, request.delivery)
-            guard let run = RunID(rawValue: command.target), let event = await event(of: run) else {
-                inputs.append(.reprocessed(command, nil, delivery))
-                continue
+    /// Tells the ledger, and so the people who watch, how this router stands with the broker.
+    private func watchBroker(_ leases: LeaseBook) async {
+        for await state in broker.states {
+            switch state {
+            case .open:
+                // Nobody could renew while we were away.
+                leases.wasDeaf()
+                readiness.markReady()
+                inputs.append(.broker(BrokerState(.open, since: Date())))
+            case .blocked(let reason): inputs.append(.broker(BrokerState(.blocked, reason: reason, since: Date())))
+            case .reconnecting(let error):
+                inputs.append(.broker(BrokerState(.disconnected, reason: error.message, since: Date())))
+            case .connecting, .draining, .closed: continue
             }
-            guard let planned = try? await plan(event) else { return }
-            inputs.append(.reprocessed(command, planned, delivery))
         }
     }
 
-    private func event(of run: RunID) async -> EventMessage? {
-        do {
-            return try await ledger.write { try $0.event(of: run)?.event }
-        } catch {
-            logger.error("a run's event cannot be read", metadata: ["run.id": "\(run)", "error": "\(error)"])
-            return nil
-        }
-    }
-
-    /// Plans until it works: without an answer from the callbacks an event must neither run nor be lost.
-    private func plan(_ event: EventMessage) async throws -> PlannedRun {
-        var pause = Duration.seconds(1)
-        while true {
-            do {
-                let planned = try await planner.plan(event)
-                await declareChannels(planned.plan.jobs.map(\.definition.channel))
-                return planned
-            } catch  where Task.isCancelled {
-                throw CancellationError()
-            } catch {
-                logger.error(
-                    "an event cannot be planned, it waits",
-                    metadata: ["resource.id": "\(event.resourceID)", "level": "\(event.level.rawValue)", "error": "\(error)"])
-                try await Task.sleep(for: pause)
-                pause = min(pause * 2, .seconds(30))
-            }
+    private func sendEchoes() async {
+        while !Task.isCancelled {
+            broker.publishTransient(echoes.message())
+            do { try await Task.sleep(for: configuration.rhythm.echo) } catch { return }
         }
     }
 }

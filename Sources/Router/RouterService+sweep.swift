@@ -1,4 +1,5 @@
 import AMQP
+import Bootstrap
 import Foundation
 import JobStore
 import Jobs
@@ -7,46 +8,94 @@ import Pipeline
 import Registry
 
 extension RouterService {
-    /// How long after its confirmation a hint may wait unclaimed before it can count as lost.
-    private static let hintPatience = 60.0
     private static let overdueLimit = 500
-    private static let sweepInterval = Duration.seconds(5)
+    /// How many waiting jobs one sweep raises: ageing costs a message each, and must never be all that the router does.
+    private static let ageingLimit = 200
+    /// A worker that was silent for longer serves nothing.
+    private static let workerPatience = Pace.scaled(60.0)
 
-    /// Finds what no message tells: leases that ran out, hints that got lost, workers that are gone.
-    func sweep(_ leases: LeaseBook) async {
+    /// Finds what no message tells: hints that got lost or wait too long, channels without workers, workers that are gone.
+    func sweep() async {
         var round = 0
-        var last = ContinuousClock.now
+        var unserved: Set<String> = []
         while !Task.isCancelled {
-            do { try await Task.sleep(for: Self.sweepInterval) } catch { return }
+            do { try await Task.sleep(for: configuration.rhythm.sweep) } catch { return }
             round += 1
-            // A machine that was suspended heard nothing meanwhile.
-            if ContinuousClock.now - last > Self.sweepInterval + Self.deafAfter { leases.extendAll() }
-            last = .now
-            if broker.state == .open { inputs.append(contentsOf: leases.expired().map { .leaseExpired($0) }) }
-            if round.isMultiple(of: 3) { await findLostHints() }
-            if round.isMultiple(of: 60) { inputs.append(.forgetWorkers(seenBefore: Date().addingTimeInterval(-3600))) }
+            if round.isMultiple(of: 20) { inputs.append(.forgetWorkers(seenBefore: Date().addingTimeInterval(-3600))) }
+            do {
+                let lanes = try await ledger.write { try $0.waitingLanes(at: Date()) }
+                try await findLostHints(lanes)
+                try await age()
+                unserved = try await watchChannels(lanes, known: unserved)
+            } catch {
+                logger.warning("a sweep did not end", metadata: ["error": "\(error)"])
+            }
         }
     }
 
-    /// Hints are lost when more jobs wait for a claim than messages wait in their queue: a broker that was wiped, a queue that was
-    /// purged. One copy too many does no harm.
-    private func findLostHints() async {
-        do {
-            let cutoff = Date().addingTimeInterval(-Self.hintPatience)
-            for (channel, count) in try await ledger.write({ try $0.expectedHints(at: Date()) }) {
-                guard try await broker.inspect(PipelineQueue.jobs(channel: channel)).messages < count else { continue }
-                let hints = try await ledger.write { ledger in
-                    try Priority.allCases.flatMap {
-                        try ledger.overdueHints(of: channel, priority: $0, before: cutoff, limit: Self.overdueLimit)
-                    }
-                }
-                guard !hints.isEmpty else { continue }
-                logger.warning("hints were lost and are sent again", metadata: ["channel": "\(channel)", "count": "\(hints.count)"])
-                inputs.append(contentsOf: hints.map { .hintLost($0) })
+    /// ``HintProbe`` has the argument.
+    private func findLostHints(_ lanes: [WaitingLane]) async throws {
+        for (lane, confirmedBefore) in hints.with({ $0.verdicts(at: Date()) }) {
+            let lost = try await ledger.write {
+                try $0.overdueHints(of: lane.channel, priority: lane.priority, before: confirmedBefore, limit: Self.overdueLimit)
             }
-        } catch {
-            logger.warning("lost hints could not be looked for", metadata: ["error": "\(error)"])
+            inputs.append(contentsOf: lost.map { .hintLost($0) })
+            // A full portion: the rest has the same verdict, at the next sweep.
+            if lost.count < Self.overdueLimit { hints.with { $0.settle(lane) } }
+            if lost.isEmpty { continue }
+            logger.warning("hints were lost and are sent again", metadata: ["channel": "\(lane.channel)", "count": "\(lost.count)"])
         }
+        let waiting = Dictionary(lanes.map { (HintLane(channel: $0.channel, priority: $0.priority), $0.oldest) }, uniquingKeysWith: min)
+        for lane in hints.with({ $0.overdue(waiting, at: Date()) }) { try await probe(lane) }
+    }
+
+    private func probe(_ lane: HintLane) async throws {
+        let waiting = try await messages(of: lane.channel)
+        let now = Date()
+        guard waiting > 0 else {
+            hints.with { $0.isEmpty(lane, at: now) }
+            return
+        }
+        guard let number = hints.with({ $0.marker(for: lane, at: now) }) else { return }
+        let marker = AMQPPublishing.pipeline(
+            exchange: PipelineExchange.jobs, routingKey: lane.channel, type: HintMessage.type, body: HintMessage.marker(number),
+            messageID: "marker:\(number)", priority: lane.priority.rawValue)
+        do {
+            try await broker.publish(marker)
+        } catch {
+            hints.with { $0.notSent(number) }
+            throw error
+        }
+    }
+
+    /// How many messages wait in a channel's queue.
+    private func messages(of channel: String) async throws -> Int {
+        do {
+            return try await broker.inspect(PipelineQueue.jobs(channel: channel)).messages
+        } catch  where error.code == .notFound {
+            // Somebody deleted it, with all that was in it.
+            await declareChannels([channel])
+            return 0
+        }
+    }
+
+    /// A job that waited too long moves up a level, so that a stream of urgent ones holds nobody up for ever.
+    private func age() async throws {
+        guard let ageing = configuration.ageing else { return }
+        let cutoff = Date().addingTimeInterval(-ageing)
+        let old = try await ledger.write { try $0.agedHints(before: cutoff, limit: Self.ageingLimit) }
+        inputs.append(contentsOf: old.map { .aged($0) })
+    }
+
+    /// Tells when jobs begin to wait in a channel that no worker serves, and when that is over.
+    private func watchChannels(_ lanes: [WaitingLane], known: Set<String>) async throws -> Set<String> {
+        let now = Date()
+        let served = try await ledger.write { try $0.channelsServed(seenAfter: now.addingTimeInterval(-Self.workerPatience)) }
+        let waiting = lanes.filter { now.timeIntervalSince($0.oldest) > Self.workerPatience }.map(\.channel)
+        let unserved = Set(waiting).subtracting(served)
+        inputs.append(contentsOf: unserved.subtracting(known).map { .channel($0, isServed: false) })
+        inputs.append(contentsOf: known.subtracting(unserved).map { .channel($0, isServed: true) })
+        return unserved
     }
 
     /// Tells the monitor what the registry holds, whenever that changes.
@@ -88,11 +137,9 @@ extension ServiceRecord {
             name: service.name,
             jobs: service.jobs,
             problems: service.problems.map { problem in
-                let hints = [problem.allowed.map { "Allowed: \($0)." }, problem.nearest.map { "Did you mean \"\($0)\"?" }].compactMap(
-                    \.self)
-                return Problem(
+                Problem(
                     severity: problem.severity.rawValue, file: problem.file, entry: problem.entry, key: problem.key,
-                    message: ([problem.message] + hints).joined(separator: " "))
+                    value: problem.value, allowed: problem.allowed, nearest: problem.nearest, message: problem.message)
             }
         )
     }

@@ -14,23 +14,41 @@ struct RouterService: Service {
     let broker: AMQPClient
     let ledger: any LedgerEngine
     let planner: EventPlanner
+    let configuration: RouterConfiguration
     let readiness: ReadinessFile
     let logger: Logger
 
     let inputs = BatchQueue<RouterInput>()
     let outbox = BatchQueue<OutboxRow>()
+    let hints: HintWatch
+    let echoes = EchoClock()
     /// Planning can take long, and a cancel must not wait behind it.
     let reprocessing = AsyncStream<Reprocess>.makeStream()
+    /// Rung when an event waits to be planned out of line.
+    let planning = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
 
     struct Reprocess: Sendable {
         var command: CommandMessage
         var delivery: AMQPDelivery
     }
 
+    init(
+        broker: AMQPClient, ledger: any LedgerEngine, planner: EventPlanner, configuration: RouterConfiguration, readiness: ReadinessFile,
+        logger: Logger
+    ) {
+        self.broker = broker
+        self.ledger = ledger
+        self.planner = planner
+        self.configuration = configuration
+        self.readiness = readiness
+        self.logger = logger
+        hints = HintWatch(configuration.rhythm.hints)
+    }
+
     /// How many inputs one COMMIT carries.
     private static let batchLimit = 64
-    /// A commit, or a pause of the sweep, that lasts longer has kept us from hearing renewals.
-    static let deafAfter = Duration.seconds(RouterTransaction.leaseSeconds / 3)
+    /// Who has not heard anything for longer may have missed renewals.
+    static let deafAfter = Duration.seconds(RouterTransaction.leaseSeconds) / 3
 
     func run() async throws {
         let leases = try await recover()
@@ -54,7 +72,7 @@ struct RouterService: Service {
             (try ledger.pendingOutbox(), try ledger.runningAttempts())
         }
         outbox.append(contentsOf: rows)
-        let leases = LeaseBook(duration: .seconds(RouterTransaction.leaseSeconds))
+        let leases = LeaseBook(duration: .seconds(RouterTransaction.leaseSeconds), longestGap: Self.deafAfter)
         for attempt in running { leases.extend(attempt.job, token: attempt.token) }
         logger.info("recovered", metadata: ["outbox.rows": "\(rows.count)", "jobs.running": "\(running.count)"])
         return leases
@@ -66,11 +84,6 @@ struct RouterService: Service {
         while let taken = await inputs.next(upTo: Self.batchLimit) {
             let batch = taken.filter { input in
                 if case .leaseExpired(let lease) = input { leases.isExpired(lease) } else { true }
-            }
-            let began = ContinuousClock.now
-            defer {
-                // While we could not commit, we could not hear renewals either.
-                if ContinuousClock.now - began > Self.deafAfter { leases.extendAll() }
             }
             guard !batch.isEmpty else { continue }
             for committed in await commit(batch, cache) {
@@ -90,12 +103,15 @@ struct RouterService: Service {
         case .stop(let message): broker.publishTransient(.control(message))
         case .extendLease(let job, let token): leases.extend(job, token: token)
         case .releaseLease(let job): leases.release(job)
+        case .heard(let sent): inputs.append(contentsOf: leases.heard(until: sent).map { .leaseExpired($0) })
+        case .planLater: planning.continuation.yield()
         }
     }
 
-    private func answer(_ request: AMQPDelivery, _ type: String, _ reply: some Encodable) {
+    func answer(_ request: AMQPDelivery, _ type: String, _ reply: some Encodable) {
         guard request.properties.replyTo != nil else { return }
         broker.reply(to: request, with: .pipeline(type: type, persistent: false), body: PipelineJSON.encode(reply))
+        if type == ClaimReply.type { FaultPoint.reach(.routerClaimAnswered) }
     }
 }
 

@@ -1,4 +1,5 @@
 import AMQP
+import Bootstrap
 import Foundation
 import JobStore
 import Jobs
@@ -7,24 +8,27 @@ import Pipeline
 /// Carries out inputs inside one transaction of the ledger and collects what to do after its commit.
 struct RouterTransaction {
     /// How long a worker may keep a job without renewing.
-    static let leaseSeconds = 30
+    static let leaseSeconds = max(1, Int(Pace.scaled(30).rounded(.up)))
 
     let ledger: any LedgerTransaction
     let now: Date
-    /// The runs that the batch works on, as they were committed last or as this transaction has changed them.
-    private(set) var runs: [RunID: StoredRun]
+    /// Runs as they were committed last.
+    private let known: RunCache
+    /// The runs that the batch works on, as this transaction has left them.
+    private(set) var runs: [RunID: StoredRun] = [:]
     private(set) var after: [AfterCommit] = []
 
-    init(ledger: any LedgerTransaction, now: Date, runs: [RunID: StoredRun]) {
+    init(ledger: any LedgerTransaction, now: Date, known: RunCache = RunCache()) {
         self.ledger = ledger
         self.now = now
-        self.runs = runs
+        self.known = known
     }
 
     mutating func handle(_ input: RouterInput) throws {
         switch input {
         case .event(let event, let planned, _): try handle(event, planned)
-        case .reprocessed(let command, let planned, _): try handle(command, planned)
+        case .unplanned(let event, let reason, _): try handle(unplanned: event, reason)
+        case .reprocessed(let command, let replanned, _): try handle(command, replanned)
         case .claim(let claim, let delivery): after.append(.answerClaim(delivery, try answer(claim)))
         case .renewal(let renewal, let delivery): after.append(.answerRenewal(delivery, try answer(renewal)))
         case .result(let result, _):
@@ -33,19 +37,35 @@ struct RouterTransaction {
                 try publish("result.refused", run: result.job.run, job: result.job, data: ["reason": .string(reason.code)])
             }
         case .command(let command, _): try handle(command)
+        case .echo(let sent, _): after.append(.heard(until: sent))
         case .dead(let delivery): try recordDead(delivery)
         case .confirmed(let rows): try handle(confirmed: rows)
         case .leaseExpired(let lease):
+            // A renewal of the same batch came first.
+            guard !isExtended(lease) else { break }
             after.append(.releaseLease(lease.job))
             _ = try apply(.leaseExpired(job: lease.job.index, token: lease.token), to: lease.job.run)
         case .hintLost(let hint):
             _ = try apply(.hintLost(job: hint.job.index, attempt: hint.attempt, dispatch: hint.dispatch), to: hint.job.run)
+        case .aged(let hint):
+            _ = try apply(.aged(job: hint.job.index, attempt: hint.attempt, dispatch: hint.dispatch), to: hint.job.run)
         case .services(let services, let channels):
             try ledger.replaceServices(services, at: now)
             try ledger.noteChannels(channels)
         case .forgetWorkers(let cutoff): try ledger.forgetWorkers(seenBefore: cutoff)
+        case .broker(let state): try note(state)
+        case .channel(let name, let isServed):
+            try publish(isServed ? "channel.served" : "channel.unserved", data: ["channel": .string(name)])
         }
         if let delivery = input.delivery { after.append(.acknowledge(delivery)) }
+    }
+}
+
+// MARK: - Leases
+
+extension RouterTransaction {
+    private func isExtended(_ lease: LeaseTable.Lease) -> Bool {
+        after.contains { if case .extendLease(lease.job, lease.token) = $0 { true } else { false } }
     }
 }
 
@@ -61,9 +81,30 @@ extension RouterTransaction {
             ]
             try publish(event.filtered == nil ? "event.received" : "event.filtered", data: data)
         }
-        guard let planned, event.filtered == nil else { return }
-        guard let sequence, try !ledger.hasRun(dedupeKey: event.snapshot) else { return }
+        guard let planned, let sequence, event.filtered == nil else { return }
+        guard try !ledger.hasRun(dedupeKey: event.snapshot) else { return }
         try create(planned, event: sequence, dedupeKey: event.snapshot, origin: "event")
+    }
+
+    /// From here on the event is in the ledger, whatever becomes of planning.
+    private mutating func handle(unplanned event: EventMessage, _ reason: Reason) throws {
+        let (sequence, isNew) = try ledger.recordEvent(event, at: now)
+        guard sequence != nil, try !ledger.hasRun(dedupeKey: event.snapshot) else { return }
+        let attempts = try ledger.recordPlanningFailure(of: event, reason: reason, counts: true, at: now)
+        if isNew {
+            try publish(
+                "event.received", data: ["level": .string(event.level.rawValue), "resourceId": .string(event.resourceID), "reason": .null])
+        }
+        try publish(
+            "event.unplanned",
+            data: ["resourceId": .string(event.resourceID), "reason": .string(reason.code), "attempts": .integer(Int64(attempts))])
+        after.append(.planLater)
+    }
+
+    /// How the router stands with the broker, for those who see only the ledger.
+    private mutating func note(_ state: BrokerState) throws {
+        try ledger.setBrokerState(state, at: now)
+        try publish("broker.\(state.condition.rawValue)")
     }
 
     private mutating func create(_ planned: PlannedRun, event: Int64, dedupeKey: String, origin: String) throws {
@@ -85,7 +126,8 @@ extension RouterTransaction {
         guard let stored = try stored(claim.job.run) else { return .no(.unknownRun(claim.job.run)) }
         let channel = stored.run.jobs.indices.contains(claim.job.index) ? stored.run.jobs[claim.job.index].definition.channel : nil
         let isPaused = try channel.map { try ledger.pausedChannels().contains($0) } ?? false
-        let input = RunInput.claim(job: claim.job.index, attempt: claim.attempt, worker: claim.worker, id: claim.id, isPaused: isPaused)
+        let input = RunInput.claim(
+            job: claim.job.index, attempt: claim.attempt, dispatch: claim.dispatch, worker: claim.worker, id: claim.id, isPaused: isPaused)
         for effect in try apply(input, to: claim.job.run) {
             switch effect {
             case .grant(let job, let attempt, let token):
@@ -159,6 +201,8 @@ extension RouterTransaction {
         switch command.action {
         case .retryJob: outcome = try applyToJob(command) { .retry(job: $0, actor: command.actor) }
         case .cancelJob: outcome = try applyToJob(command) { .cancel(job: $0, actor: command.actor) }
+        case .rerunJob: outcome = try applyToJob(command) { .rerun(job: $0, actor: command.actor) }
+        case .setPriority: outcome = try setPriority(command)
         case .retryRun: outcome = try applyToRun(command, .retryAll(actor: command.actor))
         case .cancelRun: outcome = try applyToRun(command, .cancelAll(actor: command.actor))
         case .pauseChannel: outcome = try pause(command)
@@ -168,15 +212,26 @@ extension RouterTransaction {
         try record(command, outcome)
     }
 
-    /// A nil plan says that there is no such run.
-    private mutating func handle(_ command: CommandMessage, _ planned: PlannedRun?) throws {
+    private mutating func handle(_ command: CommandMessage, _ replanned: RouterInput.Replanned) throws {
         guard try ledger.claimMessage(id: command.id, kind: "command", at: now) else { return }
-        guard let planned, let run = RunID(rawValue: command.target), let event = try ledger.event(of: run) else {
-            try record(command, "refused: the run is not known")
-            return
+        switch replanned {
+        case .refused(let reason): try record(command, "refused: \(reason)")
+        case .run(let planned):
+            guard let run = RunID(rawValue: command.target), let event = try ledger.event(of: run) else {
+                try record(command, "refused: the run is not known")
+                return
+            }
+            try create(planned, event: event.sequence, dedupeKey: "command:\(command.id)", origin: "reprocess:\(run)")
+            try record(command, "done: run \(planned.id)")
         }
-        try create(planned, event: event.sequence, dedupeKey: "command:\(command.id)", origin: "reprocess:\(run)")
-        try record(command, "done: run \(planned.id)")
+    }
+
+    private mutating func setPriority(_ command: CommandMessage) throws -> String {
+        guard let text = command.priority, let priority = Priority(text) else {
+            let given = command.priority.map { "'\($0.prefix(32))'" } ?? "none"
+            return "refused: priority is \(given), allowed are urgent, high, default, medium, low, or 4 to 0"
+        }
+        return try applyToJob(command) { .setPriority(job: $0, priority: priority, actor: command.actor) }
     }
 
     private mutating func record(_ command: CommandMessage, _ outcome: String) throws {
@@ -225,7 +280,7 @@ extension RouterTransaction {
 extension RouterTransaction {
     private mutating func stored(_ id: RunID) throws -> StoredRun? {
         if let known = runs[id] { return known }
-        let loaded = try ledger.loadRun(id)
+        let loaded = try known[id] ?? ledger.loadRun(id)
         runs[id] = loaded
         return loaded
     }
@@ -249,8 +304,8 @@ extension RouterTransaction {
         let run = stored.run
         for effect in effects {
             switch effect {
-            case .hint(let job, let attempt, let dispatch, let delay, _):
-                try send(.hint, run, job, attempt, dispatch, delay: delay)
+            case .hint(let job, let attempt, let dispatch, let delay, let pause):
+                try send(.hint, run, job, attempt, dispatch, delay: delay, pause: pause)
             case .deadLetter(let job, let attempt):
                 try send(.dead, run, job, attempt, run.jobs[job].dispatch, reason: run.jobs[job].reason)
             case .attemptStarted(let job, let attempt, let token, let worker):
@@ -271,12 +326,13 @@ extension RouterTransaction {
     }
 
     private mutating func send(
-        _ kind: OutboxMessage.Kind, _ run: Run, _ job: Int, _ attempt: Int, _ dispatch: Int, delay: RetryDelay? = nil, reason: Reason? = nil
+        _ kind: OutboxMessage.Kind, _ run: Run, _ job: Int, _ attempt: Int, _ dispatch: Int, delay: RetryDelay? = nil, pause: Double? = nil,
+        reason: Reason? = nil
     ) throws {
         let definition = run.jobs[job].definition
         let message = OutboxMessage(
             kind: kind, job: run.jobID(job), attempt: attempt, dispatch: dispatch, channel: definition.channel,
-            priority: run.jobs[job].priority, delay: delay, reason: reason)
+            priority: run.jobs[job].priority, delay: delay, pause: pause, reason: reason)
         after.append(.send(try ledger.appendOutbox(message)))
     }
 

@@ -28,7 +28,7 @@ import Testing
         @discardableResult
         func commit(_ inputs: RouterInput..., at now: Date) async throws -> [AfterCommit] {
             try await ledger.write { ledger in
-                var transaction = RouterTransaction(ledger: ledger, now: now, runs: [:])
+                var transaction = RouterTransaction(ledger: ledger, now: now)
                 for input in inputs { try transaction.handle(input) }
                 return transaction.after
             }
@@ -199,7 +199,7 @@ import Testing
         try await bench.commit(.event(event(), planned(), delivery()), at: now)
         let other = RunID(milliseconds: 9, random: (3, 3))
         let command = CommandMessage(id: "c", action: .reprocessRun, target: runID.rawValue, actor: "op", at: now)
-        let after = try await bench.commit(.reprocessed(command, planned(other), delivery()), at: now)
+        let after = try await bench.commit(.reprocessed(command, .run(planned(other)), delivery()), at: now)
         #expect(hints(after).map(\.job.run) == [other])
         let found3 = try await bench.ledger.write { try $0.loadRun(other) }
         #expect(found3 != nil)
