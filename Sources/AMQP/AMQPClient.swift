@@ -52,12 +52,17 @@ package final class AMQPClient: Service, Sendable {
                 stop(.publish, .drain)
                 _ = await publishing.result
             } onGracefulShutdown: { [self] in
-                stop(.consume, .drain)
+                drain()
             }
         } onCancel: {
             stop(.publish, .abandon)
             stop(.consume, .abandon)
         }
+    }
+
+    /// Begins a graceful stop; `run()` does the rest.
+    func drain() {
+        stop(.consume, .drain)
     }
 
     /// For good: until here a part may still connect, for what others have in hand and want to publish.

@@ -96,6 +96,59 @@ import Testing
     }
 }
 
+/// Acks, nacks and returns as a broker sends them, against a plain model.
+@Suite struct ConfirmTrackerModelTests {
+    private struct Message: Equatable {
+        var tag: UInt64
+        /// Many have the same: a return names no tag.
+        var id: String
+    }
+
+    @Test(arguments: 1...50 as ClosedRange<UInt64>)
+    func `a return settles its own message and no other, whatever the order of the confirms`(seed: UInt64) {
+        var random = SeededGenerator(seed: seed)
+        var tracker = ConfirmTracker<Message>()
+        var open: [UInt64: Message] = [:]
+        var returned: Set<UInt64> = []
+        var last: UInt64 = 0
+        var settled: Set<UInt64> = []
+        for _ in 0..<2000 {
+            switch UInt8.random(in: 0..<8, using: &random) {
+            case 0...3:
+                last += 1
+                let message = Message(tag: last, id: "id\(UInt8.random(in: 0..<3, using: &random))")
+                tracker.append(message)
+                open[last] = message
+            case 4:
+                // The broker routes in order: of equal ones, those in front have been returned already.
+                let candidates = open.values.filter { !returned.contains($0.tag) }.sorted { $0.tag < $1.tag }
+                guard let id = candidates.randomElement(using: &random)?.id, let first = candidates.first(where: { $0.id == id }) else {
+                    continue
+                }
+                let marked = tracker.markReturned(AMQPError(.returned, "\(first.tag)")) { $0.id == id }
+                #expect(marked)
+                returned.insert(first.tag)
+            default:
+                guard !open.isEmpty else { continue }
+                let multiple = UInt8.random(in: 0..<4, using: &random) == 0
+                // A tag that is settled already settles nothing a second time.
+                let tag = UInt64.random(in: max(1, last > 20 ? last - 20 : 1)...last, using: &random)
+                let expected = multiple ? open.keys.filter { $0 <= tag }.sorted() : open[tag].map { [$0.tag] } ?? []
+                let confirmed = tracker.settle(tag: tag, multiple: multiple)
+                #expect(confirmed.map(\.entry.tag) == expected)
+                for one in confirmed {
+                    #expect(settled.insert(one.entry.tag).inserted)
+                    #expect((one.returned != nil) == returned.contains(one.entry.tag))
+                    #expect(one.returned == nil || one.returned?.message == "\(one.entry.tag)")
+                    open[one.entry.tag] = nil
+                }
+            }
+            #expect(tracker.count == open.count)
+        }
+        #expect(tracker.removeAll().map(\.tag) == open.keys.sorted())
+    }
+}
+
 /// Random, but the same for each run.
 struct SeededGenerator: RandomNumberGenerator {
     private var state: UInt64

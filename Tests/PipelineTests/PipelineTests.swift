@@ -57,6 +57,16 @@ import Testing
         }
     }
 
+    /// What RabbitMQ 4.x refuses must not be there: see AMQPTopology.check.
+    @Test func everyTopologyPassesOnEveryVersionOfTheBroker() throws {
+        let channels = ["cpu", "gpu"]
+        let worker = PipelineTopology.worker(id: "w1", channels: channels)
+        let all = PipelineTopology.ingest() + PipelineTopology.router(channels: channels) + worker + PipelineTopology.monitor()
+        try all.check()
+        #expect(all.queues.count > 10)
+        #expect(all.queues.allSatisfy { $0.arguments["x-queue-type"] == "classic" })
+    }
+
     @Test func twoServicesDeclareTheSameThingTheSameWay() {
         let all = [
             PipelineTopology.ingest(), .init(), PipelineTopology.router(channels: ["default"]),

@@ -291,7 +291,7 @@ final class AMQPConnection {
         names = [:]
         if shownBlocked != nil, role.part == .publish { metrics.blocked.record(0) }
         shownBlocked = nil
-        role.linkLost()
+        role.linkLost(error)
         for user in role.users { user.linkLost(error) }
     }
 

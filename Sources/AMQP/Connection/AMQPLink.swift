@@ -127,14 +127,21 @@ final class AMQPLink {
         case .method(channel: 0, let method):
             try receive(method)
         case .method(let number, let method):
-            // A channel that we closed may still get what was under way; its close-ok is the last of it.
-            guard let channel = channels[number] else { return }
-            try channel.receive(method)
+            try channel(number)?.receive(method)
         case .header(let number, let bodySize, let properties):
-            try channels[number]?.receiveHeader(bodySize: bodySize, properties: properties)
+            try channel(number)?.receiveHeader(bodySize: bodySize, properties: properties)
         case .body(let number, let fragment):
-            try channels[number]?.receiveBody(fragment)
+            try channel(number)?.receiveBody(fragment)
         }
+    }
+
+    /// Nil for a channel that we closed: it may still get what was under way, and its close-ok is the last of it.
+    private func channel(_ number: UInt16) throws(AMQPError) -> AMQPChannel? {
+        // The C library keeps a page for each number that it ever sees: 65,535 of them would be 8 GB.
+        guard number > 0, number <= highestNumber else {
+            throw AMQPError(.unexpectedFrame, "The broker sent a frame on channel \(number), which was never opened.")
+        }
+        return channels[number]
     }
 
     private func receive(_ method: InboundMethod) throws(AMQPError) {

@@ -16,8 +16,8 @@ protocol AMQPRole: AnyObject {
     /// Once a turn, connected or not: answers what has waited too long.
     func expire(now: Instant, blockedReason: String?)
     var nextDeadline: Instant? { get }
-    /// The link is gone, and with it every channel.
-    func linkLost()
+    /// The link is gone, and with it every channel; the error says why.
+    func linkLost(_ error: AMQPError)
     func beginDrain()
     /// The connection has ended for good: everything open gets this error.
     func finish(_ error: AMQPError)

@@ -27,9 +27,13 @@ final class Administrator {
     }
 
     /// What was under way has no answer; what waits goes over the next link.
-    func linkLost() {
-        let error = AMQPError(.connectionLost, "The connection was lost before the broker answered.")
-        for errand in underWay { errand.fail(error) }
+    func linkLost(_ error: AMQPError) {
+        var lost = error
+        if error.code != .shutdown {
+            lost.code = .connectionLost
+            lost.message += " The broker had not answered yet."
+        }
+        for errand in underWay { errand.fail(lost) }
         underWay = []
     }
 

@@ -72,7 +72,7 @@ final class ConsumeRole: AMQPRole {
         stopping.values.map(\.until).min()
     }
 
-    func linkLost() {
+    func linkLost(_ error: AMQPError) {
         for stop in stopping.values { stop.request.stopped.complete(.success(())) }
         stopping = [:]
     }
@@ -88,6 +88,6 @@ final class ConsumeRole: AMQPRole {
             consumer.request.stopped.complete(.success(()))
         }
         consumers = []
-        linkLost()
+        linkLost(error)
     }
 }

@@ -44,7 +44,7 @@ final class PublishRole: AMQPRole {
         [publisher.nextDeadline, caller.nextDeadline, administrator.nextDeadline].compactMap(\.self).min()
     }
 
-    func linkLost() { administrator.linkLost() }
+    func linkLost(_ error: AMQPError) { administrator.linkLost(error) }
     func beginDrain() {}
 
     func finish(_ error: AMQPError) {

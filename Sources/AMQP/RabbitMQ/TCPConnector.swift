@@ -10,7 +10,7 @@ struct TCPConnector {
     /// Ends the wait for an address from another thread.
     let breaker: StuckCallBreaker
 
-    private struct Address {
+    struct Address {
         var storage: sockaddr_storage
         var length: socklen_t
         var text: String
@@ -18,7 +18,10 @@ struct TCPConnector {
 
     /// - Returns: a socket as the library wants it: non-blocking, closed on exec, without Nagle's delay.
     func connect(to endpoint: AMQPEndpoint) throws(AMQPError) -> Int32 {
-        let addresses = try resolve(endpoint)
+        try connect(to: endpoint, by: resolve(endpoint))
+    }
+
+    func connect(to endpoint: AMQPEndpoint, by addresses: [Address]) throws(AMQPError) -> Int32 {
         var failures: [String] = []
         for (index, address) in addresses.enumerated() {
             // An address that says nothing leaves time for those that follow.
@@ -76,7 +79,7 @@ struct TCPConnector {
         }
     }
 
-    private func resolve(_ endpoint: AMQPEndpoint) throws(AMQPError) -> [Address] {
+    func resolve(_ endpoint: AMQPEndpoint) throws(AMQPError) -> [Address] {
         var hints = addrinfo()
         hints.ai_family = AF_UNSPEC
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
