@@ -57,6 +57,7 @@ package struct DashboardServer: Service {
         let throttle = SignInThrottle()
         let commands = Commands(ledger: ledger, sender: sender, logger: logger)
         let overview = Recent(for: .seconds(1)) { [ledger, journal] in try await Overview.read(ledger, journal) }
+        let explanations = Explanations(ledger: ledger, overview: overview)
         let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
         router.addMiddleware {
             SecurityHeaders()
@@ -66,11 +67,13 @@ package struct DashboardServer: Service {
         }
         SignIn(configuration: configuration, sessions: sessions, throttle: throttle, pages: pages).addRoutes(to: router)
         HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview).addRoutes(to: router)
-        APIController(ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview).addRoutes(
-            to: router)
+        APIController(
+            ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations
+        ).addRoutes(to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
         PageController(
-            ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, pages: pages
+            ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,
+            pages: pages
         ).addRoutes(to: router)
         return router
     }

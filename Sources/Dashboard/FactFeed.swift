@@ -68,6 +68,9 @@ package final class FactFeed: Service, Sendable {
         return try await ledger.latestFact()
     }
 
+    /// Every fact from this number on is still there.
+    func oldest() async throws -> Int64 { try await ledger.oldestFact() }
+
     var watchers: Int { state.withLock { $0.watchers.count } }
 
     /// Wakes at least once in `interval`, and whenever there are new facts. Ends when the feed ends.

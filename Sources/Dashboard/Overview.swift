@@ -10,6 +10,8 @@ struct Overview: Sendable {
     var services: [LedgerService]
     /// How it goes with each Orthanc server.
     var sources: [IngestSource]
+    /// How the router sees the broker.
+    var pipeline: LedgerPipelineState
 
     static func read(_ ledger: LedgerReader, _ journal: IngestJournalReader) async throws -> Overview {
         let now = Date()
@@ -18,8 +20,20 @@ struct Overview: Sendable {
             channels: try await ledger.channels(at: now),
             workers: try await ledger.workers(),
             services: try await ledger.services(at: now),
-            sources: try await journal.sources()
+            sources: try await journal.sources(),
+            pipeline: try await ledger.pipelineState()
         )
+    }
+
+    /// Jobs of the channel that a worker could take.
+    func queued(_ channel: LedgerChannel) -> Int { (channel.counts[.ready] ?? 0) + (channel.counts[.dispatched] ?? 0) }
+
+    /// Since when jobs of the channel have waited without a worker that could take one; nil when none waits or one is there.
+    func unservedSince(_ channel: LedgerChannel) -> Date? {
+        guard channel.workers == 0, let oldest = channel.oldestQueuedAt else { return nil }
+        // The last one to go may have gone after the job came.
+        let left = workers.lazy.filter { $0.channels.contains(channel.name) }.map(\.seenAt).max()
+        return max(oldest, left ?? oldest)
     }
 }
 

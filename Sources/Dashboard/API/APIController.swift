@@ -11,6 +11,7 @@ struct APIController: Sendable {
     let commands: Commands
     let feed: FactFeed
     let overview: Recent<Overview>
+    let explanations: Explanations
 
     func addRoutes(to router: Router<DashboardContext>) {
         let api = router.group("/api/v1")
@@ -29,6 +30,8 @@ struct APIController: Sendable {
         api.post("/runs/:id/reprocess") { try await command(.reprocessRun, $0, $1) }
         api.post("/jobs/:id/retry") { try await command(.retryJob, $0, $1) }
         api.post("/jobs/:id/cancel") { try await command(.cancelJob, $0, $1) }
+        api.post("/jobs/:id/rerun") { try await command(.rerunJob, $0, $1) }
+        api.post("/jobs/:id/priority") { try await command(.setPriority, $0, $1) }
         api.post("/channels/:id/pause") { try await command(.pauseChannel, $0, $1) }
         api.post("/channels/:id/resume") { try await command(.resumeChannel, $0, $1) }
     }
@@ -43,13 +46,13 @@ struct APIController: Sendable {
     @Sendable private func run(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.run(id) else { throw Problem.notFound("There is no run '\(id)'.") }
-        return .json(JSONValue(detail))
+        return .json(JSONValue(detail, explanations: try await explanations.explain(detail)))
     }
 
     @Sendable private func job(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.job(id) else { throw Problem.notFound("There is no job '\(id)'.") }
-        return .json(JSONValue(detail))
+        return .json(JSONValue(detail, explanation: try await explanations.explain(detail)))
     }
 
     @Sendable private func log(_ request: Request, _ context: DashboardContext) async throws -> Response {
@@ -74,7 +77,11 @@ struct APIController: Sendable {
 
     @Sendable private func queues(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
-        return .json(["queues": .array(try await ledger.channels(at: now).map { JSONValue($0, at: now) })])
+        let overview = try await overview.get()
+        return .json([
+            "queues": .array(overview.channels.map { JSONValue($0, unservedSince: overview.unservedSince($0), at: now) }),
+            "broker": JSONValue(overview.pipeline),
+        ])
     }
 
     @Sendable private func services(_ request: Request, _ context: DashboardContext) async throws -> Response {
@@ -105,8 +112,20 @@ struct APIController: Sendable {
         _ action: CommandMessage.Action, _ request: Request, _ context: DashboardContext
     ) async throws -> Response {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
-        let id = try await commands.send(action, target: context.parameters.require("id"), by: identity)
+        let priority = action == .setPriority ? try await Self.priority(request) : nil
+        let id = try await commands.send(action, target: context.parameters.require("id"), priority: priority, by: identity)
         return .json(["command": .string(id)], status: .accepted)
+    }
+}
+
+extension APIController {
+    /// `?priority=high`, or `{"priority": "high"}` in the body. Levels go by number too.
+    private static func priority(_ request: Request) async throws -> String? {
+        if let text = request.query("priority") { return text }
+        let body = try await request.body.collect(upTo: 16 * 1024)
+        guard body.readableBytes > 0 else { return nil }
+        let value = try? JSONValue(json: Data(body.readableBytesView))["priority"]
+        return value?.string ?? value?.integer.map(String.init)
     }
 }
 

@@ -12,10 +12,14 @@ struct Commands: Sendable {
     let logger: Logger
 
     /// - Returns: the command's id. The broker has it; the router carries it out.
-    func send(_ action: CommandMessage.Action, target: String, by identity: Identity) async throws -> String {
-        try await check(action, target)
+    func send(
+        _ action: CommandMessage.Action, target: String, priority: String? = nil, by identity: Identity
+    ) async throws -> String {
+        let priority = action == .setPriority ? try Self.level(priority) : nil
+        try await check(action, target, priority)
         let command = CommandMessage(
-            id: UUID().uuidString.lowercased(), action: action, target: target, actor: identity.actor, at: Date())
+            id: UUID().uuidString.lowercased(), action: action, target: target, actor: identity.actor, at: Date(),
+            priority: priority?.name)
         do {
             try await sender.send(command)
         } catch {
@@ -31,7 +35,7 @@ struct Commands: Sendable {
     }
 
     /// The ledger may be a moment behind: the router decides. What it would refuse anyway is refused here with a reason.
-    private func check(_ action: CommandMessage.Action, _ target: String) async throws {
+    private func check(_ action: CommandMessage.Action, _ target: String, _ priority: Priority?) async throws {
         switch action {
         case .retryJob, .cancelJob:
             guard let state = try await ledger.jobState(target) else { throw Problem.notFound("There is no job '\(target)'.") }
@@ -42,6 +46,17 @@ struct Commands: Sendable {
             if action == .retryJob, state == .succeeded {
                 throw Problem.conflict("The job succeeded. Reprocess its run to do everything again.")
             }
+        case .rerunJob, .setPriority:
+            guard let id = JobID(rawValue: target), let run = try await ledger.run(id.run), run.jobs.indices.contains(id.index) else {
+                throw Problem.notFound("There is no job '\(target)'.")
+            }
+            let input: RunInput =
+                if let priority {
+                    .setPriority(job: id.index, priority: priority, actor: "")
+                } else {
+                    .rerun(job: id.index, actor: "")
+                }
+            if let refusal = CommandPreview(input, on: run).refusal { throw Problem.conflict(refusal.text) }
         case .retryRun, .cancelRun, .reprocessRun:
             guard let state = try await ledger.runState(target) else { throw Problem.notFound("There is no run '\(target)'.") }
             if action == .cancelRun, state.isTerminal { throw Problem.conflict("The run has ended already: it is \(state.rawValue).") }
@@ -50,5 +65,14 @@ struct Commands: Sendable {
                 throw Problem.badRequest("A channel's name is 1 to 64 characters of a-z, 0-9, dash and underscore.")
             }
         }
+    }
+
+    private static func level(_ text: String?) throws -> Priority {
+        let names = Priority.allCases.reversed().map(\.name).joined(separator: ", ")
+        guard let text else { throw Problem.badRequest("Say which priority: ?priority= with \(names), or 4 to 0.") }
+        guard let priority = Priority(text) else {
+            throw Problem.badRequest("'\(text.prefix(40))' is not a priority: \(names), or 4 to 0.")
+        }
+        return priority
     }
 }

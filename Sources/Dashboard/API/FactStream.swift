@@ -17,17 +17,26 @@ struct FactStream: Sendable {
         let run = request.query("run")
         let resumed = (request.headers[.lastEventID] ?? request.query("after")).flatMap(Int64.init)
         let latest = try await feed.newest()
-        // A number from the future belongs to another ledger: that client has to look at everything anew.
-        let start = resumed.map { $0 > latest ? latest : max(0, $0) } ?? latest
-        let isReset = (resumed ?? 0) > latest
+        // A number from the future belongs to another ledger, and of a number before the oldest fact what came after it may be gone: that
+        // client has to look at everything anew.
+        let isReset: Bool
+        if let resumed {
+            let oldest = try await feed.oldest()
+            isReset = resumed > latest || resumed < oldest - 1
+        } else {
+            isReset = false
+        }
+        let start = isReset ? latest : resumed ?? latest
         let body = ResponseBody { [feed] writer in
             var position = start
-            try await writer.write(ByteBuffer(string: "retry: 2000\n\n" + (isReset ? "event: reset\ndata: {}\n\n" : "")))
+            try await writer.write(ByteBuffer(string: "retry: 2000\n\n" + (isReset ? Self.reset(latest) : "")))
             var lastWrite = ContinuousClock.now
             for await _ in feed.watch().cancelOnGracefulShutdown() {
-                while case let facts = try await Self.facts(feed, after: position), let last = facts.last {
+                while case let facts = try await Self.facts(feed, after: position), let first = facts.first, let last = facts.last {
+                    // Whoever reads so slowly that facts went before they were read.
+                    let hasGap = first.sequence > position + 1
                     position = last.sequence
-                    let text = facts.filter { run == nil || $0.runID == run }.map(Self.event).joined()
+                    let text = hasGap ? Self.reset(position) : facts.filter { run == nil || $0.runID == run }.map(Self.event).joined()
                     guard !text.isEmpty else { continue }
                     try await writer.write(ByteBuffer(string: text))
                     lastWrite = .now
@@ -57,6 +66,9 @@ struct FactStream: Sendable {
             return []
         }
     }
+
+    /// Tells a page to load its parts again, and from which number on it then misses nothing.
+    private static func reset(_ sequence: Int64) -> String { "id: \(sequence)\nevent: reset\ndata: {\"sequence\":\(sequence)}\n\n" }
 
     private static func event(_ fact: LedgerFact) -> String {
         // JSON has no line breaks of its own, so one data line is enough.

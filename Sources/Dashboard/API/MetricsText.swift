@@ -15,12 +15,25 @@ struct MetricsText: Sendable {
         family("dcm_monitor_streams", "Open live feeds.")
         sample("dcm_monitor_streams", [:], Double(streams))
         guard let overview else { return }
+        broker(overview, now)
         jobs(overview, now)
         workers(overview, now)
         events(overview)
     }
 
     var text: String { lines.joined(separator: "\n") + "\n" }
+
+    /// Only what the router has said: a monitor of its own connection would not see another node's alarm.
+    private mutating func broker(_ overview: Overview, _ now: Date) {
+        guard let broker = overview.pipeline.broker else { return }
+        let blocked = broker.condition == .blocked
+        family("dcm_broker_blocked", "Whether the broker takes no messages because its memory or disk is at the limit.")
+        sample("dcm_broker_blocked", [:], blocked ? 1 : 0)
+        family("dcm_broker_blocked_seconds", "For how long it has taken none.")
+        sample("dcm_broker_blocked_seconds", [:], blocked ? max(0, now.timeIntervalSince(broker.since)) : 0)
+        family("dcm_router_broker_connected", "Whether the router is connected to the broker.")
+        sample("dcm_router_broker_connected", [:], broker.condition == .disconnected ? 0 : 1)
+    }
 
     private mutating func jobs(_ overview: Overview, _ now: Date) {
         family("dcm_runs", "Runs by state.")
@@ -34,6 +47,14 @@ struct MetricsText: Sendable {
             channel.oldestQueuedAt.map { max(0, now.timeIntervalSince($0)) } ?? 0
         }
         channels("dcm_channel_paused", "Whether the channel is paused.", overview) { $0.pausedAt == nil ? 0 : 1 }
+        channels("dcm_channel_queued", "Jobs that a worker of the channel could take.", overview) { Double(overview.queued($0)) }
+        channels("dcm_channel_workers", "Living workers that serve the channel.", overview) { Double($0.workers) }
+        channels("dcm_channel_unserved", "Whether jobs wait and no worker serves the channel.", overview) {
+            overview.unservedSince($0) == nil ? 0 : 1
+        }
+        channels("dcm_channel_unserved_seconds", "For how long jobs have waited without any worker that could take them.", overview) {
+            overview.unservedSince($0).map { max(0, now.timeIntervalSince($0)) } ?? 0
+        }
         channels("dcm_channel_slots", "Slots of the workers that serve the channel.", overview) { Double($0.slots) }
     }
 

@@ -60,7 +60,8 @@ extension JSONValue {
         ]
     }
 
-    init(_ detail: LedgerRunDetail) {
+    /// - Parameter explanations: by position; jobs that have succeeded need none.
+    init(_ detail: LedgerRunDetail, explanations: [Int: Explanation]) {
         guard var run = JSONValue(detail.run).object else { preconditionFailure("a run is an object") }
         let names = Dictionary(detail.jobs.map { ($0.position, $0.name) }) { first, _ in first }
         let parents = Dictionary(grouping: detail.edges, by: \.child)
@@ -70,7 +71,10 @@ extension JSONValue {
         run["refusedSeries"] = detail.refused
         run["jobs"] = .array(
             detail.jobs.map { job in
-                JSONValue(job, dependsOn: (parents[job.position] ?? []).sorted { $0.parent < $1.parent }.compactMap { names[$0.parent] })
+                let parents = (parents[job.position] ?? []).sorted { $0.parent < $1.parent }
+                var value = JSONValue(job, dependsOn: parents.compactMap { names[$0.parent] }).object ?? [:]
+                value["explanation"] = explanations[job.position].map { JSONValue($0) } ?? .null
+                return .object(value)
             })
         run["decisions"] = .array(detail.decisions.map(JSONValue.init))
         self = .object(run)
@@ -113,7 +117,7 @@ extension JSONValue {
         ]
     }
 
-    init(_ detail: LedgerJobDetail) {
+    init(_ detail: LedgerJobDetail, explanation: Explanation) {
         guard var job = JSONValue(detail.job, dependsOn: detail.parents.map(\.name)).object else {
             preconditionFailure("a job is an object")
         }
@@ -126,10 +130,22 @@ extension JSONValue {
         job["params"] = HeaderMask.masked(detail.definition.params)
         job["addedParams"] = detail.addedParams.map(HeaderMask.masked) ?? .null
         job["result"] = detail.result.map(HeaderMask.masked) ?? .null
-        job["explanation"] = .string(JobExplanation(detail, at: Date()).text)
+        job["onLeaseLoss"] = .string(detail.definition.onLeaseLoss.rawValue)
+        job["explanation"] = JSONValue(explanation)
         job["artifacts"] = .array(JobArtifact.all(of: detail.attempts, job: detail.job.id).map(JSONValue.init))
         job["attempts"] = .array(detail.attempts.map(JSONValue.init))
         self = .object(job)
+    }
+
+    init(_ explanation: Explanation) {
+        self = [
+            "code": .string(explanation.code.rawValue),
+            "sentence": .string(explanation.sentence),
+            "subjects": .array(
+                explanation.subjects.map { ["kind": .string($0.kind.rawValue), "id": .string($0.id), "name": .string($0.name)] }),
+            "since": JSONValue(explanation.since),
+            "until": JSONValue(explanation.until),
+        ]
     }
 
     init(_ retry: RetryPolicy) {
@@ -176,6 +192,9 @@ extension JSONValue {
             "follows": JSONValue(event.follows),
             "filtered": .bool(event.filtered != nil),
             "reason": JSONValue(event.filtered),
+            "planningFailures": JSONValue(event.planningFailures),
+            "problem": JSONValue(event.problem),
+            "abandoned": .bool(event.isAbandoned),
             "series": .array(event.series.map { ["id": .string($0.id), "instances": JSONValue($0.instances)] }),
             "refusedSeries": JSONValue(event.refusedSeries),
             "runs": .array(event.runs.map { ["id": .string($0.id), "state": .string($0.state.rawValue)] }),
@@ -209,7 +228,16 @@ extension JSONValue {
         ]
     }
 
-    init(_ channel: LedgerChannel, at now: Date) {
+    init(_ state: LedgerPipelineState) {
+        self = [
+            "state": JSONValue(state.broker?.condition.rawValue),
+            "reason": JSONValue(state.broker?.reason),
+            "since": JSONValue(state.broker?.since),
+            "reportedAt": JSONValue(state.reportedAt),
+        ]
+    }
+
+    init(_ channel: LedgerChannel, unservedSince: Date?, at now: Date) {
         let levels = channel.levels.map { ($0.priority.name, JSONValue(counts: $0.counts)) }
         self = [
             "name": .string(channel.name),
@@ -222,6 +250,7 @@ extension JSONValue {
             "oldestAge": channel.oldestQueuedAt.map { .number(max(0, now.timeIntervalSince($0))) } ?? .null,
             "workers": JSONValue(channel.workers),
             "slots": JSONValue(channel.slots),
+            "unservedSince": JSONValue(unservedSince),
         ]
     }
 
@@ -236,6 +265,9 @@ extension JSONValue {
                 "priority": .string(job.priority.name),
                 "timeout": JSONValue(job.timeout.seconds),
                 "retry": JSONValue(job.retry),
+                "storing": .bool(job.isStoring),
+                "finalizer": .bool(job.isFinalizer),
+                "onLeaseLoss": .string(job.onLeaseLoss.rawValue),
             ]
         }
         let problems: [JSONValue] = service.problems.map { problem in
@@ -245,6 +277,9 @@ extension JSONValue {
                 "entry": JSONValue(problem.entry),
                 "key": JSONValue(problem.key),
                 "message": .string(problem.message),
+                "value": JSONValue(problem.value),
+                "allowed": JSONValue(problem.allowed),
+                "nearest": JSONValue(problem.nearest),
             ]
         }
         self = [

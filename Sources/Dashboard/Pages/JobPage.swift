@@ -36,6 +36,12 @@ private struct JobPage {
         var isStage: Bool
     }
 
+    /// A priority that the job may be given.
+    struct Level {
+        var name: String
+        var isCurrent: Bool
+    }
+
     struct Failure {
         var type: String
         var message: String
@@ -74,7 +80,12 @@ private struct JobPage {
     var progressText: String?
     var progressPercent: String?
     var canRetry: Bool
+    var retryWords: String
     var canCancel: Bool
+    var canRerun: Bool
+    var rerunWords: String
+    var canSetPriority: Bool
+    var priorities: [Level]
     var failure: Failure?
     var attempts: [AttemptRow]
     var log: Log?
@@ -101,7 +112,10 @@ extension PageController {
                 name: artifact.name, path: artifact.path, kind: artifact.kind, url: artifact.url, isImage: artifact.isImage,
                 isMissing: ConfinedFile.resolve(artifact.path, in: configuration.data) == nil)
         }
-        let model = JobPage(detail, shown: attempt, log: log, artifacts: artifacts, at: Date())
+        let run: Run? = if let job = JobID(rawValue: id) { try await ledger.run(job.run) } else { nil }
+        let model = JobPage(
+            detail, shown: attempt, log: log, artifacts: artifacts, explanation: try await explanations.explain(detail),
+            commands: JobCommands(detail.job, run), at: Date())
         return try pages.response(
             "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID))
     }
@@ -120,7 +134,10 @@ extension PageController {
 }
 
 extension JobPage {
-    init(_ detail: LedgerJobDetail, shown: LedgerAttempt?, log: Log?, artifacts: [Artifact], at now: Date) {
+    fileprivate init(
+        _ detail: LedgerJobDetail, shown: LedgerAttempt?, log: Log?, artifacts: [Artifact], explanation: Explanation,
+        commands: JobCommands, at now: Date
+    ) {
         let job = detail.job
         let definition = detail.definition
         let failure = shown?.exit?.failure ?? job.error
@@ -132,7 +149,7 @@ extension JobPage {
             stage: job.stage.rawValue,
             entry: definition.entry,
             mark: StateMark.html(job.state),
-            explanation: JobExplanation(detail, at: now).text,
+            explanation: explanation.html,
             isRunning: job.state == .running,
             run: RunRow(detail.run, at: now),
             runID: detail.run.id,
@@ -148,8 +165,13 @@ extension JobPage {
             progress: job.progress.map { Markup.meter($0.fraction, "\(Int($0.fraction * 100)) %") },
             progressText: job.progress?.text,
             progressPercent: job.progress.map { "\(Int($0.fraction * 100)) %" },
-            canRetry: job.state.isTerminal && job.state != .succeeded,
+            canRetry: commands.retry != nil,
+            retryWords: commands.retry ?? "",
             canCancel: !job.state.isTerminal && !job.cancelRequested,
+            canRerun: commands.rerun != nil,
+            rerunWords: commands.rerun ?? "",
+            canSetPriority: !commands.priorities.isEmpty,
+            priorities: commands.priorities.map { Level(name: $0.name, isCurrent: $0 == job.priority) },
             failure: failure.map { Failure(type: $0.type, message: $0.message, traceback: $0.traceback) },
             attempts: detail.attempts.reversed().map { AttemptRow($0, isShown: $0.token == shown?.token, now) },
             log: log,
@@ -161,6 +183,28 @@ extension JobPage {
             addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text(HeaderMask.masked($0)) },
             result: detail.result.map { PrettyJSON.text(HeaderMask.masked($0)) }
         )
+    }
+}
+
+/// What may be asked of a job now, in the words of the router's rules.
+private struct JobCommands {
+    /// What a retry takes back; nil when there is nothing to retry.
+    var retry: String?
+    var rerun: String?
+    /// The levels to choose from; empty when a priority no longer matters.
+    var priorities: [Priority] = []
+
+    init(_ job: LedgerJob, _ run: Run?) {
+        guard let run, run.jobs.indices.contains(job.position) else { return }
+        func words(_ input: RunInput) -> String? {
+            let preview = CommandPreview(input, on: run)
+            return preview.refusal == nil ? preview.words(from: job.position) : nil
+        }
+        retry = words(.retry(job: job.position, actor: ""))
+        // Where both do the same, one button is enough.
+        rerun = words(.rerun(job: job.position, actor: ""))
+        if rerun == retry { rerun = nil }
+        if [.waiting, .ready, .dispatched, .retrying].contains(job.state) { priorities = Priority.allCases.reversed() }
     }
 }
 

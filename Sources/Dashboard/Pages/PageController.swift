@@ -11,6 +11,7 @@ struct PageController: Sendable {
     let commands: Commands
     let feed: FactFeed
     let overview: Recent<Overview>
+    let explanations: Explanations
     let pages: PageRenderer
 
     func addRoutes(to router: Router<DashboardContext>) {
@@ -28,6 +29,8 @@ struct PageController: Sendable {
         router.post("/runs/:id/reprocess") { try await act(.reprocessRun, "/runs", $0, $1) }
         router.post("/jobs/:id/retry") { try await act(.retryJob, "/jobs", $0, $1) }
         router.post("/jobs/:id/cancel") { try await act(.cancelJob, "/jobs", $0, $1) }
+        router.post("/jobs/:id/rerun") { try await act(.rerunJob, "/jobs", $0, $1) }
+        router.post("/jobs/:id/priority") { try await act(.setPriority, "/jobs", $0, $1) }
         router.post("/channels/:id/pause") { try await act(.pauseChannel, nil, $0, $1) }
         router.post("/channels/:id/resume") { try await act(.resumeChannel, nil, $0, $1) }
     }
@@ -38,7 +41,7 @@ struct PageController: Sendable {
     ) async throws -> Response {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let target = try context.parameters.require("id")
-        _ = try await commands.send(action, target: target, by: identity)
+        _ = try await commands.send(action, target: target, priority: context.form["priority"], by: identity)
         let page = folder.map { "\($0)/\(target)" } ?? "/queues"
         return .redirect(to: "\(page)?done=\(action.rawValue)")
     }
@@ -49,6 +52,8 @@ struct PageController: Sendable {
         return switch done {
         case .retryJob, .retryRun: "Retry asked for. The router starts it in a moment."
         case .cancelJob, .cancelRun: "Cancelling asked for. What runs is stopped in a moment."
+        case .rerunJob: "Running again asked for. The router starts it in a moment."
+        case .setPriority: "Another priority asked for. It counts from the next message on, in a moment."
         case .reprocessRun: "Reprocessing asked for. The new run appears below in a moment."
         case .pauseChannel: "Pause asked for. What runs goes on, nothing new starts."
         case .resumeChannel: "Resuming asked for. Waiting jobs start in a moment."
@@ -72,29 +77,8 @@ struct PageController: Sendable {
             .init(title: "Dead letters", url: "/dead", isCurrent: current == "/dead", count: dead > 0 ? Display.number(dead) : nil),
             .init(title: "Events", url: "/events", isCurrent: current == "/events"),
         ]
-        frame.alarms = await alarms(overview)
+        frame.alarms = Alarms.of(overview, isConnected: await commands.sender.isConnected, at: Date())
         return frame
-    }
-
-    private func alarms(_ overview: Overview) async -> [PageFrame.Alarm] {
-        var alarms: [PageFrame.Alarm] = []
-        if await !commands.sender.isConnected {
-            alarms.append(.init(isError: true, text: "The broker cannot be reached: nothing new starts until it is back, nothing is lost."))
-        }
-        let now = Date()
-        for text in overview.sources.compactMap({ $0.trouble(at: now) }) { alarms.append(.init(isError: true, text: text, url: "/events")) }
-        for channel in overview.channels {
-            let waiting = (channel.counts[.ready] ?? 0) + (channel.counts[.dispatched] ?? 0)
-            let waits = waiting == 1 ? "1 job waits" : "\(Display.number(waiting)) jobs wait"
-            if channel.pausedAt != nil {
-                let by = channel.pausedBy.map { " by \($0)" } ?? ""
-                alarms.append(.init(isError: false, text: "Channel \(channel.name) is paused\(by): \(waits).", url: "/queues"))
-            } else if channel.workers == 0, waiting > 0 {
-                alarms.append(
-                    .init(isError: true, text: "No worker serves channel \(channel.name): \(waits).", url: "/workers"))
-            }
-        }
-        return alarms
     }
 }
 

@@ -116,6 +116,15 @@ struct PageFrame {
         var isError: Bool
         var text: String
         var url: String?
+        /// Already HTML.
+        var since: String?
+
+        init(isError: Bool, text: String, url: String? = nil, since: Date? = nil) {
+            self.isError = isError
+            self.text = text
+            self.url = url
+            self.since = since.map { Markup.time($0, isRelative: true) }
+        }
     }
 
     var title = ""

@@ -103,6 +103,8 @@ private struct ServicesPage {
             var mark: String
             var place: String
             var message: String
+            var allowed: String?
+            var nearest: String?
         }
 
         var name: String
@@ -162,7 +164,9 @@ extension PageController {
                     .init(
                         mark: StateMark.html(problem.severity, like: problem.severity),
                         place: [problem.file, problem.entry, problem.key].compactMap(\.self).joined(separator: " · "),
-                        message: problem.message)
+                        message: problem.message,
+                        allowed: problem.allowed,
+                        nearest: problem.nearest)
                 },
                 bar: Markup.bar(service.lately),
                 lately: total == 0 ? "no jobs in 24 h" : "\(Display.number(total)) jobs in 24 h, \(Display.number(failed)) failed")

@@ -151,6 +151,15 @@ extension PageController {
     }
 }
 
+extension LedgerEvent {
+    /// Why there is no run of it yet, or never will be one.
+    fileprivate var planningTrouble: String? {
+        guard let problem, planningFailures > 0 else { return nil }
+        let times = planningFailures == 1 ? "once" : "\(planningFailures) times"
+        return "Planning failed \(times)\(isAbandoned ? " and was given up" : " and is tried again"): \(problem.text)"
+    }
+}
+
 extension EventsPage.Row {
     init(_ event: LedgerEvent) {
         let instances = event.series.reduce(0) { $0 + $1.instances }
@@ -164,7 +173,7 @@ extension EventsPage.Row {
             size: "\(series), \(Display.number(instances)) images",
             refused: event.refusedSeries == 0 ? nil : "\(event.refusedSeries) series refused",
             mark: event.filtered == nil ? StateMark.html("accepted", like: "accepted") : StateMark.html("filtered", like: "filtered"),
-            reason: event.filtered?.text,
+            reason: event.filtered?.text ?? event.planningTrouble,
             runs: event.runs.map { .init(id: $0.id, shortID: String($0.id.suffix(8)), mark: StateMark.html($0.state)) }
         )
     }

@@ -77,12 +77,13 @@ extension PageController {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.run(id) else { throw Problem.notFound("There is no run '\(id)'.") }
         return try pages.response(
-            "run", RunPage(detail, at: Date()), title: "Run \(id.suffix(8))", context, frame: await frame("/runs", request, run: id))
+            "run", RunPage(detail, try await explanations.explain(detail), at: Date()), title: "Run \(id.suffix(8))", context,
+            frame: await frame("/runs", request, run: id))
     }
 }
 
 extension RunPage {
-    init(_ detail: LedgerRunDetail, at now: Date) {
+    init(_ detail: LedgerRunDetail, _ explanations: [Int: Explanation], at now: Date) {
         let run = detail.run
         let row = RunRow(run, at: now)
         let timeline = Timeline(detail, at: now)
@@ -112,7 +113,7 @@ extension RunPage {
             openCount: Self.jobs(open),
             graph: RunGraph.svg(detail, at: now),
             scale: timeline.scale,
-            jobs: detail.jobs.map { JobRow($0, attempts[$0.id] ?? [], timeline, now) },
+            jobs: detail.jobs.map { JobRow($0, attempts[$0.id] ?? [], explanations[$0.position], timeline, now) },
             decisions: detail.decisions.map(DecisionRow.init),
             series: SeriesRow.rows(detail),
             related: detail.related.map { other in
@@ -129,14 +130,14 @@ extension RunPage {
 }
 
 extension RunPage.JobRow {
-    init(_ job: LedgerJob, _ attempts: [LedgerAttempt], _ timeline: Timeline, _ now: Date) {
+    init(_ job: LedgerJob, _ attempts: [LedgerAttempt], _ explanation: Explanation?, _ timeline: Timeline, _ now: Date) {
         self.init(
             id: job.id,
             name: job.name,
             service: job.service.isEmpty ? "built-in" : job.service,
             stage: job.stage.rawValue,
             mark: StateMark.html(job.state),
-            reason: job.reason.text,
+            reason: explanation?.html ?? HTMLText.escape(job.reason.text),
             attempt: job.token == 0 ? "" : String(job.attempt),
             worker: job.worker ?? "",
             waited: Self.span(job.queuedAt, job.startedAt ?? (job.state.isTerminal ? nil : now)),

@@ -119,7 +119,8 @@
       if (source && source.readyState === EventSource.CLOSED) { disconnect(); setTimeout(connect, 5000); }
     };
     source.addEventListener("fact", (event) => { last = event.lastEventId; soon(); });
-    source.addEventListener("reset", () => { last = "0"; soon(); });
+    // What happened in between is not on record any more: the page's parts are read anew, and the stream goes on from there.
+    source.addEventListener("reset", (event) => { last = event.lastEventId; soon(); });
   }
 
   function disconnect() {

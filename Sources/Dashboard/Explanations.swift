@@ -1,0 +1,121 @@
+import Foundation
+import JobStore
+import Jobs
+
+/// Asks runs why their jobs are where they are, with what the ledger knows of the world around them.
+struct Explanations: Sendable {
+    let ledger: LedgerReader
+    let overview: Recent<Overview>
+
+    func explain(_ detail: LedgerJobDetail) async throws -> Explanation {
+        let job = detail.job
+        guard let id = JobID(rawValue: job.id), let run = try await ledger.run(id.run) else {
+            return Explanation(.unexpected, job.reason.text)
+        }
+        // Only what planning left out asks for the verdicts of planning.
+        let decisions = job.state == .skipped ? try await ledger.run(job.runID)?.decisions ?? [] : []
+        return run.explain(job: id.index, surroundings: try await surroundings(of: job.channel, decisions))
+    }
+
+    /// By position, for jobs that have not succeeded.
+    func explain(_ detail: LedgerRunDetail) async throws -> [Int: Explanation] {
+        guard let id = RunID(rawValue: detail.run.id), let run = try await ledger.run(id) else { return [:] }
+        var answers: [Int: Explanation] = [:]
+        for job in detail.jobs where job.state != .succeeded {
+            answers[job.position] = run.explain(job: job.position, surroundings: try await surroundings(of: job.channel, detail.decisions))
+        }
+        return answers
+    }
+
+    private func surroundings(of name: String, _ decisions: [Decision]) async throws -> JobSurroundings {
+        let overview = try await overview.get()
+        let channel = overview.channels.first { $0.name == name }
+        let broker = overview.pipeline
+        return JobSurroundings(
+            now: Date(),
+            channelPausedBy: channel?.pausedBy,
+            channelPausedAt: channel?.pausedAt,
+            workersOfChannel: channel?.workers ?? 0,
+            brokerBlocked: broker.brokerBlockedSince.map { _ in broker.brokerBlockedReason ?? "it does not say why" },
+            brokerBlockedSince: broker.brokerBlockedSince,
+            decisions: decisions
+        )
+    }
+}
+
+extension Explanation {
+    /// The sentence with links to what it names, and with times that become the reader's own.
+    var html: String {
+        var pieces = [Piece(text: sentence)]
+        for subject in subjects {
+            guard let url = subject.url else { continue }
+            for phrase in subject.phrases {
+                guard let place = pieces.firstIndex(where: { $0.markup == nil && $0.text.wholeRange(of: phrase) != nil }),
+                    let range = pieces[place].text.wholeRange(of: phrase)
+                else { continue }
+                let text = pieces[place].text
+                let link = "<a href=\"\(HTMLText.escape(url))\">\(HTMLText.escape(subject.name))</a>"
+                let before = String(text[..<range.lowerBound]) + String(phrase.dropLast(subject.name.count))
+                let after = String(text[range.upperBound...])
+                pieces.replaceSubrange(place...place, with: [Piece(text: before), Piece(text: "", markup: link), Piece(text: after)])
+                break
+            }
+        }
+        return pieces.map { $0.markup ?? Self.withTimes($0.text) }.joined()
+    }
+
+    private struct Piece {
+        var text: String
+        var markup: String?
+    }
+
+    /// `2026-11-22 16:20:00 UTC` as an element that the script turns into the reader's time zone.
+    private static func withTimes(_ text: String) -> String {
+        var html = ""
+        var rest = text[...]
+        while let match = rest.firstMatch(of: /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC/) {
+            html += HTMLText.escape(String(rest[..<match.range.lowerBound]))
+            let date = try? Date("\(match.output.1)T\(match.output.2)Z", strategy: .iso8601)
+            html += date.map { Markup.time($0) } ?? HTMLText.escape(String(match.output.0))
+            rest = rest[match.range.upperBound...]
+        }
+        return html + HTMLText.escape(String(rest))
+    }
+}
+
+extension String {
+    /// Where `phrase` stands and is not part of a longer word: a job may be called `a`.
+    fileprivate func wholeRange(of phrase: String) -> Range<String.Index>? {
+        func isPartOfWord(_ character: Character?) -> Bool {
+            character.map { $0.isLetter || $0.isNumber || $0 == "_" || $0 == "-" } ?? false
+        }
+        return ranges(of: phrase).first { range in
+            !isPartOfWord(self[..<range.lowerBound].last) && !isPartOfWord(self[range.upperBound...].first)
+        }
+    }
+}
+
+extension Explanation.Subject {
+    /// Where its page is.
+    var url: String? {
+        let fragment = id.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
+        return switch kind {
+        case .job: JobID(rawValue: id) == nil ? nil : "/jobs/\(id)"
+        case .worker: "/workers#worker-\(fragment)"
+        case .channel: "/queues#channel-\(fragment)"
+        case .service: "/services#service-\(fragment)"
+        case .person: nil
+        }
+    }
+
+    /// How sentences name it. A channel and a priority may have one name, so that the word before it counts.
+    fileprivate var phrases: [String] {
+        switch kind {
+        case .job: [name]
+        case .worker: ["Worker \(name)", "worker \(name)"]
+        case .channel: ["Channel \(name)", "channel \(name)"]
+        case .service: ["Service \(name)", "service \(name)"]
+        case .person: []
+        }
+    }
+}

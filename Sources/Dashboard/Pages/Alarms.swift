@@ -1,0 +1,54 @@
+import Foundation
+import JobStore
+
+/// What keeps jobs from starting, and what nobody should have to look for: at the head of every page, the worst first.
+enum Alarms {
+    static func of(_ overview: Overview, isConnected: Bool, at now: Date) -> [PageFrame.Alarm] {
+        var alarms: [PageFrame.Alarm] = []
+        if !isConnected {
+            alarms.append(.init(isError: true, text: "The broker cannot be reached: nothing new starts until it is back, nothing is lost."))
+        }
+        if let broker = broker(overview) { alarms.append(broker) }
+        for text in overview.sources.compactMap({ $0.trouble(at: now) }) { alarms.append(.init(isError: true, text: text, url: "/events")) }
+        // What no pause explains comes before what somebody wanted.
+        alarms += overview.channels.compactMap { unserved($0, overview) }
+        alarms += overview.channels.compactMap { paused($0, overview) }
+        return alarms
+    }
+
+    private static func broker(_ overview: Overview) -> PageFrame.Alarm? {
+        guard let broker = overview.pipeline.broker else { return nil }
+        switch broker.condition {
+        case .open: return nil
+        case .blocked:
+            let reason = broker.reason.map { " (\($0))" } ?? ""
+            return .init(
+                isError: true,
+                text: "RabbitMQ takes no messages\(reason): nothing new starts, nothing is lost. Free memory or disk on its machine.",
+                since: broker.since)
+        case .disconnected:
+            let reason = broker.reason.map { ": \($0)" } ?? "."
+            return .init(isError: true, text: "The router has no connection to the broker\(reason)", since: broker.since)
+        }
+    }
+
+    private static func unserved(_ channel: LedgerChannel, _ overview: Overview) -> PageFrame.Alarm? {
+        guard channel.pausedAt == nil, let since = overview.unservedSince(channel) else { return nil }
+        return .init(
+            isError: true, text: "No worker serves channel \(channel.name): \(waits(channel, overview)).",
+            url: "/queues#channel-\(channel.name)", since: since)
+    }
+
+    private static func paused(_ channel: LedgerChannel, _ overview: Overview) -> PageFrame.Alarm? {
+        guard let since = channel.pausedAt else { return nil }
+        let by = channel.pausedBy.map { " by \($0)" } ?? ""
+        return .init(
+            isError: false, text: "Channel \(channel.name) is paused\(by): \(waits(channel, overview)).",
+            url: "/queues#channel-\(channel.name)", since: since)
+    }
+
+    private static func waits(_ channel: LedgerChannel, _ overview: Overview) -> String {
+        let count = overview.queued(channel)
+        return count == 0 ? "no job waits" : count == 1 ? "1 job waits" : "\(Display.number(count)) jobs wait"
+    }
+}
