@@ -1,8 +1,10 @@
 /// How a client connects and how long it waits.
 package struct AMQPConfiguration: Sendable {
+    /// How long to wait between attempts.
     package struct Backoff: Sendable {
         /// The first delay after a failure; it doubles with each further one.
         package var initial: Duration
+        /// The delay that is not exceeded.
         package var maximum: Duration
 
         package init(initial: Duration = .milliseconds(250), maximum: Duration = .seconds(10)) {
@@ -21,7 +23,9 @@ package struct AMQPConfiguration: Sendable {
     package var endpoints: [AMQPEndpoint]
     /// Shown in the RabbitMQ UI, followed by `consume` or `publish`.
     package var connectionName: String
+    /// Shown in the RabbitMQ UI as what the client is.
     package var product: String
+    /// Shown in the RabbitMQ UI beside `product`.
     package var version: String
     /// Proposed to the broker; the lower of both wins, 0 means none. A peer that is silent for twice this time counts as dead.
     package var heartbeat: Duration
@@ -31,6 +35,7 @@ package struct AMQPConfiguration: Sendable {
     package var publishTimeout: Duration
     /// In bytes, both ways. A larger delivery is rejected without requeue, which sends it to its queue's dead-letter exchange.
     package var maximumBodySize: Int
+    /// Between attempts to connect, and between attempts to open a channel that the broker closes.
     package var backoff: Backoff
     /// From the start of an attempt to the end of its login: name look-up, TCP, TLS. Then the next endpoint has its turn.
     package var connectTimeout: Duration

@@ -4,14 +4,19 @@
 /// once; the connection's thread sends them. A delivery whose channel has been replaced since (reconnect) cannot be settled any more:
 /// the broker delivers it again, and the call does nothing. So does a second settlement.
 package struct AMQPDelivery: Sendable {
+    /// The exchange that the message was published to; empty for the default exchange.
     package let exchange: String
+    /// The key that the message was published with, up to 255 bytes.
     package let routingKey: String
     /// Whether the message was delivered before, to us or to another consumer.
     package let redelivered: Bool
+    /// The name of our consumer at the broker.
     package let consumerTag: String
     /// The message's number on its channel.
     package let deliveryTag: UInt64
+    /// Properties and headers, as the sender wrote them.
     package let properties: AMQPProperties
+    /// The bytes, at most `maximumBodySize` of the configuration.
     package let body: [UInt8]
     private let settle: @Sendable (AMQPSettlement) -> Void
 
@@ -66,18 +71,22 @@ package struct AMQPDeliveries: AsyncSequence, Sendable {
 
     let buffer: DeliveryBuffer
 
+    /// Takes deliveries one by one; those that several iterators take are different ones.
     package struct AsyncIterator: AsyncIteratorProtocol {
         let buffer: DeliveryBuffer
 
+        /// The next delivery; nil at the end or when the task is cancelled.
         package func next() async -> AMQPDelivery? {
             await buffer.next()
         }
 
+        /// The next delivery; nil at the end or when the task is cancelled.
         package func next(isolation actor: isolated (any Actor)?) async -> AMQPDelivery? {
             await buffer.next()
         }
     }
 
+    /// An iterator; each delivery goes to one of them.
     package func makeAsyncIterator() -> AsyncIterator {
         AsyncIterator(buffer: buffer)
     }

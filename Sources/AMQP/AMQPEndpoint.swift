@@ -3,20 +3,30 @@
 /// User, password and virtual host are percent-decoded; without a path, or with an empty one, the virtual host is `/`. Parameters after `?`: `heartbeat` (seconds), and for TLS
 /// `cacertfile`, `certfile`, `keyfile`, `verify` (`verify_peer` is the default, `verify_none` only for tests).
 package struct AMQPEndpoint: Sendable, Hashable {
+    /// How the broker proves who it is, and how we do. PEM files; TLS 1.2 or later.
     package struct TLS: Sendable, Hashable {
         /// PEM bundle; nil means the system's.
         package var certificateAuthorityFile: String?
+        /// Our certificate, with its chain; nil for none. Goes with `keyFile`.
         package var certificateFile: String?
+        /// The key of our certificate, not encrypted.
         package var keyFile: String?
+        /// Whether the broker's certificate and its host name are verified.
         package var verifyPeer: Bool = true
     }
 
+    /// A name or an address, an IPv6 one without its brackets.
     package let host: String
+    /// 1 to 65535; by default 5672, with TLS 5671.
     package let port: Int
+    /// The virtual host, decoded; `/` by default.
     package let virtualHost: String
+    /// The user, decoded; `guest` by default.
     package let user: String
     let password: String
+    /// Nil for `amqp`.
     package let tls: TLS?
+    /// In whole seconds, 0 for none; nil takes the configuration's.
     package let heartbeat: Duration?
 
     /// - Throws: ``AMQPError/Code/invalidEndpoint`` that names the faulty part, never the password.
@@ -159,7 +169,9 @@ extension AMQPEndpoint: CustomStringConvertible, CustomDebugStringConvertible, C
     /// `host:port`, for log lines.
     package var address: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
+    /// The URI without the password, for log lines.
     package var description: String { "\(tls == nil ? "amqp" : "amqps")://\(user)@\(address)/\(virtualHost == "/" ? "" : virtualHost)" }
+    /// The same: the password shows nowhere.
     package var debugDescription: String { description }
     // Without this, dump() and string interpolation of a containing type would show the password.
     package var customMirror: Mirror { Mirror(self, children: ["endpoint": description]) }

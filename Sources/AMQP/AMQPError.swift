@@ -48,7 +48,9 @@ package struct AMQPError: Error, Sendable {
         package var description: String { value.rawValue }
     }
 
+    /// What a caller decides by.
     package var code: Code
+    /// For people: what failed, where, the broker's own words, the cure.
     package var message: String
     /// The broker's AMQP reply code (404, 406, ...), when it sent one.
     package var replyCode: Int?
@@ -56,12 +58,16 @@ package struct AMQPError: Error, Sendable {
     package var method: Method?
     /// What a refused declaration (406) wanted and what there is, as far as the broker's text tells.
     package var mismatch: AMQPMismatch?
+    /// Where in our code the error was made.
     package var file: String
+    /// The line of `file`.
     package var line: Int
 
     /// A method of AMQP 0-9-1 by its two numbers, as `channel.close` and `connection.close` carry them.
     package struct Method: Sendable, Hashable, CustomStringConvertible {
+        /// 10 connection, 20 channel, 40 exchange, 50 queue, 60 basic, 85 confirm.
         package var classID: Int
+        /// The method's number within its class.
         package var methodID: Int
 
         package init(classID: Int, methodID: Int) {

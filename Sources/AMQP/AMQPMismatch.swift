@@ -3,11 +3,14 @@
 /// Read from the broker's text, which is the only place where it stands. RabbitMQ 3.10 to 4.3 write it alike; the text ends at 255
 /// bytes, so a value may be missing.
 package struct AMQPMismatch: Sendable, Hashable {
+    /// What the declaration was of.
     package enum Kind: String, Sendable {
         case queue, exchange
     }
 
+    /// What the declaration was of.
     package var kind: Kind
+    /// The name of the queue or exchange, cut when the text was.
     package var name: String
     /// Nil where the text was cut short.
     package var virtualHost: String?

@@ -1,3 +1,4 @@
+import CoreMetrics
 import Logging
 import Synchronization
 import Testing
@@ -156,11 +157,14 @@ import Testing
     @Test func `a blocked broker shows in the states with its reason, holds publishers back, and lets them go`() async throws {
         let broker = try FakeBroker()
         defer { broker.stop() }
-        let client = try makeClient(broker, limit: .seconds(60))
+        let metrics = RecordedMetrics()
+        let client = try withMetricsFactory(metrics) { try makeClient(broker, limit: .seconds(60)) }
         let service = Task { try await client.run() }
         try await client.waitUntilReady()
+        #expect(metrics.value("amqp_client_blocked") == 0)
         broker.block("low on memory")
         for await state in client.states where state == .blocked(reason: "low on memory") { break }
+        #expect(metrics.value("amqp_client_blocked") == 1)
         let caller = Task { await self.ask(.publish, of: client, limit: .seconds(60)) }
         let transient = AMQPPublishing(exchange: "", routingKey: "transient", mandatory: false, body: [1])
         for _ in 0..<30_000 { client.publishTransient(transient) }
@@ -169,14 +173,22 @@ import Testing
         try await eventually { broker.isHolding("inspect") }
         #expect(!broker.isHolding("publish"))
         #expect(!broker.isHolding("transient"))
+        #expect(metrics.value("amqp_client_dropped_total") == 30_000)
         broker.unblock()
         try await eventually { broker.isHolding("publish") }
         try broker.confirm(1)
         #expect(await caller.value == .success)
         #expect(client.state == .open)
+        #expect(metrics.value("amqp_client_blocked") == 0)
+        #expect(metrics.value("amqp_client_published_total") == 1)
+        #expect(metrics.value("amqp_client_confirmed_total") == 1)
+        // An end while blocked is not shown as blocked for ever.
+        broker.block("low on disk")
+        try await eventually { metrics.value("amqp_client_blocked") == 1 }
         inspected.cancel()
         service.cancel()
         _ = await service.result
+        #expect(metrics.value("amqp_client_blocked") == 0)
         // The stream of a client that has ended ends.
         var last: AMQPConnectionState?
         for await state in client.states { last = state }

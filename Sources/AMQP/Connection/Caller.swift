@@ -65,9 +65,10 @@ final class Caller: ChannelUser {
         inFlight = [:]
     }
 
-    func expire(now: Instant) {
+    func expire(now: Instant, blockedReason: String?) {
         guard let due = nextDeadline, due <= now else { return }
-        let unsent = AMQPError(.timeout, "The request was not sent in time: there was no connection, or the broker is blocked.")
+        let why = blockedReason.map { "the broker is blocked (\($0))" } ?? "there was no connection"
+        let unsent = AMQPError(.timeout, "The request was not sent in time: \(why).")
         for call in waiting where call.deadline <= now { call.promise.complete(.failure(unsent)) }
         waiting.removeAll { $0.deadline <= now }
         let unanswered = AMQPError(.timeout, "No reply came in time.")

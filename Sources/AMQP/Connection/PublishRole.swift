@@ -36,7 +36,7 @@ final class PublishRole: AMQPRole {
 
     func expire(now: Instant, blockedReason: String?) {
         publisher.expire(now: now, blockedReason: blockedReason)
-        caller.expire(now: now)
+        caller.expire(now: now, blockedReason: blockedReason)
         administrator.expire(now: now, blockedReason: blockedReason)
     }
 
