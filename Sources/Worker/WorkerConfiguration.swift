@@ -14,7 +14,11 @@ struct WorkerConfiguration: Sendable {
     var grace = Self.standardGrace
     /// Between SIGTERM and SIGKILL of a job's processes.
     var killGrace = Duration.seconds(5)
-    var heartbeat = Duration.seconds(10)
+    var heartbeat = Pace.scaled(.seconds(10))
+    /// How long the answer to a heartbeat may take.
+    var renewalLimit = Pace.scaled(.seconds(8))
+    /// How much earlier than the router's a lease ends here, besides the time that killing takes: clocks do not run alike.
+    var leaseMargin = Pace.scaled(.seconds(3))
     /// How long a hint may wait here for a free slot before another worker gets it.
     var patience = Duration.seconds(2)
     /// For handing back and reporting at the very end.

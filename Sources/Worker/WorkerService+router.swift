@@ -62,7 +62,7 @@ extension WorkerService {
     /// - Returns: nil when this worker ends before an answer came; otherwise the answer and when it was first asked for: a repeated claim
     ///   gets the answer, and the lease, of the first one that arrived.
     func claim(_ key: AttemptTable.Key) async -> (reply: ClaimReply, asked: ContinuousClock.Instant)? {
-        let asked = ContinuousClock.now
+        let asked = clock.now()
         let claim = ClaimMessage(
             job: key.job, attempt: key.attempt, worker: configuration.id, id: String(UInt64.random(in: 0 ... .max), radix: 36))
         var pause = Duration.milliseconds(250)
@@ -105,8 +105,8 @@ extension WorkerService {
         do { try await source.waitUntilReady() } catch { return }
         readiness?.markReady()
         while !Task.isCancelled {
-            let isAnswered = await renew(table.withLock { $0.isDraining } ? .draining : .running, limit: .seconds(8))
-            try? await Task.sleep(for: isAnswered ? configuration.heartbeat : min(configuration.heartbeat, .seconds(2)))
+            let isAnswered = await renew(table.withLock { $0.isDraining } ? .draining : .running, limit: configuration.renewalLimit)
+            try? await Task.sleep(for: isAnswered ? configuration.heartbeat : min(configuration.heartbeat, Pace.scaled(.seconds(2))))
         }
     }
 
@@ -116,7 +116,7 @@ extension WorkerService {
     }
 
     private func renew(_ state: WorkerInfo.State, limit: Duration) async -> Bool {
-        let asked = ContinuousClock.now
+        let asked = clock.now()
         let leases = table.withLock { $0.leases }
         do {
             let reply = try await router.renew(RenewMessage(worker: info(state), leases: leases), limit: limit)
@@ -126,7 +126,7 @@ extension WorkerService {
             }.forEach { $0() }
             return true
         } catch {
-            // Jobs go on (exports until their lease is over by our own clock): each attempt has its own workdir and result.
+            // Jobs go on, those that end with their lease until it is over by our own clock.
             logger.debug("heartbeat not answered", metadata: ["error": "\(error)"])
             return false
         }
@@ -134,7 +134,7 @@ extension WorkerService {
 
     /// Before a job starts that must not outlive its lease: the claim may have waited long for its answer.
     func refresh(_ lease: Lease) async {
-        if lease.isOver { _ = await renew(table.withLock { $0.isDraining } ? .draining : .running, limit: .seconds(8)) }
+        if lease.isOver { _ = await renew(table.withLock { $0.isDraining } ? .draining : .running, limit: configuration.renewalLimit) }
     }
 
     /// Ends an attempt when its lease is over by our own clock. Returns when that has happened or the task is cancelled.
@@ -142,11 +142,11 @@ extension WorkerService {
         while !Task.isCancelled {
             if lease.isOver {
                 guard let stop = table.withLock({ $0.stop(key, token: token, because: .lost) }) else { return }
-                logger.warning("export ended: its lease was not renewed in time", metadata: ["job.id": "\(key.job)"])
+                logger.warning("job ended: its lease was not renewed in time", metadata: ["job.id": "\(key.job)"])
                 return stop()
             }
             // At most a second: a timer may stand still while the machine is suspended.
-            try? await Task.sleep(for: min(.seconds(1), max(lease.remaining, .milliseconds(1))))
+            await clock.sleep(min(.seconds(1), max(lease.remaining, .milliseconds(1))))
         }
     }
 

@@ -17,6 +17,7 @@ final class WorkerService: Service {
     let runner: any JobRunner
     let readiness: ReadinessFile?
     let logger: Logger
+    let clock: WorkerClock
     let table = Mutex(AttemptTable())
     let slots: Slots
     private let startedAt = Date()
@@ -27,7 +28,8 @@ final class WorkerService: Service {
         router: any RouterLink,
         runner: any JobRunner,
         readiness: ReadinessFile?,
-        logger: Logger
+        logger: Logger,
+        clock: WorkerClock = .machine
     ) {
         self.configuration = configuration
         self.source = source
@@ -35,6 +37,7 @@ final class WorkerService: Service {
         self.runner = runner
         self.readiness = readiness
         self.logger = logger
+        self.clock = clock
         self.slots = Slots(configuration.slots)
     }
 
@@ -89,7 +92,10 @@ final class WorkerService: Service {
         let claimed = await claim(key)
         switch claimed?.reply {
         case .go(let order):
-            let lease = Lease(seconds: order.leaseSeconds, since: claimed?.asked ?? .now)
+            let lease = Lease(
+                seconds: order.leaseSeconds, since: claimed?.asked ?? clock.now(),
+                margin: configuration.killGrace + configuration.leaseMargin,
+                clock: clock)
             let exit = await run(order, key, lease)
             if let exit { await report(exit, order, key) }
             hint.delivery.ack()
@@ -105,7 +111,8 @@ final class WorkerService: Service {
     /// - Returns: what to report, nil when it is no longer ours to report.
     private func run(_ order: JobOrder, _ key: AttemptTable.Key, _ lease: Lease) async -> JobExit? {
         guard table.withLock({ $0.grant(key, token: order.token, lease: lease) }) else { return .released(at: Date()) }
-        if order.definition.kind == .export { await refresh(lease) }
+        let endsWithLease = order.definition.endsWithLease
+        if endsWithLease { await refresh(lease) }
         var logger = logger
         logger[metadataKey: "job.id"] = "\(order.job)"
         logger[metadataKey: "attempt"] = "\(order.attempt)"
@@ -115,9 +122,7 @@ final class WorkerService: Service {
             await runner.run(order, isStillMine: { !lease.isOver }) { progress in self.table.withLock { $0.progress(key, progress) } }
         }
         table.withLock { $0.endable(key, by: { attempt.cancel() }) }
-        // An export writes where later stages change files: it must end before somebody else's has begun. Python jobs go on, because a
-        // long computation is worth more than a heartbeat and writes into a folder of its own.
-        let watch = order.definition.kind == .export ? Task { await self.watch(lease, key, token: order.token) } : nil
+        let watch = endsWithLease ? Task { await self.watch(lease, key, token: order.token) } : nil
         defer { watch?.cancel() }
         let exit = await attempt.value
         let stop = table.withLock { $0.report(key) }
@@ -139,4 +144,13 @@ final class WorkerService: Service {
             state: state
         )
     }
+}
+
+extension JobDefinition {
+    /// Whether an attempt must have ended before the router may give the job to somebody else.
+    ///
+    /// An export writes where later stages change files, and `kill` says so of a job whose effects outside, such as sending images, must not
+    /// happen twice at a time. Other jobs go on while the router cannot be reached: a long computation is worth more than a heartbeat, and
+    /// what it says in the end counts only if the lease is still its own.
+    fileprivate var endsWithLease: Bool { kind == .export || onLeaseLoss == .kill }
 }

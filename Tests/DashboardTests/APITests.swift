@@ -91,9 +91,23 @@ struct APITests {
             let running = try await dashboard.get("/api/v1/jobs/\(hospital.active).2").json
             #expect(running["progress"]?["fraction"] == .number(0.42))
             let waiting = try await dashboard.get("/api/v1/jobs/\(hospital.active).3").json
-            #expect(waiting["explanation"] == "Waits for dcm2nii (running).")
+            let why = waiting["explanation"]
+            #expect(why?["code"] == "waits-for-jobs")
+            #expect(why?["sentence"] == "Waits for dcm2nii (running).")
+            #expect(why?["subjects"] == [["kind": "job", "id": .string("\(hospital.active).2"), "name": "dcm2nii"]])
+            let ofRun = try #require(try await dashboard.get("/api/v1/runs/\(hospital.active)").json["jobs"]?.array)
+            #expect(
+                ofRun.map { $0["explanation"]?["code"]?.string } == [
+                    nil, nil, "running", "waits-for-jobs", "waits-for-jobs", "waits-for-jobs",
+                ])
             let paused = try await dashboard.get("/api/v1/jobs/\(hospital.paused).4").json
-            #expect(paused["explanation"]?.string?.hasPrefix("Channel gpu is paused by operator") == true)
+            #expect(paused["explanation"]?["code"] == "channel-paused")
+            #expect(paused["explanation"]?["sentence"]?.string?.hasPrefix("Channel gpu was paused by operator at ") == true)
+            #expect(paused["explanation"]?["since"]?.string != nil)
+            let page = try await dashboard.get("/jobs/\(hospital.paused).4").text
+            #expect(page.contains(#"Channel <a href="/queues#channel-gpu">gpu</a> was paused by operator at <time datetime="#))
+            let skipped = try await dashboard.get("/jobs/\(hospital.failed).5").text
+            #expect(skipped.contains("It needs job <a href=\"/jobs/\(hospital.failed).2\">dcm2nii</a>, which failed."))
             #expect(try await dashboard.get("/api/v1/jobs/\(hospital.failed).99").status == 404)
         }
     }
@@ -143,6 +157,12 @@ struct APITests {
             let services = try #require(try await dashboard.get("/api/v1/services").json["services"]?.array)
             #expect(services.first { $0["name"] == "broken" }?["state"] == "error")
             #expect(services.first { $0["name"] == "lesions" }?["problems"]?.array?.first?["key"] == "timout")
+            let problem = try #require(services.first { $0["name"] == "broken" }?["problems"]?.array?.first)
+            #expect(problem["value"] == #""hihg""#)
+            #expect(problem["nearest"] == "high")
+            #expect(problem["allowed"]?.string?.hasPrefix("urgent") == true)
+            let page = try await dashboard.get("/services").text
+            #expect(page.contains("Allowed: urgent, high") && page.contains("Did you mean <b class=\"mono\">high</b>?"))
             let dead = try await dashboard.get("/api/v1/dead").json
             #expect(dead["jobs"]?.array?.map { $0["id"] } == [.string("\(hospital.dead).4")])
             #expect(dead["messages"]?.array?.first?["queue"] == "dcm.ingest.v1")
@@ -172,6 +192,75 @@ struct APITests {
             #expect(sent.map(\.actor) == ["api", "api", "api", "api"])
             #expect(try answer.json["command"] == .string(sent[0].id))
             #expect(Set(sent.map(\.id)).count == 4)
+        }
+    }
+
+    @Test("A priority is set and a job is run again, by the rules that the router has")
+    func rerunAndPriority() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        try await RunningDashboard.serving(sample) { dashboard in
+            #expect(try await dashboard.send("POST", "/api/v1/jobs/\(hospital.succeeded).2/rerun").status == 202)
+            #expect(try await dashboard.send("POST", "/api/v1/jobs/\(hospital.active).3/priority?priority=urgent").status == 202)
+            #expect(try await dashboard.send("POST", "/api/v1/jobs/\(hospital.active).4/priority?priority=0").status == 202)
+            for (path, status) in [
+                ("jobs/\(hospital.active).3/priority", 400), ("jobs/\(hospital.active).3/priority?priority=hihg", 400),
+                ("jobs/\(hospital.active).2/priority?priority=low", 409), ("jobs/\(hospital.succeeded).2/priority?priority=low", 409),
+                ("jobs/\(hospital.active).99/priority?priority=low", 404), ("jobs/nonsense/rerun", 404),
+                ("jobs/\(hospital.active).2/rerun", 409), ("jobs/\(hospital.active).1/rerun", 409),
+            ] {
+                let answer = try await dashboard.send("POST", "/api/v1/\(path)")
+                #expect(answer.status == status, "\(path)")
+                #expect(try answer.json["detail"]?.string?.isEmpty == false)
+            }
+            // The buttons say what they do, and are not there when the router would refuse.
+            let done = try await dashboard.get("/jobs/\(hospital.succeeded).2").text
+            #expect(done.contains("Run this job and the 3 after it again"))
+            #expect(!done.contains("/priority"))
+            let running = try await dashboard.get("/jobs/\(hospital.active).2").text
+            #expect(!running.contains("/rerun") && !running.contains("/priority"))
+            let failed = try await dashboard.get("/jobs/\(hospital.failed).2").text
+            #expect(failed.contains("Retry this job and the 3 after it"))
+            let path = "/jobs/\(hospital.active).3"
+            let form = try await dashboard.openForm(path)
+            let asked = try await dashboard.send(
+                "POST", path + "/priority", headers: ["Cookie": form.cookie], form: ["csrf": form.token, "priority": "high"])
+            #expect(asked.status == 303)
+            #expect(asked.headers["location"] == path + "?done=set-priority")
+            #expect(try await dashboard.send("POST", path + "/priority", form: ["priority": "high"]).status == 403)
+            let sent = dashboard.commands.sent
+            #expect(sent.map(\.action) == [.rerunJob, .setPriority, .setPriority, .setPriority])
+            #expect(sent.map(\.priority) == [nil, "urgent", "low", "high"])
+        }
+    }
+
+    @Test("What keeps jobs from starting stands on every page and in the metrics, with its beginning")
+    func alarms() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        try sample.block("low on memory", secondsAgo: 90)
+        try sample.write { try $0.execute(sql: "UPDATE channel SET paused_by = NULL, paused_at = NULL") }
+        try sample.write { try $0.execute(sql: #"UPDATE worker SET seen_at = seen_at - 600 WHERE info LIKE '%"gpu"%'"#) }
+        try await RunningDashboard.serving(sample) { dashboard in
+            for path in ["/", "/runs", "/jobs/\(hospital.active).2"] {
+                let page = try await dashboard.get(path).text
+                #expect(page.contains("RabbitMQ takes no messages (low on memory)"), "\(path)")
+                #expect(page.contains("No worker serves channel gpu: 1 job waits."), "\(path)")
+                #expect(page.contains("<span class=\"since\">since <time"), "\(path)")
+            }
+            let lines = try await dashboard.get("/metrics").text.split(separator: "\n").map(String.init)
+            #expect(lines.contains("dcm_broker_blocked 1"))
+            #expect(lines.contains(#"dcm_channel_unserved{channel="gpu"} 1"#))
+            #expect(lines.contains(#"dcm_channel_unserved{channel="default"} 0"#))
+            #expect(lines.contains(#"dcm_channel_queued{channel="gpu"} 1"#))
+            let blocked = try #require(
+                lines.first { $0.hasPrefix("dcm_broker_blocked_seconds ") }?.split(separator: " ").last.flatMap { Double($0) })
+            #expect((90..<150).contains(blocked))
+            let queues = try await dashboard.get("/api/v1/queues").json
+            #expect(queues["broker"]?["state"] == "blocked")
+            #expect(queues["queues"]?.array?.map { $0["unservedSince"] == .null } == [true, false])
+            let why = try await dashboard.get("/api/v1/jobs/\(hospital.paused).4").json["explanation"]
+            #expect(why?["code"] == "broker-blocked")
         }
     }
 

@@ -82,14 +82,18 @@ extension SampleLedger {
             problems: [
                 [
                     "severity": "warning", "file": "lesions/settings.json", "entry": "lesion-segmentation", "key": "timout",
-                    "message": "Unknown key 'timout'. Did you mean 'timeout'?",
+                    "message": "there is no key timout, so it is ignored.", "value": "\"30m\"", "nearest": "timeout",
                 ]
             ])
         try addService("storage", jobs: [definition("storageManager", "storage", .post)])
         try addService(
             "broken", jobs: [],
             problems: [
-                ["severity": "error", "file": "broken/settings.json", "message": "Line 7: not JSON, a comma is missing before '}'."]
+                [
+                    "severity": "error", "file": "broken/settings.json", "entry": "register", "key": "priority",
+                    "message": "\"hihg\" is not a priority.", "value": "\"hihg\"",
+                    "allowed": "urgent, high, default, medium, low, or 4 to 0", "nearest": "high",
+                ]
             ])
     }
 
@@ -116,7 +120,7 @@ extension SampleLedger {
                 jobs[index].finished = finished
                 jobs[index].worker = index % 2 == 0 ? "hal.4711.a1" : "hal.4712.b2"
                 jobs[index].token = 1
-                jobs[index].reason = Reason(states[index].rawValue, "Ended well at attempt 1.")
+                jobs[index].reason = Reason("succeeded", "Ended well at attempt 1.")
             case .running:
                 jobs[index].queued = queued
                 jobs[index].started = started
@@ -125,7 +129,8 @@ extension SampleLedger {
                 jobs[index].reason = Reason("running", "Runs on worker hal.4711.a1.", subject: "hal.4711.a1")
             case .ready, .dispatched, .retrying:
                 jobs[index].queued = queued
-                jobs[index].reason = Reason("queued", "Waits in channel \(jobs[index].channel) for a worker.")
+                jobs[index].reason = Reason(
+                    states[index] == .ready ? "ready" : "queued", "Waits in channel \(jobs[index].channel) for a worker.")
             case .cancelled, .skipped: jobs[index].finished = finished
             case .waiting: break
             }
@@ -223,7 +228,7 @@ extension SampleLedger {
         jobs[2].attempt = 2
         jobs[2].reason = Reason("exception", "Attempt 2 failed and none is left.")
         for index in 3...5 {
-            jobs[index].reason = Reason("dependency-failed", "Needs job dcm2nii, which ended failed.", subject: "dcm2nii")
+            jobs[index].reason = Reason("dependency-failed", "Needs job dcm2nii, which ended failed.", subject: "#2")
         }
         var attempts = Self.attempts(jobs, except: [2])
         for (number, start) in [(1, 12.0), (2, 18.0)] {
@@ -248,7 +253,7 @@ extension SampleLedger {
         jobs[4].reason = Reason(
             "crash-limit", "Workers were lost 3 times while they ran this job. Retry it when the cause is known.", subject: "titan.99.c3")
         jobs[4].attempt = 3
-        jobs[5].reason = Reason("dependency-dead", "Needs job lesion-segmentation, which ended dead.")
+        jobs[5].reason = Reason("dependency-dead", "Needs job lesion-segmentation, which ended dead.", subject: "#4")
         var attempts = Self.attempts(jobs, except: [4])
         for number in 1...3 {
             attempts.append(

@@ -80,7 +80,7 @@ final class SampleLedger: Sendable {
         var channel = "default"
         var priority = Priority.default
         var state = JobState.waiting
-        var reason = Reason("waiting", "Waits for the jobs that it depends on.")
+        var reason = Reason("waiting-for-dependencies", "Waits for the jobs that it depends on.")
         /// Positions.
         var needs: [Int] = []
         var stageNeeds: [Int] = []
@@ -161,6 +161,9 @@ final class SampleLedger: Sendable {
             entry: job.stage == .export ? "" : "\(job.service).worker", params: job.params, channel: job.channel, priority: job.priority,
             retry: job.retry)
         func at(_ offset: Double?) -> Double? { offset.map { start + $0 } }
+        var reason = job.reason
+        // A job of the same run, by its position.
+        if let subject = reason.subject, subject.hasPrefix("#") { reason.subject = "\(run).\(subject.dropFirst())" }
         try db.execute(
             sql: """
                 INSERT INTO job (id, run_id, position, name, service, stage, channel, priority, definition, state, reason, attempt, dispatch,
@@ -169,7 +172,7 @@ final class SampleLedger: Sendable {
                 """,
             arguments: [
                 "\(run).\(position)", run, position, job.name, job.service, job.stage.rawValue, job.channel, job.priority.rawValue,
-                json(definition), job.state.rawValue, json(job.reason), job.attempt, job.token, job.worker, at(job.notBefore),
+                json(definition), job.state.rawValue, json(reason), job.attempt, job.token, job.worker, at(job.notBefore),
                 at(job.queued), at(job.queued), at(job.started), at(job.finished), job.failure.map(json), job.result?.text,
             ])
         for (parents, origin) in [(job.needs, "declared"), (job.stageNeeds, "stage")] {
@@ -223,6 +226,22 @@ final class SampleLedger: Sendable {
         try write { db in
             try db.execute(
                 sql: "INSERT INTO channel (name, paused_by, paused_at) VALUES (?, ?, ?)", arguments: [channel, actor, time(900)])
+        }
+    }
+
+    func block(_ reason: String, secondsAgo: Double) throws {
+        try write { db in
+            try db.execute(
+                sql: "INSERT OR REPLACE INTO broker (id, condition, reason, since, reported_at) VALUES (1, 'blocked', ?, ?, ?)",
+                arguments: [reason, time(secondsAgo), time(1)])
+        }
+    }
+
+    /// As retention does.
+    func deleteFacts(upTo sequence: Int64) throws {
+        try write { db in
+            try db.execute(sql: "DELETE FROM fact WHERE seq <= ?", arguments: [sequence])
+            try db.execute(sql: "UPDATE retention SET deleted_fact = ?", arguments: [sequence])
         }
     }
 

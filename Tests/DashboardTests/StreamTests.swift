@@ -88,7 +88,30 @@ struct StreamTests {
             let listener = Listener()
             try await listener.listen("http://127.0.0.1:\(dashboard.port)/api/v1/stream?after=999") { $0.text.contains("event: reset") }
             #expect(listener.text.contains("event: reset"))
-            #expect(listener.ids.isEmpty)
+            #expect(listener.ids == [1])
+        }
+    }
+
+    @Test("Who was away for so long that facts are gone starts anew from now on; who was not misses nothing")
+    func afterRetention() async throws {
+        let sample = try SampleLedger()
+        for _ in 0..<20 { try sample.addFact("job.running") }
+        try sample.deleteFacts(upTo: 10)
+        try await RunningDashboard.serving(sample) { dashboard in
+            try await waitUntil { dashboard.feed.latest == 20 }
+            for (seen, ids) in [("9", [20, 21]), ("10", Array(11...21))] {
+                var isSent = false
+                let listener = Listener()
+                try await listener.listen("http://127.0.0.1:\(dashboard.port)/api/v1/stream", lastEventID: seen) { listener in
+                    if !isSent, seen == "9", listener.text.contains("event: reset") {
+                        isSent = true
+                        try sample.addFact("run.succeeded")
+                    }
+                    return listener.ids.last == 21
+                }
+                #expect(listener.ids == ids)
+                #expect(listener.text.contains("event: reset") == (seen == "9"))
+            }
         }
     }
 }

@@ -123,7 +123,7 @@ struct PageFrame {
             self.isError = isError
             self.text = text
             self.url = url
-            self.since = since.map { Markup.time($0, isRelative: true) }
+            self.since = since.map { Markup.time($0) }
         }
     }
 
