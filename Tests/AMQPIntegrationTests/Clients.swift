@@ -33,13 +33,14 @@ func withClient<R: Sendable>(
     _ topology: AMQPTopology = AMQPTopology(),
     uri: String? = nil,
     ready: Bool = true,
+    log: LogBook? = nil,
     configure: (inout AMQPConfiguration) -> Void = { _ in },
     _ body: (AMQPClient) async throws -> R,
 ) async throws -> R {
     let uri = try uri ?? #require(Broker.current).uri
     var configuration = AMQPConfiguration(endpoints: [try AMQPEndpoint(uri: uri)], connectionName: "amqp-tests")
     configure(&configuration)
-    let logger = Logger(label: "amqp.test") { _ in SwiftLogNoOpLogHandler() }
+    let logger = Logger(label: "amqp.test") { _ in log.map { $0 as any LogHandler } ?? SwiftLogNoOpLogHandler() }
     let client = AMQPClient(configuration: configuration, topology: topology, logger: logger)
     let group = ServiceGroup(configuration: .init(services: [.init(service: client)], logger: logger))
     return try await withThrowingTaskGroup(of: Void.self) { tasks in

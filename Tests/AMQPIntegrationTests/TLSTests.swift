@@ -27,6 +27,7 @@ extension AMQPBrokerTests {
             )
             do {
                 try await checkTLS(node, port: port, folder: folder)
+                try await checkFaults(node, port: port, authority: "\(folder.path)/server.pem")
             } catch {
                 await node.stop()
                 throw error
@@ -57,6 +58,32 @@ extension AMQPBrokerTests {
                 try await client.wait(for: "refused") { if case .reconnecting = $0 { true } else { false } }
                 guard case .reconnecting(let error) = client.state else { return }
                 #expect(error.message.contains("missing.pem"))
+            }
+        }
+
+        /// On TLS the C library writes, and may block.
+        private func checkFaults(_ node: PrivateBroker, port: UInt16, authority: String) async throws {
+            let proxy = try FaultProxy(to: port)
+            let uri = "amqps://\(node.user):\(node.password)@localhost:\(proxy.port)/\(node.virtualHost)?cacertfile=\(authority)"
+            try await Broker.$current.withValue(Broker(uri: node.amqpURL, node: node)) {
+                try await FaultWorkload.run(through: proxy, uri: uri, "TLS, reset") { workload in
+                    for round in 0..<5 {
+                        proxy.reset()
+                        try await workload.works("reset \(round)")
+                    }
+                }
+                try await FaultWorkload.run(through: proxy, uri: uri, padding: 200_000, "TLS, black hole, large messages") { workload in
+                    proxy.set(.stall)
+                    try await workload.suffers(reconnects: 4, through: proxy)
+                    proxy.set(.pass)
+                }
+                try await FaultWorkload.run(through: proxy, uri: uri, "TLS, 1 B/s") { workload in
+                    proxy.set(.throttle(bytesPerSecond: 1))
+                    try await eventually(within: .seconds(20), "Publishes time out") {
+                        workload.ledger.failures[.timeout, default: 0] > 10
+                    }
+                    proxy.set(.pass)
+                }
             }
         }
 
