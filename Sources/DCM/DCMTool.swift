@@ -13,6 +13,8 @@ struct DCMTool: AsyncParsableCommand {
             StatusCommand.self,
             LogsCommand.self,
             ServiceCommand.self,
+            RunCommand.self,
+            JobCommand.self,
             SuperviseCommand.self,
         ],
     )

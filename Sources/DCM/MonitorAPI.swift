@@ -1,7 +1,7 @@
 import Foundation
 import Stack
 
-/// The part of the monitor's JSON API that the demo reads.
+/// The part of the monitor's JSON API that the demo and the commands for runs and jobs read.
 struct MonitorAPI: Sendable {
     struct Run: Decodable, Sendable {
         let id: String
@@ -19,6 +19,18 @@ struct MonitorAPI: Sendable {
         let text: String
     }
 
+    /// Why a job is where it is.
+    struct Explanation: Decodable, Sendable {
+        struct Subject: Decodable, Sendable {
+            let kind: String
+            let id: String
+            let name: String
+        }
+
+        let sentence: String
+        let subjects: [Subject]
+    }
+
     struct Job: Decodable, Sendable {
         let id: String
         let name: String
@@ -28,6 +40,8 @@ struct MonitorAPI: Sendable {
         let startedAt: Moment?
         let finishedAt: Moment?
         let worker: String?
+        /// Missing for a job of a run that has succeeded.
+        let explanation: Explanation?
     }
 
     private struct Page: Decodable { let runs: [Run] }
@@ -43,9 +57,16 @@ struct MonitorAPI: Sendable {
         try await get("/api/v1/runs/\(id)", as: Run.self)
     }
 
+    func job(_ id: String) async throws -> Job {
+        try await get("/api/v1/jobs/\(id)", as: Job.self)
+    }
+
     private func get<Value: Decodable>(_ path: String, as type: Value.Type) async throws -> Value {
-        let url = URL(string: base + path)!
+        guard let url = URL(string: base + path) else {
+            throw StackError(.badSetting, "\(base + path) is no address; an id has letters, digits and at most one dot.")
+        }
         let answer = try await LoopbackHTTP.request("GET", url, credentials: .bearer(token), limit: .seconds(10))
+        if answer.status == 404 { throw StackError(.notFound, "The monitor knows nothing of \(path): is the id complete?") }
         guard answer.status == 200 else {
             throw StackError(.refused, "The monitor answers \(path) with status \(answer.status).")
         }

@@ -61,10 +61,11 @@ extension WorkerService {
     /// Asks until the router answers. The hint stays unacknowledged meanwhile.
     /// - Returns: nil when this worker ends before an answer came; otherwise the answer and when it was first asked for: a repeated claim
     ///   gets the answer, and the lease, of the first one that arrived.
-    func claim(_ key: AttemptTable.Key) async -> (reply: ClaimReply, asked: ContinuousClock.Instant)? {
+    func claim(_ key: AttemptTable.Key, dispatch: Int) async -> (reply: ClaimReply, asked: ContinuousClock.Instant)? {
         let asked = clock.now()
         let claim = ClaimMessage(
-            job: key.job, attempt: key.attempt, worker: configuration.id, id: String(UInt64.random(in: 0 ... .max), radix: 36))
+            job: key.job, attempt: key.attempt, dispatch: dispatch, worker: configuration.id,
+            id: String(UInt64.random(in: 0 ... .max), radix: 36))
         var pause = Duration.milliseconds(250)
         while !table.withLock({ $0.isDraining }) {
             let asking = Task { try await router.claim(claim) }

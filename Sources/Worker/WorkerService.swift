@@ -86,18 +86,23 @@ final class WorkerService: Service {
     /// One hint, from its arrival to its acknowledgement. It holds a slot.
     func carryOut(_ hint: Hint) async {
         guard let message = await decode(hint) else { return }
+        FaultPoint.reach(.workerHintTaken)
         let key = AttemptTable.Key(job: message.job, attempt: message.attempt)
         guard table.withLock({ $0.begin(key) }) else { return hint.delivery.ack() }
         defer { table.withLock { $0.end(key) } }
-        let claimed = await claim(key)
+        let claimed = await claim(key, dispatch: message.dispatch)
         switch claimed?.reply {
         case .go(let order):
+            FaultPoint.reach(.workerClaimGranted)
             let lease = Lease(
                 seconds: order.leaseSeconds, since: claimed?.asked ?? clock.now(),
                 margin: configuration.killGrace + configuration.leaseMargin,
                 clock: clock)
             let exit = await run(order, key, lease)
-            if let exit { await report(exit, order, key) }
+            if let exit {
+                await report(exit, order, key)
+                FaultPoint.reach(.workerResultConfirmed)
+            }
             hint.delivery.ack()
         case .no(let reason):
             logger.debug("claim denied", metadata: ["job.id": "\(message.job)", "reason": "\(reason.code)"])
@@ -125,6 +130,7 @@ final class WorkerService: Service {
         let watch = endsWithLease ? Task { await self.watch(lease, key, token: order.token) } : nil
         defer { watch?.cancel() }
         let exit = await attempt.value
+        FaultPoint.reach(.workerJobEnded)
         let stop = table.withLock { $0.report(key) }
         logger.info("job ended", metadata: ["job.outcome": "\(exit.outcome)", "job.exit": "\(exit.kind)"])
         return exit.reported(after: stop)

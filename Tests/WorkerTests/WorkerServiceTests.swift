@@ -19,7 +19,10 @@ import Testing
         try await withWorker(router, runner) { source in
             let hint = put(source)
             #expect(await eventually { hint.all == [.ack(multiple: false)] })
-            #expect(router.state.withLock { $0.claims.map { "\($0.job) \($0.attempt) \($0.worker)" } } == ["\(job(0)) 1 w1"])
+            #expect(
+                router.state.withLock { $0.claims.map { "\($0.job) \($0.attempt) \($0.dispatch ?? 0) \($0.worker)" } } == [
+                    "\(job(0)) 1 1 w1"
+                ])
             let result = try #require(router.state.withLock { $0.results }.first)
             #expect(result.job == job(0))
             #expect(result.attempt == 1)
