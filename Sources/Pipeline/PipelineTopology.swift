@@ -93,7 +93,11 @@ package enum PipelineTopology {
 
     private static var requests: AMQPTopology {
         AMQPTopology(
-            queues: [work(PipelineQueue.claims), work(PipelineQueue.results)],
+            // No dead-letter exchange for claims and renewals: while the router is away they expire, and whoever sent them asks again.
+            queues: [
+                AMQPQueue(name: PipelineQueue.claims, arguments: ["x-queue-type": "classic", "x-queue-version": 2]),
+                work(PipelineQueue.results),
+            ],
             bindings: [
                 AMQPBinding(queue: PipelineQueue.claims, exchange: PipelineExchange.router, routingKey: PipelineKey.claim),
                 AMQPBinding(queue: PipelineQueue.claims, exchange: PipelineExchange.router, routingKey: PipelineKey.renew),

@@ -78,4 +78,13 @@ import Testing
 
     @Test(arguments: [("default", true), ("gpu-1_a", true), ("", false), ("GPU", false), ("a.b", false), ("ä", false), ("a b", false)])
     func channelNames(name: String, isValid: Bool) { #expect(ChannelName.isValid(name) == isValid) }
+
+    /// They expire while no router is there, and an outage is no dead letter.
+    @Test func expiredClaimsAreNoDeadLetters() {
+        for topology in [PipelineTopology.router(channels: []), PipelineTopology.worker(id: "w", channels: [])] {
+            let claims = topology.queues.first { $0.name == PipelineQueue.claims }
+            #expect(claims != nil)
+            #expect(claims?.arguments["x-dead-letter-exchange"] == nil)
+        }
+    }
 }
