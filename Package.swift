@@ -116,7 +116,10 @@ let package = Package(
         tests("PipelineTests", ["AMQP", "Jobs", "Pipeline"]),
         tests("PythonHostTests", ["Jobs", "PythonHost", logging]),
         tests("RegistryTests", ["Jobs", "Registry"]),
-        tests("RouterTests", ["AMQP", "JobStore", "Jobs", "Pipeline", "Router"]),
+        tests(
+            "RouterTests",
+            ["AMQP", "Bootstrap", "JobStore", "Jobs", "Pipeline", "PythonHost", "Registry", "Router", "Stack", logging, lifecycle]
+        ),
         tests("StackTests", ["Stack", logging]),
         tests(
             "WorkerTests",

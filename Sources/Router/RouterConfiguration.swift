@@ -19,7 +19,14 @@ struct RouterConfiguration: Sendable {
         var sweep = Pace.scaled(.seconds(15))
         var echo = Pace.scaled(.seconds(3))
         var planning = Pace.scaled(.seconds(5))
+        /// After the first attempt to plan an event that failed, in seconds; then twice as long each time.
+        var planningPause = Pace.scaled(5)
+        var longestPlanningPause = Pace.scaled(600)
         var hints = HintProbe.Timing()
+    }
+
+    func planningPause(after attempts: Int) -> TimeInterval {
+        min(rhythm.longestPlanningPause, rhythm.planningPause * pow(2, Double(max(0, attempts - 1))))
     }
 
     static let day: TimeInterval = 86400

@@ -51,11 +51,6 @@ extension RouterService {
 extension RouterService {
     private static let unplannedLimit = 50
 
-    /// The pause after an attempt: 5 s, then twice as long each time, 10 minutes at most.
-    static func planningPause(after attempts: Int) -> TimeInterval {
-        Pace.scaled(min(600, 5 * pow(2, Double(max(0, attempts - 1)))))
-    }
-
     /// What waits for planning may be due without anybody saying so. Ends when its task is cancelled.
     func ringForPlanning() async {
         while !Task.isCancelled {
@@ -70,7 +65,7 @@ extension RouterService {
             do {
                 let waiting = try await ledger.write { try $0.unplannedEvents(limit: Self.unplannedLimit) }
                 for unplanned in waiting
-                where Date() >= unplanned.triedAt.addingTimeInterval(Self.planningPause(after: unplanned.attempts)) {
+                where Date() >= unplanned.triedAt.addingTimeInterval(configuration.planningPause(after: unplanned.attempts)) {
                     try await tryAgain(unplanned)
                 }
             } catch  where Task.isCancelled {

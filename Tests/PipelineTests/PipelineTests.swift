@@ -87,4 +87,29 @@ import Testing
             #expect(claims?.arguments["x-dead-letter-exchange"] == nil)
         }
     }
+
+    @Test func aCommandNeedsOnlyWhatItCannotDoWithout() throws {
+        func command(_ body: String, messageID: String? = nil) throws -> CommandMessage {
+            try AMQPDelivery(properties: .pipeline(type: CommandMessage.type, messageID: messageID), body: Array(body.utf8)).decodeCommand()
+        }
+        let short = try command(#"{"action": "set-priority", "target": "x", "priority": "high"}"#, messageID: "m1")
+        #expect(short.id == "m1")
+        #expect(short.actor == "amqp")
+        #expect(short.priority == "high")
+        let whole = CommandMessage(id: "c", action: .rerunJob, target: "x", actor: "anna", at: Date(timeIntervalSince1970: 5))
+        let sent = AMQPDelivery(properties: .pipeline(type: CommandMessage.type), body: PipelineJSON.encode(whole))
+        #expect(try sent.decodeCommand() == whole)
+        // Nothing that says which command it is: it could be carried out twice.
+        #expect(throws: UndecodableMessage.self) { try command(#"{"action": "cancel-run", "target": "x"}"#) }
+        #expect(throws: UndecodableMessage.self) { try command(#"{"id": "c", "action": "explode", "target": "x"}"#) }
+        let long = String(repeating: "x", count: 257)
+        #expect(throws: UndecodableMessage.self) { try command(#"{"id": "c", "action": "cancel-run", "target": "\#(long)"}"#) }
+    }
+
+    @Test func theClaimOfAMarkerIsNoJobsClaim() {
+        let marker = HintMessage.marker(42)
+        let claim = ClaimMessage(job: marker.job, attempt: marker.attempt, worker: "w", id: "c")
+        #expect(claim.marker == 42)
+        #expect(ClaimMessage(job: job, attempt: 42, worker: "w", id: "c").marker == nil)
+    }
 }

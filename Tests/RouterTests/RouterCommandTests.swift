@@ -145,8 +145,8 @@ import Testing
     }
 
     @Test func pausesBetweenAttemptsGrowAndEnd() {
-        #expect((1...4).map { RouterService.planningPause(after: $0) } == [5, 10, 20, 40])
-        #expect(RouterService.planningPause(after: 100) == 600)
+        #expect((1...4).map { RouterConfiguration().planningPause(after: $0) } == [5, 10, 20, 40])
+        #expect(RouterConfiguration().planningPause(after: 100) == 600)
     }
 
     // MARK: Facts

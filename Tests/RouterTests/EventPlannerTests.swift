@@ -1,0 +1,115 @@
+import Foundation
+import JobStore
+import Jobs
+import Logging
+import Pipeline
+import PythonHost
+import Registry
+import Testing
+
+@testable import Router
+
+/// Upstream's worst bug: what a callback added for one patient reached the next patient's jobs, and a result was filed into the wrong study.
+@Suite(.timeLimit(.minutes(2))) struct EventPlannerTests {
+    final class Tree: Sendable {
+        let root = FileManager.default.temporaryDirectory.appending(path: "planner-\(UUID().uuidString)")
+
+        init(callback: String) throws {
+            try FileManager.default.createDirectory(at: root, withIntermediateDirectories: true)
+            try Data("{}".utf8).write(to: root.appending(path: "settings.json"))
+            for (position, name) in ["first", "second"].enumerated() {
+                let folder = root.appending(path: name)
+                try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+                let settings =
+                    #"{"jobName": "\#(name)", "worker": "\#(name).work", "callback": "\#(name).callback", "sortPosition": \#(position)}"#
+                try Data(settings.utf8).write(to: folder.appending(path: "settings.json"))
+                try Data(callback.utf8).write(to: folder.appending(path: "__init__.py"))
+            }
+        }
+
+        deinit { try? FileManager.default.removeItem(at: root) }
+
+        var planner: EventPlanner {
+            var logger = Logger(label: "planner-test")
+            logger.logLevel = .error
+            let host = PythonHostConfiguration(
+                python: ProcessInfo.processInfo.environment["PYTHON"] ?? "/usr/bin/python3", hostPath: Self.package, root: root,
+                environment: ["PATH": "/usr/bin:/bin"])
+            return EventPlanner(
+                catalog: ServiceCatalogSource(registry: root, settings: root.appending(path: "settings.json")),
+                callbacks: CallbackHost(configuration: host, timeout: .seconds(2), logger: logger), logger: logger)
+        }
+
+        static let package = URL(filePath: #filePath).resolvingSymlinksInPath()
+            .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().appending(path: "python")
+    }
+
+    func event(_ patient: String) -> EventMessage {
+        EventMessage(
+            server: "orthanc", level: .study, resourceID: patient, snapshot: patient, observedAt: Date(), series: [],
+            headers: ["id": .string(patient)])
+    }
+
+    @Test func whatOneEventAddsIsNeverSeenByAnotherHoweverTheyInterleave() async throws {
+        // Everything that a callback can do to remember: a module's global, a default argument, the environment, its own arguments.
+        let tree = try Tree(
+            callback: """
+                import os
+
+                seen = []
+
+                def callback(jobName, headers, params, added_params, kept=[], **_):
+                    patient = headers["id"]
+                    seen.append(patient)
+                    kept.append(patient)
+                    os.environ["PATIENTS"] = os.environ.get("PATIENTS", "") + patient
+                    others = sorted(str(value) for value in added_params.values())
+                    added_params["smuggled"] = {"patient": patient}
+                    headers["smuggled"] = patient
+                    return True, {"patient": patient, "seen": sorted(set(seen + kept)), "others": others, "env": os.environ["PATIENTS"]}
+                """)
+        let planner = tree.planner
+        let patients = (0..<12).map { "patient-\($0)" }
+        let plans = try await withThrowingTaskGroup(of: (String, PlannedRun).self) { group in
+            for patient in patients { group.addTask { (patient, try await planner.plan(event(patient))) } }
+            return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+        }
+        for patient in patients {
+            let planned = try #require(plans[patient])
+            #expect(Set(planned.context.addedParams.keys) == ["first", "second"])
+            let text = JSONValue.object(planned.context.addedParams).text + planned.context.headers.text
+            for other in patients where other != patient { #expect(!text.contains("\"\(other)\""), "\(other) is in \(patient)'s run") }
+            #expect(planned.context.addedParams["first"]?["patient"]?.string == patient)
+            #expect(planned.context.addedParams["second"]?["env"]?.string?.contains(patient) == true)
+            #expect(planned.context.headers["smuggled"] == nil)
+            #expect(planned.context.source.resourceID == patient)
+        }
+        #expect(Set(plans.values.map(\.context.source.dcmpath)).count == patients.count)
+    }
+
+    @Test func aCallbackThatRaisesLeavesItsTracebackAsTheReason() async throws {
+        let tree = try Tree(callback: "def callback(**_):\n    print('looks at it')\n    raise ValueError('cannot decide')\n")
+        let planned = try await tree.planner.plan(event("a"))
+        let decision = try #require(planned.plan.decisions.first { $0.job == "first" })
+        #expect(decision.verdict == .failed)
+        // What it raised may hold a patient's data: the reason names the class, the rest is with what it printed.
+        #expect(decision.reason.text.contains("ValueError"))
+        #expect(decision.output?.contains("looks at it") == true)
+        #expect(decision.output?.contains("Traceback") == true)
+        #expect(decision.output?.contains("cannot decide") == true)
+    }
+
+    @Test func aHostThatCannotBeStartedIsAnErrorOfTheWholeEvent() async throws {
+        let tree = try Tree(callback: "def callback(**_):\n    return True\n")
+        let host = PythonHostConfiguration(
+            python: "/nowhere/python3", hostPath: Tree.package, root: tree.root, environment: [:])
+        let planner = EventPlanner(
+            catalog: ServiceCatalogSource(registry: tree.root, settings: tree.root.appending(path: "settings.json")),
+            callbacks: CallbackHost(configuration: host, logger: Logger(label: "t")), logger: Logger(label: "t"))
+        let plans: () async throws -> Void = { _ = try await planner.plan(event("a")) }
+        await #expect(throws: PythonHostError.self) { try await plans() }
+        let failure = planner.failure(of: event("a"), Reason("planning-given-up", "No."))
+        #expect(failure.plan.jobs.isEmpty)
+        #expect(failure.plan.failure?.code == "planning-given-up")
+    }
+}
