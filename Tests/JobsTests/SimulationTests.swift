@@ -9,7 +9,7 @@ import Testing
     private static let environment = ProcessInfo.processInfo.environment
 
     @Test func everyRunEndsAndKeepsItsInvariants() async throws {
-        let count = Self.environment["DCM_SIMULATIONS"].flatMap(UInt64.init) ?? 2000
+        let count = Self.environment["DCM_SIMULATIONS"].flatMap(UInt64.init) ?? (Self.environment["CI"] == nil ? 2000 : 100_000)
         let first = Self.environment["DCM_SEED"].flatMap(UInt64.init)
         let seeds = first.map { $0..<($0 + 1) } ?? 0..<count
         let failure = await SimulationCampaign.firstFailure(in: seeds, with: RealReducer.self)
