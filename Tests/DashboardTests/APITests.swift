@@ -215,7 +215,7 @@ struct APITests {
             }
             // The buttons say what they do, and are not there when the router would refuse.
             let done = try await dashboard.get("/jobs/\(hospital.succeeded).2").text
-            #expect(done.contains("Run this job and the 3 after it again"))
+            #expect(done.contains("Runs this job and the 3 after it once more"))
             #expect(!done.contains("/priority"))
             let running = try await dashboard.get("/jobs/\(hospital.active).2").text
             #expect(!running.contains("/rerun") && !running.contains("/priority"))
