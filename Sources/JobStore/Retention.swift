@@ -33,4 +33,10 @@ package struct ExpiredRun: Sendable, Hashable {
     package var dcmpath: String
     /// Files that its jobs wanted people to see, relative to DATA.
     package var artifacts: [String]
+
+    package init(id: RunID, dcmpath: String, artifacts: [String]) {
+        self.id = id
+        self.dcmpath = dcmpath
+        self.artifacts = artifacts
+    }
 }

@@ -38,7 +38,10 @@ extension SQLiteTransaction {
         var count = 0
         for row in old where mayGoOn() {
             let id: String = row["id"]
-            try noteDeletedFacts("run_id = ?", [id])
+            try run(
+                """
+                UPDATE retention SET deleted_fact = max(deleted_fact, coalesce((SELECT max(seq) FROM fact WHERE run_id = ?), 0))
+                """, [id])
             try run("DELETE FROM fact WHERE run_id = ?", [id])
             // '/' follows '.': this range is every id that begins with '<run>.'.
             try run("DELETE FROM outbox WHERE kind IN ('hint', 'dead') AND job_id >= ? AND job_id < ?", [id + ".", id + "/"])
@@ -83,19 +86,10 @@ extension SQLiteTransaction {
             WHERE at < ? ORDER BY seq
             """, [limit, cutoff.ledgerTime])
         guard let last: Int64 = old.last?["seq"] else { return 0 }
-        for row in old where !(row["has_run"] as Bool) {
-            try noteDeletedFacts("seq = ?", [row["seq"] as Int64])
-            try run("DELETE FROM fact WHERE seq = ?", [row["seq"] as Int64])
-        }
-        try run("UPDATE retention SET examined_fact = ?", [last])
+        let gone: [Int64] = old.filter { !($0["has_run"] as Bool) }.map { $0["seq"] }
+        for sequence in gone { try run("DELETE FROM fact WHERE seq = ?", [sequence]) }
+        try run("UPDATE retention SET examined_fact = ?, deleted_fact = max(deleted_fact, ?)", [last, gone.last ?? 0])
         return old.count
-    }
-
-    private func noteDeletedFacts(_ condition: String, _ arguments: StatementArguments) throws {
-        try run(
-            """
-            UPDATE retention SET deleted_fact = max(deleted_fact, coalesce((SELECT max(seq) FROM fact WHERE \(condition)), 0))
-            """, arguments)
     }
 
     /// Pages that will be used again are better kept, so the file shrinks only when a good part of it is empty.

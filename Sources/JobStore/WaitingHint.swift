@@ -8,6 +8,13 @@ package struct WaitingHint: Sendable, Hashable {
     package var attempt: Int
     package var dispatch: Int
     package var channel: String
+
+    package init(job: JobID, attempt: Int, dispatch: Int, channel: String) {
+        self.job = job
+        self.attempt = attempt
+        self.dispatch = dispatch
+        self.channel = channel
+    }
 }
 
 /// Hints of one channel and one priority, which the broker hands out in their order.
@@ -16,12 +23,23 @@ package struct WaitingLane: Sendable, Hashable {
     package var priority: Priority
     /// Since when the first of them waits.
     package var oldest: Date
+
+    package init(channel: String, priority: Priority, oldest: Date) {
+        self.channel = channel
+        self.priority = priority
+        self.oldest = oldest
+    }
 }
 
 /// An attempt that some worker holds the lease of.
 package struct RunningAttempt: Sendable, Hashable {
     package var job: JobID
     package var token: Int
+
+    package init(job: JobID, token: Int) {
+        self.job = job
+        self.token = token
+    }
 }
 
 /// An event that could not be planned yet.
@@ -31,4 +49,11 @@ package struct UnplannedEvent: Sendable, Hashable {
     /// Why the last one failed.
     package var reason: Reason
     package var triedAt: Date
+
+    package init(event: EventMessage, attempts: Int, reason: Reason, triedAt: Date) {
+        self.event = event
+        self.attempts = attempts
+        self.reason = reason
+        self.triedAt = triedAt
+    }
 }
