@@ -19,7 +19,12 @@ let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-ser
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let configuration = Target.Dependency.product(name: "Configuration", package: "swift-configuration")
 
-func library(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
+// The state machine and its simulation: 100,000 runs in a debug build would take far longer than anybody waits for a test.
+let optimized = settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]
+
+func library(
+    _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = [], settings: [SwiftSetting] = settings
+) -> Target {
     .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
 }
 
@@ -27,7 +32,9 @@ func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .executableTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+func tests(
+    _ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = [], settings: [SwiftSetting] = settings
+) -> Target {
     .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
 }
 
@@ -57,7 +64,7 @@ let package = Package(
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
 
         // MARK: Libraries
-        library("Jobs"),
+        library("Jobs", settings: optimized),
         library("AMQP", ["CRabbitMQ", logging, metrics, lifecycle]),
         library("Orthanc", ["CCurl", "COpenSSL", "Jobs", logging]),
         library("Registry", ["Jobs"]),
@@ -94,7 +101,7 @@ let package = Package(
 
         // MARK: Tests
         tests("AMQPIntegrationTests", ["AMQP", "Stack", logging, lifecycle]),
-        tests("AMQPTests", ["AMQP", logging]),
+        tests("AMQPTests", ["AMQP", logging, metrics]),
         tests("BootstrapTests", ["Bootstrap", configuration, logging]),
         tests("DashboardTests", ["Dashboard", "JobStore", "Jobs", "Pipeline", logging, lifecycle, grdb]),
         tests(
@@ -108,10 +115,10 @@ let package = Package(
             resources: [.copy("Fixtures")]
         ),
         tests("JobStoreTests", ["JobStore", "Jobs", "Pipeline", grdb]),
-        tests("JobsTests", ["Jobs"]),
+        tests("JobsTests", ["Jobs"], settings: optimized),
         tests(
             "MonitorTests",
-            ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", configuration, logging, lifecycle]),
+            ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", "Stack", configuration, logging, lifecycle]),
         tests("OrthancTests", ["Jobs", "Orthanc", logging]),
         tests("PipelineTests", ["AMQP", "Jobs", "Pipeline"]),
         tests("PythonHostTests", ["Jobs", "PythonHost", logging]),
