@@ -163,7 +163,12 @@ package final class AMQPClient: Service, Sendable {
     /// - Throws: `.returned` (mandatory, and no queue wanted it), `.nacked`, `.connectionLost`, `.channelClosed`, `.timeout` and
     ///   `.cancelled` (it may have arrived or not), `.invalidMessage`, `.shutdown`.
     package func publish(_ message: AMQPPublishing) async throws(AMQPError) {
-        try await publish([message])[0].get()
+        if let error = validate(message) { throw error }
+        let submission = PublishSubmission([message], deadline: .now + configuration.publishTimeout)
+        let watch = expire(at: submission.deadline) { submission.settle(0, .failure(Self.notRunning)) }
+        defer { watch?.cancel() }
+        guard publishInbox.submit(.publish(submission)) else { throw Self.stopped }
+        try await submission.outcome().get()
     }
 
     /// Publishes messages in order without waiting in between.

@@ -1,15 +1,17 @@
 extension AMQPPublishing {
     /// What makes the message impossible to send; nil when nothing does. The C library does not check: it would truncate.
     func problem(maximumBodySize: Int) -> String? {
-        let names: [(String, String?)] = [
-            ("exchange", exchange), ("routingKey", routingKey), ("contentType", properties.contentType),
-            ("contentEncoding", properties.contentEncoding), ("type", properties.type), ("messageID", properties.messageID),
-            ("correlationID", properties.correlationID), ("replyTo", properties.replyTo), ("appID", properties.appID),
-            ("expiration", properties.expiration),
-        ]
-        for case (let name, let value?) in names where value.utf8.count > 255 {
-            return "\(name) has \(value.utf8.count) bytes, 255 are allowed"
+        func tooLong(_ name: StaticString, _ value: String?) -> String? {
+            guard let count = value?.utf8.count, count > 255 else { return nil }
+            return "\(name) has \(count) bytes, 255 are allowed"
         }
+        let problem =
+            tooLong("exchange", exchange) ?? tooLong("routingKey", routingKey) ?? tooLong("contentType", properties.contentType)
+            ?? tooLong("contentEncoding", properties.contentEncoding) ?? tooLong("type", properties.type)
+            ?? tooLong("messageID", properties.messageID) ?? tooLong("correlationID", properties.correlationID)
+            ?? tooLong("replyTo", properties.replyTo) ?? tooLong("appID", properties.appID)
+            ?? tooLong("expiration", properties.expiration)
+        if let problem { return problem }
         guard body.count <= maximumBodySize else {
             return "the body has \(body.count) bytes, \(maximumBodySize) are allowed; send a reference instead of the data"
         }
@@ -20,6 +22,7 @@ extension AMQPPublishing {
 extension Dictionary where Key == String, Value == AMQPValue {
     /// What makes the table impossible to send; nil when nothing does.
     func problem(depth: Int = 0) -> String? {
+        guard !isEmpty else { return nil }
         guard depth < maximumTableDepth else { return "a header table nests deeper than \(maximumTableDepth) levels" }
         for (key, value) in self {
             guard key.utf8.count <= 128 else { return "a header's name has \(key.utf8.count) bytes, 128 are allowed" }

@@ -89,10 +89,11 @@ final class AMQPChannel {
         link.writer.write(method, channel: number)
     }
 
+    /// - Parameter messageID: in place of the one that the properties have.
     /// - Returns: false when the message's header does not fit into a frame; then nothing was sent.
-    func publish(_ message: AMQPPublishing, properties: AMQPProperties, mandatory: Bool) -> Bool {
+    func publish(_ message: AMQPPublishing, properties: AMQPProperties, messageID: String? = nil, mandatory: Bool) -> Bool {
         guard !isGone, !isClosing else { return true }
-        return link.writer.write(message, properties: properties, mandatory: mandatory, channel: number)
+        return link.writer.write(message, properties: properties, messageID: messageID, mandatory: mandatory, channel: number)
     }
 
     /// Closes the channel; the owner hears nothing more of it but `then`.

@@ -70,14 +70,12 @@ final class ConfirmPublisher: ChannelUser {
 
     private func send(_ entry: inout Entry, on channel: AMQPChannel) {
         let message = entry.message
-        var properties = message.properties
-        if message.mandatory {
-            // A return carries no delivery tag: the identifier is what ties it to its message.
-            if properties.messageID == nil { properties.messageID = "\(identity).\(published)" }
-            entry.messageID = properties.messageID
-        }
+        // A return carries no delivery tag: the identifier is what ties it to its message.
+        if message.mandatory { entry.messageID = message.properties.messageID ?? "\(identity).\(published)" }
         published += 1
-        guard channel.publish(message, properties: properties, mandatory: message.mandatory) else {
+        guard
+            channel.publish(message, properties: message.properties, messageID: entry.messageID, mandatory: message.mandatory)
+        else {
             let error = AMQPError(.invalidMessage, "The header table does not fit into one frame; put large values into the body.")
             return entry.settle(.failure(error))
         }

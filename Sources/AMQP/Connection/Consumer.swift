@@ -55,9 +55,8 @@ final class Consumer: ChannelUser {
     }
 
     override func received(_ content: AMQPContent) {
-        guard case .deliver(let consumerTag, let deliveryTag, let redelivered, let exchange, let routingKey) = content.method,
-            let channel
-        else { return }
+        guard let channel, let delivery = AMQPDelivery(content, channel: channel.serial, inbox: inbox) else { return }
+        let deliveryTag = delivery.deliveryTag
         guard unsettled.insert(deliveryTag) else {
             channel.close()
             return failed(AMQPError(.unexpectedFrame, "The broker numbered a delivery \(deliveryTag) out of turn."))
@@ -70,21 +69,7 @@ final class Consumer: ChannelUser {
             )
             return settle(deliveryTag, .reject(requeue: false))
         }
-        let serial = channel.serial
-        arrived.append(
-            AMQPDelivery(
-                exchange: exchange,
-                routingKey: routingKey,
-                redelivered: redelivered,
-                consumerTag: consumerTag,
-                deliveryTag: deliveryTag,
-                properties: content.properties,
-                body: content.body,
-                settle: { [inbox] settlement in
-                    inbox.submit(.settle(channel: serial, deliveryTag: deliveryTag, settlement))
-                },
-            )
-        )
+        arrived.append(delivery)
     }
 
     /// Takes note of a settlement, unless the delivery is settled already. `work` or the settlement itself tells the broker.

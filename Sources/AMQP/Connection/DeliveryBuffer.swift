@@ -61,6 +61,12 @@ final class DeliveryBuffer: Sendable {
 
     /// The next delivery; nil when the consumer has ended or the task is cancelled.
     func next() async -> AMQPDelivery? {
+        // They come in bursts: all but the first of one are here already, and need neither a handler nor a continuation.
+        if !Task.isCancelled, let delivery = state.withLock({ $0.popFirst() }) { return delivery }
+        return await waitForNext()
+    }
+
+    private func waitForNext() async -> AMQPDelivery? {
         let id = state.withLock { state in
             state.nextID += 1
             return state.nextID

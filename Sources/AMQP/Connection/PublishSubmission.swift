@@ -35,6 +35,17 @@ final class PublishSubmission: Sendable {
 
     /// One outcome a message, in their order. A cancellation settles at once what is still open.
     func outcomes() async -> [Result<Void, AMQPError>] {
+        await settled()
+        return state.withLock { $0.outcomes.map { $0! } }
+    }
+
+    /// The outcome of the only message.
+    func outcome() async -> Result<Void, AMQPError> {
+        await settled()
+        return state.withLock { $0.outcomes[0]! }
+    }
+
+    private func settled() async {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let done = state.withLock { state in
@@ -47,6 +58,5 @@ final class PublishSubmission: Sendable {
             let error = AMQPError(.cancelled, "The task was cancelled while it waited for a confirm; the message may have arrived.")
             for index in messages.indices { settle(index, .failure(error)) }
         }
-        return state.withLock { $0.outcomes.map { $0! } }
     }
 }

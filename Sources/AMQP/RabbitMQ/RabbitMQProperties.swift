@@ -2,21 +2,24 @@ import CRabbitMQ
 import Foundation
 
 extension RabbitMQPool {
-    func properties(_ properties: AMQPProperties) -> amqp_basic_properties_t {
+    /// - Parameter messageID: in place of the one that the properties have.
+    func properties(_ properties: AMQPProperties, messageID: String? = nil) -> amqp_basic_properties_t {
         var result = amqp_basic_properties_t()
-        func set(_ value: String?, _ field: WritableKeyPath<amqp_basic_properties_t, amqp_bytes_t>, _ flag: Int32) {
+        var flags: Int32 = 0
+        func set(_ value: String?, _ field: inout amqp_bytes_t, _ flag: Int32) {
             guard let value else { return }
-            result[keyPath: field] = bytes(value)
-            result._flags |= UInt32(flag)
+            field = bytes(value)
+            flags |= flag
         }
-        set(properties.contentType, \.content_type, AMQP_BASIC_CONTENT_TYPE_FLAG)
-        set(properties.contentEncoding, \.content_encoding, AMQP_BASIC_CONTENT_ENCODING_FLAG)
-        set(properties.type, \.type, AMQP_BASIC_TYPE_FLAG)
-        set(properties.messageID, \.message_id, AMQP_BASIC_MESSAGE_ID_FLAG)
-        set(properties.correlationID, \.correlation_id, AMQP_BASIC_CORRELATION_ID_FLAG)
-        set(properties.replyTo, \.reply_to, AMQP_BASIC_REPLY_TO_FLAG)
-        set(properties.appID, \.app_id, AMQP_BASIC_APP_ID_FLAG)
-        set(properties.expiration, \.expiration, AMQP_BASIC_EXPIRATION_FLAG)
+        set(properties.contentType, &result.content_type, AMQP_BASIC_CONTENT_TYPE_FLAG)
+        set(properties.contentEncoding, &result.content_encoding, AMQP_BASIC_CONTENT_ENCODING_FLAG)
+        set(properties.type, &result.type, AMQP_BASIC_TYPE_FLAG)
+        set(messageID ?? properties.messageID, &result.message_id, AMQP_BASIC_MESSAGE_ID_FLAG)
+        set(properties.correlationID, &result.correlation_id, AMQP_BASIC_CORRELATION_ID_FLAG)
+        set(properties.replyTo, &result.reply_to, AMQP_BASIC_REPLY_TO_FLAG)
+        set(properties.appID, &result.app_id, AMQP_BASIC_APP_ID_FLAG)
+        set(properties.expiration, &result.expiration, AMQP_BASIC_EXPIRATION_FLAG)
+        result._flags = UInt32(flags)
         result.delivery_mode = properties.deliveryMode.rawValue
         result._flags |= UInt32(AMQP_BASIC_DELIVERY_MODE_FLAG)
         if let priority = properties.priority {

@@ -118,15 +118,17 @@ final class RabbitMQWriter {
 
     /// Writes a message whole, or nothing of it.
     ///
+    /// - Parameter messageID: in place of the one that the properties have.
     /// - Returns: false when the header does not fit into a frame.
     func write(
         _ message: AMQPPublishing,
         properties: AMQPProperties,
+        messageID: String?,
         mandatory: Bool,
         channel: UInt16,
     ) -> Bool {
         defer { pool.recycle() }
-        var header = pool.properties(properties)
+        var header = pool.properties(properties, messageID: messageID)
         guard encodedSizeFits(&header) else { return false }
         var publish = amqp_basic_publish_t()
         publish.exchange = pool.bytes(message.exchange)
@@ -200,7 +202,7 @@ final class RabbitMQWriter {
         let payload = buffer + end + 7
         payload.storeBytes(of: UInt16(AMQP_BASIC_CLASS).bigEndian, as: UInt16.self)
         payload.storeBytes(of: 0, toByteOffset: 2, as: UInt16.self)
-        (payload + 4).copyMemory(from: [UInt64(bodySize).bigEndian], byteCount: 8)
+        payload.storeBytes(of: UInt64(bodySize).bigEndian, toByteOffset: 4, as: UInt64.self)
         let output = amqp_bytes_t(len: frameMax - 20, bytes: payload + 12)
         let size = amqp_encode_properties(UInt16(AMQP_BASIC_CLASS), properties, output)
         guard size >= 0 else { return fail(size, "encoding a header") }

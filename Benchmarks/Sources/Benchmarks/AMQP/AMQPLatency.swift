@@ -12,11 +12,11 @@ struct AMQPLatency {
             "call, ours, answered by ours",
         ].map { ($0, []) }
         for _ in 0..<bench.rounds {
-            rows[0].runs.append(try raw.measure("confirm", "bench", messages, size))
+            rows[0].runs.append(try await raw.measure("confirm", "bench", messages, size))
             rows[1].runs.append(try await swift.confirmLatency(count))
             _ = try await swift.consume(2 * count, prefetch: bench.window, ackEvery: 1)
             try await raw.serving("bench") {
-                rows[2].runs.append(try raw.measure("call", "bench", messages, size))
+                rows[2].runs.append(try await raw.measure("call", "bench", messages, size))
                 rows[3].runs.append(try await swift.callLatency(count))
             }
             rows[4].runs.append(try await swift.serving { try await swift.callLatency(count) })

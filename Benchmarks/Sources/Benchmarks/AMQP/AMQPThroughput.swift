@@ -28,18 +28,20 @@ struct AMQPThroughput {
         let (messages, prefetch) = ("\(count)", "\(window)")
         var publishing = [
             Row("publish, C, a call a message", baseline: 0) {
-                try raw.measure("publish", "bench", messages, "\(bench.size)", prefetch)
+                try await raw.measure("publish", "bench", messages, "\(bench.size)", prefetch)
             },
             Row("publish, ours, batches", baseline: 0) { try await swift.publishBatches(count) },
             Row("publish, ours, a call a message (\(window) tasks)", baseline: 0) { try await swift.publishOneByOne(count) },
             Row("publish, C, many encoded into one send", baseline: 0) {
-                try raw.measure("publish-bulk", "bench", messages, "\(bench.size)", prefetch)
+                try await raw.measure("publish-bulk", "bench", messages, "\(bench.size)", prefetch)
             },
         ]
         var consuming = [
-            Row("consume, C, ack each", baseline: 0) { try raw.measure("consume", "bench", messages, prefetch, "1") },
+            Row("consume, C, ack each", baseline: 0) { try await raw.measure("consume", "bench", messages, prefetch, "1") },
             Row("consume, ours, ack each", baseline: 0) { try await swift.consume(count, prefetch: window, ackEvery: 1) },
-            Row("consume, C, `multiple` every \(many)", baseline: 2) { try raw.measure("consume", "bench", messages, prefetch, "\(many)") },
+            Row("consume, C, `multiple` every \(many)", baseline: 2) {
+                try await raw.measure("consume", "bench", messages, prefetch, "\(many)")
+            },
             Row("consume, ours, `multiple` every \(many)", baseline: 2) {
                 try await swift.consume(count, prefetch: window, ackEvery: many)
             },

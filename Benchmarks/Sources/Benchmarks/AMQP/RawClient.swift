@@ -16,47 +16,39 @@ struct RawClient {
     }
 
     /// Runs a command that measures; main.c describes them.
-    func measure(_ arguments: String...) throws -> Run {
-        let process = Process()
-        let output = Pipe()
-        process.executableURL = URL(fileURLWithPath: executable)
-        process.arguments = arguments
-        process.environment = environment
-        process.standardOutput = output
-        try process.run()
-        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        guard process.terminationStatus == 0, let run = Run(text) else {
-            throw BenchmarkError("RawRabbitMQ \(arguments.joined(separator: " ")) failed (status \(process.terminationStatus)).")
+    func measure(_ arguments: String...) async throws -> Run {
+        let process = try start(arguments)
+        defer { FileSystem.remove(process.command.logFile) }
+        while process.isRunning { try await Task.sleep(for: .milliseconds(5)) }
+        let output = try String(contentsOf: process.command.logFile, encoding: .utf8)
+        guard process.exit == .status(0), let run = Run(output) else {
+            throw BenchmarkError("RawRabbitMQ \(arguments.joined(separator: " ")) failed: \(output)")
         }
         return run
     }
 
     /// Runs `serve` on a queue while `body` runs.
     func serving(_ queue: String, _ body: () async throws -> Void) async throws {
-        let process = Process()
-        let (input, output) = (Pipe(), Pipe())
-        process.executableURL = URL(fileURLWithPath: executable)
-        process.arguments = ["serve", queue]
-        process.environment = environment
-        process.standardInput = input
-        process.standardOutput = output
-        try process.run()
-        defer {
-            try? input.fileHandleForWriting.close()
-            process.waitUntilExit()
+        let process = try start(["serve", queue])
+        defer { FileSystem.remove(process.command.logFile) }
+        let result: Result<Void, any Error>
+        do {
+            try await poll(for: .seconds(10), orThrow: StackError(.timedOut, "RawRabbitMQ serve \(queue) does not consume.")) {
+                try String(contentsOf: process.command.logFile, encoding: .utf8).hasPrefix("ready") ? true : nil
+            }
+            result = .success(try await body())
+        } catch {
+            result = .failure(error)
         }
-        // One line, once it consumes.
-        guard !output.fileHandleForReading.availableData.isEmpty else { throw BenchmarkError("RawRabbitMQ serve \(queue) failed.") }
-        try await body()
+        await process.terminate(grace: .seconds(5))
+        try result.get()
     }
-}
 
-struct BenchmarkError: Error, CustomStringConvertible {
-    let description: String
-
-    init(_ description: String) {
-        self.description = description
+    private func start(_ arguments: [String]) throws -> ManagedProcess {
+        let output = FileManager.default.temporaryDirectory.appendingPathComponent("bench-\(UUID().uuidString).out")
+        return try ManagedProcess(
+            Command(name: "RawRabbitMQ", executable: executable, arguments: arguments, environment: environment, logFile: output)
+        )
     }
 }
 
