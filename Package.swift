@@ -111,7 +111,10 @@ let package = Package(
         ),
         tests(
             "IntegrationTests",
-            ["AMQP", "DCM", "Ingest", "Jobs", "Monitor", "Pipeline", "Router", "Stack", "Worker", logging, lifecycle],
+            [
+                "AMQP", "Bootstrap", "DCM", "Ingest", "JobStore", "Jobs", "Monitor", "Pipeline", "Router", "Stack", "Worker", logging,
+                lifecycle,
+            ],
             resources: [.copy("Fixtures")]
         ),
         tests("JobStoreTests", ["JobStore", "Jobs", "Pipeline", grdb]),

@@ -33,7 +33,9 @@ package struct ServiceContext: Sendable {
         }
         let name = connectionName ?? "dcm-\(self.name)@\(ProcessInfo.processInfo.hostName)#\(ProcessInfo.processInfo.processIdentifier)"
         // A broker that falls silent must be noticed before a lease ends: two heartbeats are less than its 30 seconds.
-        return AMQPConfiguration(endpoints: endpoints, connectionName: name, heartbeat: .seconds(10))
+        // And whoever lost the connection must be back before a lease of one who came back first ends.
+        let backoff = AMQPConfiguration.Backoff(maximum: Pace.scaled(.seconds(10)))
+        return AMQPConfiguration(endpoints: endpoints, connectionName: name, heartbeat: .seconds(10), backoff: backoff)
     }
 
     /// The Python interpreter of the services.

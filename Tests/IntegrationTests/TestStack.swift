@@ -67,11 +67,17 @@ struct TestFailure: Error, CustomStringConvertible {
 }
 
 /// Asks again and again until there is an answer. The limit only says when to give up.
-func until<Value>(_ what: String, limit: Duration = .seconds(60), _ answer: () async throws -> Value?) async throws -> Value {
+///
+/// - Parameter show: what to add to the failure.
+func until<Value>(
+    _ what: String, limit: Duration = .seconds(60), _ answer: () async throws -> Value?, orShow show: () async -> String? = { nil }
+) async throws -> Value {
     let deadline = ContinuousClock.now + limit
     while true {
         if let value = try await answer() { return value }
-        guard ContinuousClock.now < deadline else { throw TestFailure("After \(limit): not \(what).") }
+        guard ContinuousClock.now < deadline else {
+            throw TestFailure(["After \(limit): not \(what).", await show()].compactMap(\.self).joined(separator: " "))
+        }
         try await Task.sleep(for: .milliseconds(50))
     }
 }
