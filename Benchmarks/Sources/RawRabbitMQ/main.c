@@ -7,7 +7,7 @@
 //   publish-bulk  QUEUE COUNT SIZE WINDOW            the window's room encoded into one buffer, one send for it
 //   consume       QUEUE COUNT PREFETCH ACK_EVERY     1: an ack for each delivery; more: `multiple` for so many
 //   confirm       QUEUE COUNT SIZE                   one message at a time, each until its confirm
-//   serve         QUEUE                              answers requests until standard input ends
+//   serve         QUEUE                              answers requests until it is killed
 //   call          QUEUE COUNT SIZE                   one request at a time, each until its reply
 //
 // Prints one line: seconds=… user=… system=… and, for confirm and call, p50=… p99=…, all in seconds. What comes before the first
@@ -25,7 +25,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #define FRAME_MAX 131072
 #define CHANNEL 1
@@ -323,24 +322,14 @@ static void consume(amqp_bytes_t queue, long count, int prefetch, long ack_every
 
 // --- requests and replies -----------------------------------------------------------------------------------------
 
-// Ends with the process: whoever started it closes our standard input.
-static void serve(amqp_bytes_t queue) {
+__attribute__((noreturn)) static void serve(amqp_bytes_t queue) {
     start_consuming(queue, 1, true);
     printf("ready\n");
     fflush(stdout);
     while (true) {
         amqp_maybe_release_buffers(connection);
-        if (!amqp_frames_enqueued(connection) && !amqp_data_in_buffer(connection)) {
-            struct pollfd sources[] = {{amqp_get_sockfd(connection), POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
-            // Below half a heartbeat, so that the call below sends them.
-            poll(sources, 2, 10000);
-            if (sources[1].revents) return;
-        }
         amqp_envelope_t request;
-        struct timeval at_once = {0, 0};
-        amqp_rpc_reply_t reply = amqp_consume_message(connection, &request, &at_once, 0);
-        if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION && reply.library_error == AMQP_STATUS_TIMEOUT) continue;
-        check_reply(reply, "serving");
+        check_reply(amqp_consume_message(connection, &request, NULL, 0), "serving");
         amqp_basic_properties_t properties;
         memset(&properties, 0, sizeof properties);
         properties._flags = AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_CORRELATION_ID_FLAG;
@@ -403,7 +392,7 @@ int main(int count, char **arguments) {
     case 1: publish_bulk(queue, numbers[0], numbers[1], numbers[2]); break;
     case 2: consume(queue, numbers[0], (int)numbers[1], numbers[2]); break;
     case 3: confirm(queue, numbers[0], numbers[1]); break;
-    case 4: serve(queue); break;
+    case 4: serve(queue);
     case 5: call(queue, numbers[0], numbers[1]); break;
     }
     disconnect();

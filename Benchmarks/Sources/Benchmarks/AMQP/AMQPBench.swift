@@ -40,7 +40,7 @@ struct AMQPBench: AsyncParsableCommand {
     func run() async throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("bench-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: folder) }
-        print("## AMQP client\n\n\(Host.description)\n")
+        report("## AMQP client\n\n\(Host.description)\n")
         let broker = try await PrivateBroker.start(in: folder)
         do {
             try await measure(broker)
@@ -58,13 +58,17 @@ struct AMQPBench: AsyncParsableCommand {
         for part in part {
             switch part {
             case .throughput:
-                print(try await AMQPThroughput(swift: swift, raw: raw, broker: broker, bench: self).table())
+                report(try await AMQPThroughput(swift: swift, raw: raw, broker: broker, bench: self).table().description + "\n")
             case .latency:
-                print(try await AMQPLatency(swift: swift, raw: raw, bench: self).table())
+                report(try await AMQPLatency(swift: swift, raw: raw, bench: self).table().description + "\n")
             case .memory:
-                print(try await AMQPMemory(swift: swift, bench: self).table())
+                report(try await AMQPMemory(swift: swift, bench: self).table().description + "\n")
             }
-            print()
         }
+    }
+
+    /// At once, into a file or a pipe too: `print` would keep it until the end.
+    private func report(_ text: String) {
+        FileHandle.standardOutput.write(Data((text + "\n").utf8))
     }
 }
