@@ -22,8 +22,7 @@ import Testing
             _ = try await pipeline.started("total", try await pipeline.run(of: snapshot))
             try await body(pipeline)
             let ended = try await pipeline.ended(snapshot)
-            let violations = try await pipeline.violations(of: ended, HistoryCheck(golden: .full))
-            #expect(violations == [])
+            try await pipeline.check(ended, HistoryCheck(golden: .full))
             for service in services { #expect(service.process.isRunning, "\(service.process.command.name)") }
         }
     }
@@ -74,8 +73,7 @@ import Testing
             try await pipeline.start(.worker)
             for snapshot in snapshots {
                 let ended = try await pipeline.ended(snapshot)
-                let violations = try await pipeline.violations(of: ended, HistoryCheck(golden: .short))
-                #expect(violations == [])
+                try await pipeline.check(ended, HistoryCheck(golden: .short))
             }
         }
     }

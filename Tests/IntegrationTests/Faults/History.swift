@@ -121,7 +121,8 @@ struct HistoryCheck {
         for job in run.jobs where job.name != "export" {
             for attempt in run.attempts where attempt.jobID == job.id && Self.isReported(attempt) {
                 let kinds = entries.filter { $0.job == job.name && $0.token == attempt.token }.map(\.kind)
-                if kinds != [.start, .end] { wrong.append("\(job.name), token \(attempt.token): a result, and its work is \(kinds)") }
+                guard kinds != [.start, .end] else { continue }
+                wrong.append("\(job.name), token \(attempt.token): a result (\(attempt.kind ?? "no kind")), and its work is \(kinds)")
             }
         }
         return wrong
@@ -159,12 +160,14 @@ struct HistoryCheck {
 }
 
 extension PipelineProcesses {
-    /// What is wrong with a run that has ended, and with the ledger as a whole.
-    func violations(of run: LedgerRunDetail, _ check: HistoryCheck) async throws -> [String] {
+    /// Fails, and so keeps the files, when something is wrong with a run that has ended or with the ledger as a whole.
+    func check(_ run: LedgerRunDetail, _ check: HistoryCheck) async throws {
         // What is older may be partly deleted.
         let facts = try await ledger.facts(after: try await ledger.oldestFact() - 1, limit: 1_000_000)
         let gaps = zip(facts, facts.dropFirst()).filter { $1.sequence != $0.sequence + 1 }
-        return check.violations(of: run, in: try history, facts: facts.filter { $0.runID == run.run.id })
+        let violations =
+            check.violations(of: run, in: try history, facts: facts.filter { $0.runID == run.run.id })
             + gaps.map { "facts \($0.sequence) to \($1.sequence) are not there" }
+        guard violations.isEmpty else { throw TestFailure("Run \(run.run.id): " + violations.joined(separator: "; ")) }
     }
 }
