@@ -14,6 +14,7 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
 
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -24,20 +25,23 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
         // MARK: Linked from the product
         .systemLibrary(name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
         .target(name: "AMQP", dependencies: ["CRabbitMQ", logging, metrics, lifecycle], swiftSettings: settings),
+        .target(name: "JobStore", dependencies: ["Jobs", "Pipeline", grdb], swiftSettings: settings),
         .target(name: "Jobs", swiftSettings: settings),
+        .target(name: "Pipeline", dependencies: ["AMQP", "Jobs"], swiftSettings: settings),
         .target(name: "Stack", dependencies: [logging], swiftSettings: settings),
 
         // MARK: Measuring
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
-                "AMQP", "Stack", logging,
+                "AMQP", "JobStore", "Jobs", "Pipeline", "Stack", grdb, logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings

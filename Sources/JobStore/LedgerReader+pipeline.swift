@@ -212,7 +212,7 @@ extension LedgerReader {
             }
             return LedgerTotals(
                 runs: try states("SELECT state, runs FROM run_tally WHERE runs > 0"),
-                runsToday: try states("SELECT state, COUNT(*) AS runs FROM run WHERE id >= ? GROUP BY state", day),
+                runsToday: try states("SELECT state, COUNT(*) AS runs FROM run WHERE id >= ? GROUP BY +state", day),
                 jobs: try Row.fetchAll(
                     db,
                     sql: """

@@ -4,7 +4,8 @@ import ArgumentParser
 struct Bench: AsyncParsableCommand {
     /// One file and one line here for each measurement.
     private static let measurements: [any AsyncParsableCommand.Type] = [
-        AMQPBench.self
+        AMQPBench.self,
+        LedgerBench.self,
     ]
 
     static let configuration = CommandConfiguration(
