@@ -130,7 +130,7 @@ package final class AMQPClient: Service, Sendable {
     // MARK: Topology
 
     /// Adds to what is declared at each connect, and declares it now, exclusive queues apart. Waits for a connection, up to
-    /// `requestTimeout` in all. After any error but `.invalidTopology` the addition stays: the next connect declares it.
+    /// `requestTimeout` in all. What the broker refuses is forgotten; after another error the next connect declares the addition.
     ///
     /// - Throws: `.invalidTopology`, `.topologyMismatch`, `.accessRefused`, `.connectionLost`, `.timeout`, `.shutdown`, `.cancelled`.
     package func declare(_ addition: AMQPTopology) async throws(AMQPError) {
@@ -141,7 +141,13 @@ package final class AMQPClient: Service, Sendable {
         let watch = expire(at: deadline) { promise.complete(.failure(Self.notRunning)) }
         defer { watch?.cancel() }
         guard publishInbox.submit(.declare(addition, deadline: deadline, promise)) else { throw Self.stopped }
-        try await promise.value(cancelled: "The task was cancelled while a topology was declared.")
+        do throws(AMQPError) {
+            try await promise.value(cancelled: "The task was cancelled while a topology was declared.")
+        } catch {
+            if [.topologyMismatch, .accessRefused, .notFound].contains(error.code) { topology.forget(addition) }
+            throw error
+        }
+        topology.take(addition)
     }
 
     /// How many messages wait in a queue and how many consumers it has, now. Waits for a connection, up to `requestTimeout` in all.

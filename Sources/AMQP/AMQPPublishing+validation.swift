@@ -22,8 +22,9 @@ extension AMQPPublishing {
 extension Dictionary where Key == String, Value == AMQPValue {
     /// What makes the table impossible to send; nil when nothing does.
     func problem(depth: Int = 0) -> String? {
-        guard !isEmpty else { return nil }
+        // Before all else: an empty table too would be refused where it arrives.
         guard depth < maximumTableDepth else { return "a header table nests deeper than \(maximumTableDepth) levels" }
+        guard !isEmpty else { return nil }
         for (key, value) in self {
             guard key.utf8.count <= 128 else { return "a header's name has \(key.utf8.count) bytes, 128 are allowed" }
             if let problem = value.problem(depth: depth) { return problem }

@@ -67,6 +67,19 @@ import Testing
         #expect(tracker.nextTag == 1)
     }
 
+    @Test func `what is let go gives its place away, and its confirm settles nothing`() {
+        var tracker = tracker(3)
+        tracker.remove { $0 != 2 }
+        #expect(tracker.count == 1)
+        #expect(tracker.nextTag == 4)
+        #expect(tracker.settle(tag: 1, multiple: false).isEmpty)
+        #expect(tracker.settle(tag: 3, multiple: false).isEmpty)
+        tracker.append(4)
+        #expect(tracker.settle(tag: 3, multiple: true).map(\.entry) == [2])
+        #expect(tracker.settle(tag: 4, multiple: false).map(\.entry) == [4])
+        #expect(tracker.isEmpty)
+    }
+
     /// Against a plain dictionary, with random acks over many more tags than the tracker keeps slots for.
     @Test(arguments: 1...20 as ClosedRange<UInt64>)
     func `random histories settle each message once`(seed: UInt64) {

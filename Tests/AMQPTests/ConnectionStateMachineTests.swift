@@ -36,12 +36,12 @@ import Testing
         #expect(machine.next(now: start, stop: nil, isDrained: false, isAnswered: false) == .serve(until: nil))
     }
 
-    @Test func `waits longer after each failure, up to the maximum, and tries each endpoint in turn`() {
+    @Test func `tries each endpoint in turn, and waits longer after each round, up to the maximum`() {
         var machine = machine(endpoints: 3)
         var now = start
         var delays: [Duration] = []
         var endpoints: [Int] = []
-        for _ in 0..<6 {
+        for _ in 0..<12 {
             guard case .connect(let endpoint) = machine.next(now: now, stop: nil, isDrained: true, isAnswered: true) else {
                 Issue.record("no attempt at \(now)")
                 return
@@ -55,8 +55,8 @@ import Testing
             delays.append(until - now)
             now = until
         }
-        #expect(delays == [1, 2, 4, 5, 5, 5].map(Duration.seconds))
-        #expect(endpoints == [0, 1, 2, 0, 1, 2])
+        #expect(delays == [1, 1, 1, 1, 1, 2, 1, 1, 4, 1, 1, 5].map(Duration.seconds))
+        #expect(endpoints == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2])
     }
 
     @Test func `an attempt that takes too long is given up, and one that a stop meets ends at once`() {
@@ -95,7 +95,7 @@ import Testing
         #expect(machine.next(now: start, stop: .drain, isDrained: false, isAnswered: false) == .beginDrain)
         let limit = start + .seconds(10)
         #expect(machine.next(now: start, stop: .drain, isDrained: false, isAnswered: false) == .serve(until: limit))
-        #expect(machine.next(now: start, stop: .drain, isDrained: true, isAnswered: false) == .sayGoodbye)
+        #expect(machine.next(now: start, stop: .drain, isDrained: true, isAnswered: false) == .sayGoodbye(until: start + .seconds(2)))
         #expect(machine.isClosing)
         #expect(machine.next(now: start, stop: .drain, isDrained: true, isAnswered: false) == .serve(until: start + .seconds(2)))
         #expect(machine.next(now: start, stop: .drain, isDrained: true, isAnswered: true) == .finish)
@@ -106,16 +106,17 @@ import Testing
         var machine = opened()
         _ = machine.next(now: start, stop: .drain, isDrained: false, isAnswered: false)
         let late = start + .seconds(10)
-        #expect(machine.next(now: late, stop: .drain, isDrained: false, isAnswered: false) == .sayGoodbye)
-        #expect(machine.next(now: late + .seconds(2), stop: .drain, isDrained: false, isAnswered: false) == .finish)
+        let limit = late + .seconds(2)
+        #expect(machine.next(now: late, stop: .drain, isDrained: false, isAnswered: false) == .sayGoodbye(until: limit))
+        #expect(machine.next(now: limit, stop: .drain, isDrained: false, isAnswered: false) == .finish)
     }
 
     @Test func `a cancellation does not drain`() {
         var machine = opened()
-        #expect(machine.next(now: start, stop: .abandon, isDrained: false, isAnswered: false) == .sayGoodbye)
+        #expect(machine.next(now: start, stop: .abandon, isDrained: false, isAnswered: false) == .sayGoodbye(until: start + .seconds(2)))
         var draining = opened()
         _ = draining.next(now: start, stop: .drain, isDrained: false, isAnswered: false)
-        #expect(draining.next(now: start, stop: .abandon, isDrained: false, isAnswered: false) == .sayGoodbye)
+        #expect(draining.next(now: start, stop: .abandon, isDrained: false, isAnswered: false) == .sayGoodbye(until: start + .seconds(2)))
     }
 
     @Test func `a stop without a connection ends at once`() {
@@ -124,7 +125,7 @@ import Testing
         #expect(waiting.next(now: start, stop: .drain, isDrained: false, isAnswered: true) == .finish)
         var declaring = machine()
         declaring.connected()
-        #expect(declaring.next(now: start, stop: .drain, isDrained: true, isAnswered: false) == .sayGoodbye)
+        #expect(declaring.next(now: start, stop: .drain, isDrained: true, isAnswered: false) == .sayGoodbye(until: start + .seconds(2)))
     }
 
     @Test func `a connection lost while stopping is not made again`() {

@@ -18,6 +18,8 @@ final class FakeBroker: Sendable {
         var descriptors: Set<Int32> = []
         var held: [String: Held] = [:]
         var consumes = 0
+        var namedQueues = 0
+        var answersGoodbyes = true
         var stopped = false
     }
 
@@ -43,6 +45,8 @@ final class FakeBroker: Sendable {
     }
 
     var consumes: Int { state.withLock(\.consumes) }
+    /// How many queues we were asked to make a name up for.
+    var namedQueues: Int { state.withLock(\.namedQueues) }
 
     func isHolding(_ kind: String) -> Bool { state.withLock { $0.held[kind] != nil } }
 
@@ -78,6 +82,23 @@ final class FakeBroker: Sendable {
     func confirm(_ tag: UInt64, multiple: Bool = false) throws {
         let held = try #require(state.withLock { $0.held["publish"] })
         send(held.descriptor, held.channel, 60, 80, [UInt8](tag) + [multiple ? 1 : 0])
+    }
+
+    func ignoreGoodbyes() {
+        state.withLock { $0.answersGoodbyes = false }
+    }
+
+    /// Returns a message without an end on the channel, faster than anybody reads it, until the connection is cut.
+    func flood(_ kind: String) throws {
+        let held = try #require(state.withLock { $0.held[kind] })
+        send(held.descriptor, held.channel, 60, 50, [UInt8](UInt16(312)) + shortString("") + shortString("") + shortString(""))
+        let header = [UInt8](UInt16(60)) + [0, 0] + [UInt8](UInt64.max) + [0, 0]
+        _ = write(held.descriptor, frame(2, held.channel, header))
+        let burst = Array(repeatElement(frame(3, held.channel, [UInt8](repeating: 0, count: 4089)), count: 64).joined())
+        let started = ConnectionThread.start(name: "fake flood") { [self] in
+            while write(held.descriptor, burst) {}
+        }
+        try #require(started)
     }
 
     func stop() {
@@ -130,7 +151,8 @@ final class FakeBroker: Sendable {
         case (10, 40):
             state.withLock { _ = $0.descriptors.insert(descriptor) }
             send(descriptor, 0, 10, 41, [0])
-        case (10, 50): send(descriptor, 0, 10, 51, [])
+        case (10, 50):
+            if state.withLock(\.answersGoodbyes) { send(descriptor, 0, 10, 51, []) }
         case (10, 51): return false
         case (20, 10): send(descriptor, channel, 20, 11, [0, 0, 0, 0])
         case (20, 40): send(descriptor, channel, 20, 41, [])
@@ -142,10 +164,12 @@ final class FakeBroker: Sendable {
                 hold(isPassive ? "inspect" : "declare")
                 return true
             }
-            send(descriptor, channel, 50, 11, shortString(name) + [0, 0, 0, 0, 0, 0, 0, 0])
+            let real = name.isEmpty ? "amq.gen-\(state.withLock { $0.namedQueues += 1; return $0.namedQueues })" : name
+            send(descriptor, channel, 50, 11, shortString(real) + [0, 0, 0, 0, 0, 0, 0, 0])
         case (50, 20): send(descriptor, channel, 50, 21, [])
         case (60, 10): send(descriptor, channel, 60, 11, [])
         case (60, 20):
+            if shortString(in: arguments, at: 2).hasPrefix("amq.gen-") { hold("named") }
             if shortString(in: arguments, at: 2) == "consume" {
                 hold("consume")
                 state.withLock { $0.consumes += 1 }
@@ -163,10 +187,23 @@ final class FakeBroker: Sendable {
     // MARK: Bytes
 
     private func send(_ descriptor: Int32, _ channel: UInt16, _ classID: UInt16, _ methodID: UInt16, _ arguments: [UInt8]) {
-        let payload = [UInt8](classID) + [UInt8](methodID) + arguments
-        let frame = [1] + [UInt8](channel) + [UInt8](UInt32(payload.count)) + payload + [0xce]
         // A peer that has gone is no news here.
-        _ = Glibc.send(descriptor, frame, frame.count, Int32(MSG_NOSIGNAL))
+        _ = write(descriptor, frame(1, channel, [UInt8](classID) + [UInt8](methodID) + arguments))
+    }
+
+    private func frame(_ type: UInt8, _ channel: UInt16, _ payload: [UInt8]) -> [UInt8] {
+        [type] + [UInt8](channel) + [UInt8](UInt32(payload.count)) + payload + [0xce]
+    }
+
+    /// - Returns: false when the peer has gone.
+    private func write(_ descriptor: Int32, _ bytes: [UInt8]) -> Bool {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL)) }
+            guard count > 0 else { return false }
+            sent += count
+        }
+        return true
     }
 
     private func read(_ descriptor: Int32, _ count: Int) -> [UInt8]? {

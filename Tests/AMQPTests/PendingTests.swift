@@ -164,18 +164,22 @@ import Testing
         #expect(metrics.value("amqp_client_blocked") == 0)
         broker.block("low on memory")
         for await state in client.states where state == .blocked(reason: "low on memory") { break }
-        #expect(metrics.value("amqp_client_blocked") == 1)
+        // Of the two connections either may hear it first.
+        try await eventually { metrics.value("amqp_client_blocked") == 1 }
         let caller = Task { await self.ask(.publish, of: client, limit: .seconds(60)) }
         let transient = AMQPPublishing(exchange: "", routingKey: "transient", mandatory: false, body: [1])
         for _ in 0..<30_000 { client.publishTransient(transient) }
-        // Commands are looked at in order: when this is answered, the publish before it has been handled, and not sent.
         let inspected = Task { await self.ask(.inspect, of: client, limit: .seconds(60)) }
-        try await eventually { broker.isHolding("inspect") }
+        // Commands are looked at in order: when this has its answer, those before it have been handled, and not sent.
+        let call = await ask(.call, of: client, limit: .milliseconds(200))
+        #expect(call == .error(.timeout, replyCode: nil))
         #expect(!broker.isHolding("publish"))
+        // A broker that reads nothing could only be given more and more of them.
+        #expect(!broker.isHolding("inspect"))
         #expect(!broker.isHolding("transient"))
         #expect(metrics.value("amqp_client_dropped_total") == 30_000)
         broker.unblock()
-        try await eventually { broker.isHolding("publish") }
+        try await eventually { broker.isHolding("publish") && broker.isHolding("inspect") }
         try broker.confirm(1)
         #expect(await caller.value == .success)
         #expect(client.state == .open)
@@ -211,6 +215,113 @@ import Testing
         _ = await service.result
     }
 
+    @Test func `messages that are never confirmed do not keep the window from others`() async throws {
+        let broker = try FakeBroker()
+        defer { broker.stop() }
+        let client = try makeClient(broker, limit: .milliseconds(500), window: 2)
+        let service = Task { try await client.run() }
+        try await client.waitUntilReady()
+        let lost = AMQPPublishing(exchange: "", routingKey: "lost", body: [1])
+        for outcome in await client.publish([lost, lost]) {
+            #expect(throws: AMQPError.self) { try outcome.get() }
+        }
+        let caller = Task { await self.ask(.publish, of: client, limit: .seconds(60)) }
+        try await eventually { broker.isHolding("publish") }
+        // A confirm that comes late is for the message of its tag, and for no other.
+        try broker.confirm(1)
+        try broker.confirm(3)
+        #expect(await caller.value == .success)
+        service.cancel()
+        _ = await service.result
+    }
+
+    @Test func `what was not declared is not taken for declared`() async throws {
+        let broker = try FakeBroker()
+        defer { broker.stop() }
+        let client = try makeClient(broker, limit: .milliseconds(300))
+        let service = Task { try await client.run() }
+        try await client.waitUntilReady()
+        broker.block("low on memory")
+        for await state in client.states where state == .blocked(reason: "low on memory") { break }
+        for _ in 0..<2 {
+            let answer = await ask(.declare, of: client, limit: .seconds(60))
+            #expect(answer == .error(.timeout, replyCode: nil))
+        }
+        service.cancel()
+        _ = await service.result
+    }
+
+    @Test func `a declaration that the broker refuses does not stand in the way of the next connect`() async throws {
+        let broker = try FakeBroker()
+        defer { broker.stop() }
+        let client = try makeClient(broker, limit: .seconds(60))
+        let service = Task { try await client.run() }
+        try await client.waitUntilReady()
+        let declared = Task { await self.ask(.declare, of: client, limit: .seconds(60)) }
+        try await eventually { broker.isHolding("declare") }
+        try broker.closeChannel(of: "declare", code: 403, text: "ACCESS_REFUSED - test")
+        #expect(await declared.value == .error(.accessRefused, replyCode: 403))
+        broker.cut()
+        let caller = Task { await self.ask(.publish, of: client, limit: .seconds(60)) }
+        try await eventually { broker.isHolding("publish") }
+        caller.cancel()
+        service.cancel()
+        _ = await service.result
+    }
+
+    @Test func `a queue named by the broker is made again only when it is gone`() async throws {
+        let broker = try FakeBroker()
+        defer { broker.stop() }
+        let client = try makeClient(broker, AMQPTopology(queues: [.serverNamed("control")]), limit: .seconds(60))
+        let service = Task { try await client.run() }
+        try await client.waitUntilReady()
+        let consumers = ["control", "consume"].map { queue in
+            Task { try await client.consume(queue, prefetch: 1) { deliveries in for await _ in deliveries {} } }
+        }
+        try await eventually { broker.isHolding("named") && broker.consumes == 1 }
+        try broker.closeChannel(of: "consume", code: 541, text: "INTERNAL_ERROR - test")
+        try await eventually { broker.consumes == 2 }
+        // Another one would fill up with nobody to take from it.
+        #expect(broker.namedQueues == 1)
+        try broker.closeChannel(of: "named", code: 404, text: "NOT_FOUND - test")
+        try await eventually { broker.namedQueues == 2 }
+        for consumer in consumers { consumer.cancel() }
+        service.cancel()
+        _ = await service.result
+    }
+
+    @Test func `a broker that does not answer the goodbye holds up no stop`() async throws {
+        let broker = try FakeBroker()
+        defer { broker.stop() }
+        let client = try makeClient(broker, limit: .seconds(60))
+        let service = Task { try await client.run() }
+        try await client.waitUntilReady()
+        broker.ignoreGoodbyes()
+        let start = ContinuousClock.now
+        service.cancel()
+        // Both connections at once: two seconds and a little.
+        try await eventually { client.state == .closed }
+        #expect(ContinuousClock.now - start < .seconds(6))
+        _ = await service.result
+    }
+
+    @Test func `a broker that never stops talking keeps nobody from an answer in time`() async throws {
+        let broker = try FakeBroker()
+        defer { broker.stop() }
+        let client = try makeClient(broker, limit: .seconds(1))
+        let service = Task { try await client.run() }
+        try await client.waitUntilReady()
+        let answers = Answers()
+        let caller = Task { answers[.publish] = await self.ask(.publish, of: client, limit: .seconds(1)) }
+        try await eventually { broker.isHolding("publish") }
+        try broker.flood("publish")
+        try await eventually { answers[.publish] == .error(.timeout, replyCode: nil) }
+        broker.cut()
+        await caller.value
+        service.cancel()
+        _ = await service.result
+    }
+
     @Test func `a topology that 4.x refuses ends the service with the reason`() async throws {
         let topology = AMQPTopology(queues: [AMQPQueue(name: "q")])
         let endpoint = try AMQPEndpoint(uri: "amqp://127.0.0.1:1")
@@ -225,10 +336,16 @@ import Testing
 
     private let silent = Logger(label: "amqp.test") { _ in SwiftLogNoOpLogHandler() }
 
-    private func makeClient(_ broker: FakeBroker, _ topology: AMQPTopology = AMQPTopology(), limit: Duration) throws -> AMQPClient {
+    private func makeClient(
+        _ broker: FakeBroker,
+        _ topology: AMQPTopology = AMQPTopology(),
+        limit: Duration,
+        window: Int = 512,
+    ) throws -> AMQPClient {
         let configuration = AMQPConfiguration(
             endpoints: [try AMQPEndpoint(uri: "amqp://127.0.0.1:\(broker.port)")],
             connectionName: "pending",
+            confirmWindow: window,
             publishTimeout: limit,
             backoff: AMQPConfiguration.Backoff(initial: .milliseconds(10), maximum: .milliseconds(50)),
             requestTimeout: limit,

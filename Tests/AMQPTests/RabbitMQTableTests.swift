@@ -37,6 +37,14 @@ import Testing
         #expect(RabbitMQTableCodec.decode(bytes) == ["k": .bytes([0xff, 0xfe, 0xfd])])
     }
 
+    @Test func `an empty table as deep as it gets is refused both ways, too`() throws {
+        let table: AMQPTable = ["x": (0..<maximumTableDepth).reduce(AMQPValue.table([:])) { value, _ in .table(["x": value]) }]
+        #expect(table.problem() != nil)
+        let least: AMQPTable = ["x": (0..<maximumTableDepth - 1).reduce(AMQPValue.table([:])) { value, _ in .array([value]) }]
+        #expect(least.problem() != nil)
+        #expect(RabbitMQTableCodec.decode(try #require(RabbitMQTableCodec.encode(least))) == nil)
+    }
+
     @Test func `nesting is limited both ways`() throws {
         func nested(_ levels: Int, in wrap: (AMQPValue) -> AMQPValue) -> AMQPTable {
             ["x": (0..<levels).reduce(AMQPValue.void) { value, _ in wrap(value) }]

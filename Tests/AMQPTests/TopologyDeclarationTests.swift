@@ -23,6 +23,15 @@ import Testing
         )
     }
 
+    @Test func `a server-named queue that is there keeps its name and gets its bindings`() {
+        #expect(
+            TopologyDeclaration.steps(of: topology, includesExclusive: true, names: ["control": "amq.gen-1"]) == [
+                .exchange(exchange), .queue(durable), .binding(toDurable, queue: "q"), .binding(toControl, queue: "amq.gen-1"),
+                .binding(toStranger, queue: "elsewhere"),
+            ]
+        )
+    }
+
     @Test func `the publish connection leaves exclusive queues alone`() {
         #expect(
             TopologyDeclaration.steps(of: topology, includesExclusive: false) == [

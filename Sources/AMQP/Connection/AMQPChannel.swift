@@ -178,10 +178,12 @@ final class AMQPChannel {
     /// The link is gone: from now on nothing is sent and nothing comes.
     func abandon() {
         isGone = true
+        // What would have come after the answers refers to the channel.
+        requests = []
     }
 
     private func leave() {
-        isGone = true
+        abandon()
         link.release(self)
     }
 }

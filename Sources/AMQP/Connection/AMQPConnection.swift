@@ -85,7 +85,8 @@ final class AMQPConnection {
                 status.update(role.part, .draining)
                 role.beginDrain()
                 continue
-            case .sayGoodbye:
+            case .sayGoodbye(let limit):
+                until = limit
                 guard let link else { break }
                 // The last acks.
                 role.work(link, now: now)
@@ -134,7 +135,7 @@ final class AMQPConnection {
         }
         try link.flush(now: now)
         // An empty topology is declared without an answer to wait for.
-        if declared != nil { next = now }
+        if declared != nil || link.isBehind { next = now }
         next = [next, role.nextDeadline, try link.heartbeat(now: now), try link.checkRequests(now: now), restoreAt].compactMap(\.self).min()
         return next
     }
@@ -189,7 +190,10 @@ final class AMQPConnection {
     }
 
     private func declare(on link: AMQPLink) {
-        let declaration = TopologyDeclaration(topology.current, includesExclusive: role.part == .consume) { [unowned self] result in
+        // For a server-named queue that is in use the broker would make another one, which fills up with nobody to take from it.
+        names = names.filter { name in role.users.contains { $0.isReady && $0.queue == name.key } }
+        let declaration = TopologyDeclaration(topology.current, includesExclusive: role.part == .consume, names: names) {
+            [unowned self] result in
             declared = result
         }
         self.declaration = declaration

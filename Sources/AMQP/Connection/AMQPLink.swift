@@ -14,6 +14,8 @@ final class AMQPLink {
     private(set) var blockedReason: String?
     /// Requests before this moment could not be answered: the broker did not read.
     private var unblockedAt: Instant?
+    /// Whether frames were left for the next turn.
+    private(set) var isBehind = false
     /// Whether the broker has answered our goodbye.
     private(set) var isClosed = false
     private var serial: UInt64
@@ -66,14 +68,20 @@ final class AMQPLink {
 
     // MARK: Turns of the thread
 
-    /// Handles every frame that has arrived.
+    /// More than window and prefetch usually let come at a time. Deadlines are looked at between turns.
+    private static let framesPerTurn = 4096
+
+    /// Handles the frames that have arrived; `isBehind` tells when there are more.
     func receive(readable: Bool, now: Instant) throws(AMQPError) {
         if readable { lastRead = now }
+        var budget = Self.framesPerTurn
+        isBehind = false
         guard readable || handle.mayHaveFrames else { return }
         repeat {
-            guard let frame = try handle.nextFrame() else { return }
+            guard let frame = try handle.nextFrame(budget: &budget) else { break }
             try dispatch(frame)
         } while handle.mayHaveFrames
+        isBehind = budget == 0
     }
 
     func flush(now: Instant) throws(AMQPError) {

@@ -16,6 +16,8 @@ final class Administrator {
     }
 
     func work(_ link: AMQPLink) {
+        // A blocked broker reads nothing: each errand would only take a channel.
+        guard link.blockedReason == nil else { return }
         // An errand's channel may call it until the broker has answered, whoever has stopped waiting; it is let go a turn later.
         underWay.removeAll { $0.isDone }
         guard !waiting.isEmpty else { return }

@@ -16,6 +16,9 @@ class ChannelUser: AMQPChannelOwner {
     private var reported: AMQPError?
     var report: (ChannelUser, AMQPError) -> Void = { _, _ in }
 
+    /// The queue that it takes from, as the topology calls it.
+    var queue: String? { nil }
+
     init(name: String, backoff: AMQPConfiguration.Backoff) {
         self.name = name
         self.backoff = backoff

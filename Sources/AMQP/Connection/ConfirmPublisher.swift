@@ -151,13 +151,14 @@ final class ConfirmPublisher: ChannelUser {
         compact()
         guard let due = checkAt, due <= now else { return }
         var next: Instant?
-        tracker.forEach { entry in
-            if entry.submission.deadline <= now {
-                // Its place stays: the confirm may still come and must not be taken for another's.
-                entry.settle(.failure(AMQPError(.timeout, "The broker did not confirm in time; the message may have arrived.")))
-            } else {
+        // A message that is never confirmed (a queue without its quorum) must not keep its place in the window from all others.
+        tracker.remove { entry in
+            guard entry.submission.deadline <= now else {
                 next = min(next ?? entry.submission.deadline, entry.submission.deadline)
+                return false
             }
+            entry.settle(.failure(AMQPError(.timeout, "The broker did not confirm in time; the message may have arrived.")))
+            return true
         }
         checkAt = next
     }

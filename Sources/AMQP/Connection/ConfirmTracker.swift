@@ -13,7 +13,7 @@ struct ConfirmTracker<Entry> {
         var returned: AMQPError?
     }
 
-    /// The slots from tag `base` on; nil is a message that was confirmed ahead of an earlier one.
+    /// The slots from tag `base` on; nil is a message that was confirmed, or removed, ahead of an earlier one.
     private var slots: [Slot?] = []
     /// Index of the first slot still in use: slots in front of it are removed in bulk.
     private var head = 0
@@ -64,10 +64,14 @@ struct ConfirmTracker<Entry> {
         return entries
     }
 
-    func forEach(_ body: (Entry) -> Void) {
+    /// Lets go of what nobody waits for any more. Its tag stays used: a confirm that still comes settles nothing.
+    mutating func remove(where isDue: (Entry) -> Bool) {
         for index in head..<slots.count {
-            if let slot = slots[index] { body(slot.entry) }
+            guard let slot = slots[index], isDue(slot.entry) else { continue }
+            slots[index] = nil
+            count -= 1
         }
+        trim()
     }
 
     private mutating func trim() {

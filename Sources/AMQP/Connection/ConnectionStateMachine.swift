@@ -26,7 +26,8 @@ struct ConnectionStateMachine {
         /// Handle traffic; come back at `until` at the latest.
         case serve(until: Instant?)
         case beginDrain
-        case sayGoodbye
+        /// Say goodbye, then as `serve`.
+        case sayGoodbye(until: Instant)
         case finish
     }
 
@@ -70,8 +71,9 @@ struct ConnectionStateMachine {
         case (.draining(let until), .drain) where !isDrained && now < until:
             return .serve(until: until)
         case (.declaring, .some), (.open, .abandon), (.draining, _):
-            phase = .closing(until: now + Self.goodbyeTimeout)
-            return .sayGoodbye
+            let until = now + Self.goodbyeTimeout
+            phase = .closing(until: until)
+            return .sayGoodbye(until: until)
         case (.closing(let until), _):
             guard isAnswered || now >= until else { return .serve(until: until) }
             phase = .closed
@@ -104,7 +106,9 @@ struct ConnectionStateMachine {
             // Nothing worth a new connection is left to do.
             phase = .closed
         case .disconnected, .connecting, .declaring, .open:
-            phase = .disconnected(retryAt: now + backoff.delay(attempt: attempt, jitter: jitter))
+            // One endpoint that is down says nothing of the next: the wait grows with each round of all of them.
+            let isEndOfRound = (attempt + 1).isMultiple(of: endpoints)
+            phase = .disconnected(retryAt: now + backoff.delay(attempt: isEndOfRound ? attempt / endpoints : 0, jitter: jitter))
             attempt += 1
             endpoint = (endpoint + 1) % endpoints
         }

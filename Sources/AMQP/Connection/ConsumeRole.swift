@@ -10,6 +10,7 @@ final class ConsumeRole: AMQPRole {
     private var consumers: [Consumer] = []
     /// Consumers whose channel waits for its close-ok, with the time after which we stop waiting.
     private var stopping: [UInt64: (request: ConsumerRequest, until: Instant)] = [:]
+    private var isDraining = false
 
     init(configuration: AMQPConfiguration, inbox: AMQPInbox, metrics: AMQPMetrics, logger: Logger) {
         self.configuration = configuration
@@ -27,6 +28,7 @@ final class ConsumeRole: AMQPRole {
         case .settle(let channel, let deliveryTag, let settlement):
             consumers.first { $0.channel?.serial == channel }?.settle(deliveryTag, settlement)
         case .startConsumer(let request):
+            if isDraining { request.buffer.finish() }
             consumers.append(
                 Consumer(
                     request,
@@ -79,6 +81,7 @@ final class ConsumeRole: AMQPRole {
 
     /// The iterations end; each consumer's scope may still settle what it holds, and leaves.
     func beginDrain() {
+        isDraining = true
         for consumer in consumers { consumer.request.buffer.finish() }
     }
 

@@ -23,6 +23,8 @@ final class Consumer: ChannelUser {
         super.init(name: "consumer of \(request.queue)", backoff: configuration.backoff)
     }
 
+    override var queue: String? { request.queue }
+
     override func setUp(_ channel: AMQPChannel, names: TopologyDeclaration.Names) {
         unsettled = UnsettledDeliveries()
         let context = "Consuming from the queue \"\(request.queue)\""

@@ -20,17 +20,20 @@ final class TopologyDeclaration: AMQPChannelOwner {
 
     private let steps: [Step]
     private var answered = 0
-    private var names: Names = [:]
+    private var names: Names
     private let done: (Result<Names, AMQPError>) -> Void
 
-    /// - Parameter done: called once, unless the link ends first.
-    init(_ topology: AMQPTopology, includesExclusive: Bool, done: @escaping (Result<Names, AMQPError>) -> Void) {
-        steps = Self.steps(of: topology, includesExclusive: includesExclusive)
+    /// - Parameters:
+    ///   - names: of the server-named queues that are there already.
+    ///   - done: called once, unless the link ends first.
+    init(_ topology: AMQPTopology, includesExclusive: Bool, names: Names = [:], done: @escaping (Result<Names, AMQPError>) -> Void) {
+        steps = Self.steps(of: topology, includesExclusive: includesExclusive, names: names)
+        self.names = names
         self.done = done
     }
 
     func start(on link: AMQPLink) {
-        guard !steps.isEmpty else { return done(.success([:])) }
+        guard !steps.isEmpty else { return done(.success(names)) }
         guard let channel = link.openChannel(owner: self) else {
             return done(.failure(AMQPError(.channelClosed, "No channel is left on this connection.")))
         }
@@ -62,15 +65,16 @@ final class TopologyDeclaration: AMQPChannelOwner {
 
     /// The order: exchanges, then each queue with its bindings. For a server-named queue the empty name stands for the queue
     /// declared last, so its bindings need not wait for the answer.
-    static func steps(of topology: AMQPTopology, includesExclusive: Bool) -> [Step] {
+    static func steps(of topology: AMQPTopology, includesExclusive: Bool, names: Names = [:]) -> [Step] {
         var steps = topology.exchanges.map(Step.exchange)
         var declared: Set<String> = []
         for queue in topology.queues {
             declared.insert(queue.name)
             guard includesExclusive || !queue.exclusive else { continue }
-            steps.append(.queue(queue))
-            steps += topology.bindings.filter { $0.queue == queue.name }
-                .map { .binding($0, queue: queue.isServerNamed ? "" : queue.name) }
+            let known = queue.isServerNamed ? names[queue.name] : nil
+            if known == nil { steps.append(.queue(queue)) }
+            let name = known ?? (queue.isServerNamed ? "" : queue.name)
+            steps += topology.bindings.filter { $0.queue == queue.name }.map { .binding($0, queue: name) }
         }
         steps += topology.bindings.filter { !declared.contains($0.queue) }.map { .binding($0, queue: $0.queue) }
         return steps

@@ -51,8 +51,11 @@ final class RabbitMQHandle {
     // MARK: Reading
 
     /// The next frame that is already here; nil when there is none. Heartbeats are not frames to us.
-    func nextFrame() throws(AMQPError) -> InboundFrame? {
-        while true {
+    ///
+    /// - Parameter budget: how many frames of any kind may be read; counted down.
+    func nextFrame(budget: inout Int) throws(AMQPError) -> InboundFrame? {
+        while budget > 0 {
+            budget -= 1
             var frame = amqp_frame_t()
             var immediately = timeval()
             let status = amqp_simple_wait_frame_noblock(state, &frame, &immediately)
@@ -65,6 +68,7 @@ final class RabbitMQHandle {
             amqp_maybe_release_buffers_on_channel(state, frame.channel)
             if let result { return result }
         }
+        return nil
     }
 
     /// Whether another frame may be had without waiting for the socket to become readable.

@@ -27,7 +27,8 @@ extension RabbitMQPool {
             result._flags |= UInt32(AMQP_BASIC_PRIORITY_FLAG)
         }
         if let timestamp = properties.timestamp {
-            result.timestamp = UInt64(max(0, timestamp.timeIntervalSince1970))
+            // What a stranger sent may be no number that fits, and is sent again when the message is put aside.
+            result.timestamp = UInt64(exactly: timestamp.timeIntervalSince1970.rounded(.down)) ?? 0
             result._flags |= UInt32(AMQP_BASIC_TIMESTAMP_FLAG)
         }
         if !properties.headers.isEmpty {
