@@ -61,8 +61,8 @@ package protocol LedgerTransaction {
     /// Writes what changed from `old`, the state that the ledger holds, and nothing else.
     func update(_ run: Run, from old: Run) throws
 
-    /// Runs with a job of `channel` that is ready and not on its way.
-    func runsWithReadyJobs(channel: String) throws -> [RunID]
+    /// Runs behind `last` with a job of `channel` that is ready and not on its way, in the order of their ids.
+    func runsWithReadyJobs(channel: String, after last: RunID?, limit: Int) throws -> [RunID]
 
     // MARK: Attempts
 

@@ -61,11 +61,11 @@ extension SQLiteTransaction {
         return count
     }
 
-    /// Events that a filter stopped, or that nobody could plan.
+    /// Events that a filter stopped, or that nobody tries to plan any more: one that still waits for its run is never old enough.
     private func purgeEvents(receivedBefore cutoff: Date, limit: Int) throws {
         let old = try rows(
             """
-            SELECT seq FROM event WHERE received_at < ? AND NOT EXISTS (SELECT 1 FROM run WHERE event_seq = event.seq)
+            SELECT seq FROM event WHERE received_at < ? AND tried_at IS NULL AND NOT EXISTS (SELECT 1 FROM run WHERE event_seq = event.seq)
             ORDER BY received_at LIMIT ?
             """, [cutoff.ledgerTime, max(1, limit / 2)])
         for row in old { try deleteEvents("seq = ?", [row["seq"] as Int64]) }

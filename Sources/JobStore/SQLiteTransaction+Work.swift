@@ -160,9 +160,9 @@ extension SQLiteTransaction {
         try rows("SELECT name FROM channel ORDER BY name").map { $0["name"] }
     }
 
-    func runsWithReadyJobs(channel: String) throws -> [RunID] {
-        try rows("SELECT DISTINCT run_id FROM job WHERE state = 'ready' AND channel = ?", [channel])
-            .compactMap { RunID(rawValue: $0["run_id"]) }
+    func runsWithReadyJobs(channel: String, after last: RunID?, limit: Int) throws -> [RunID] {
+        let sql = "SELECT DISTINCT run_id FROM job WHERE state = 'ready' AND channel = ? AND run_id > ? ORDER BY run_id LIMIT ?"
+        return try rows(sql, [channel, last?.rawValue ?? "", limit]).compactMap { RunID(rawValue: $0["run_id"]) }
     }
 
     func setBrokerState(_ state: BrokerState, at now: Date) throws {

@@ -26,12 +26,18 @@ package struct LeaseTable: Sendable {
         deadlines[job] = (token, now + duration)
     }
 
-    package mutating func release(_ job: JobID) {
-        deadlines[job] = nil
+    /// Forgets a lease, unless the job has another one by now.
+    package mutating func release(_ lease: Lease) {
+        if deadlines[lease.job]?.token == lease.token { deadlines[lease.job] = nil }
     }
 
     package mutating func extendAll(at now: Instant) {
         for job in deadlines.keys { deadlines[job]?.deadline = now + duration }
+    }
+
+    package func hasExpired(_ lease: Lease, at now: Instant) -> Bool {
+        guard let current = deadlines[lease.job] else { return false }
+        return current.token == lease.token && current.deadline <= now
     }
 
     /// The leases that ran out. They stay in the table until they are released.

@@ -22,18 +22,29 @@ struct ConfinedFolder: Sendable {
     ///
     /// - Parameters:
     ///   - path: relative to the folder, with slashes.
-    ///   - onlyFile: leaves a folder alone.
-    func remove(_ path: String, onlyFile: Bool = false) throws {
+    func remove(_ path: String) throws {
+        guard let (folder, name) = try resolve(path) else { return }
+        try folder.remove(name)
+    }
+
+    /// Deletes a file, unless it was changed at `cutoff` or later; leaves folders and links alone.
+    func removeFile(_ path: String, unchangedSince cutoff: Date) throws {
+        guard let (folder, name) = try resolve(path), let change = try folder.lastChange(ofFile: name), change < cutoff else { return }
+        try folder.remove(name)
+    }
+
+    /// - Returns: the folder that holds what the path names; nil when there is none.
+    private func resolve(_ path: String) throws -> (Folder, name: String)? {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
         guard !path.isEmpty, !path.utf8.contains(0), parts.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }) else {
             throw Refusal(description: "a path that does not stay below its folder is not deleted")
         }
-        guard var folder = try Folder(path: root.path) else { return }
+        guard var folder = try Folder(path: root.path) else { return nil }
         for part in parts.dropLast() {
-            guard let next = try folder.folder(part) else { return }
+            guard let next = try folder.folder(part) else { return nil }
             folder = next
         }
-        try folder.remove(parts[parts.count - 1], onlyFile: onlyFile)
+        return (folder, parts[parts.count - 1])
     }
 
     /// An open folder. A class, because it is closed exactly once, however it is left.
@@ -61,12 +72,27 @@ struct ConfinedFolder: Sendable {
             return Folder(descriptor: next)
         }
 
-        func remove(_ name: String, onlyFile: Bool) throws {
+        /// - Returns: nil when it is no file, or not there.
+        func lastChange(ofFile name: String) throws -> Date? {
+            var status = stat()
+            guard fstatat(descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
+                if errno == ENOENT { return nil }
+                throw Self.failure("read")
+            }
+            guard status.st_mode & S_IFMT == S_IFREG else { return nil }
+            #if canImport(Darwin)
+            return Date(timeIntervalSince1970: TimeInterval(status.st_mtimespec.tv_sec))
+            #else
+            return Date(timeIntervalSince1970: TimeInterval(status.st_mtim.tv_sec))
+            #endif
+        }
+
+        func remove(_ name: String) throws {
             if unlinkat(descriptor, name, 0) == 0 || errno == ENOENT { return }
             // Linux says EISDIR for a folder, POSIX EPERM.
             guard errno == EISDIR || errno == EPERM else { throw Self.failure("deleted") }
-            guard !onlyFile, let folder = try folder(name) else { return }
-            for entry in try folder.entries() { try folder.remove(entry, onlyFile: false) }
+            guard let folder = try folder(name) else { return }
+            for entry in try folder.entries() { try folder.remove(entry) }
             guard unlinkat(descriptor, name, AT_REMOVEDIR) == 0 || errno == ENOENT else { throw Self.failure("deleted") }
         }
 

@@ -8,16 +8,19 @@ import Synchronization
 /// been dealt with. So an echo's return needs all that hearing needs: a connection both ways, a broker that takes messages, a consumer
 /// that gets on, a ledger that commits. Leases are compared with the time at which the last returned echo was *sent*.
 ///
-/// While something of this fails no echo returns, and no lease can expire. Two echoes in a row that were sent far apart mean that the
-/// router stood still in between (SIGSTOP, a suspended machine, a disk that stalled the writer): then every lease starts anew. The clock
-/// must be one that goes on while the machine is suspended (CLOCK_BOOTTIME, Swift's `ContinuousClock`); on CLOCK_MONOTONIC a night in
-/// suspension would be no gap.
+/// While something of this fails no echo returns, and no lease can expire. An echo that was long on its way proves nothing: it may have
+/// waited in a socket that the broker did not read, and so may the renewals, each in a socket of its own, or they were dropped when
+/// their time in the queue was over. Two echoes in a row that count and were sent far apart mean that nobody was heard in between (a
+/// broker or a router that stood still, a suspended machine, a disk that stalled the writer): then every lease starts anew. So a
+/// router that is far behind with its work ends no lease before it has caught up. The clock must be one that goes on while the machine
+/// is suspended (CLOCK_BOOTTIME, Swift's `ContinuousClock`); on CLOCK_MONOTONIC a night in suspension would be no gap.
 struct LeaseWatch {
     typealias Instant = ContinuousClock.Instant
 
     /// Everything up to here has been heard.
     private(set) var heardUntil: Instant
     private var table: LeaseTable
+    /// Between two echoes that count, and from an echo's sending to its return.
     private let longestGap: Duration
 
     init(duration: Duration, longestGap: Duration, at now: Instant) {
@@ -27,19 +30,20 @@ struct LeaseWatch {
     }
 
     mutating func extend(_ job: JobID, token: Int, at now: Instant) { table.extend(job, token: token, at: now) }
-    mutating func release(_ job: JobID) { table.release(job) }
+    mutating func release(_ lease: LeaseTable.Lease) { table.release(lease) }
 
     /// Nobody could renew for some time.
     mutating func wasDeaf(at now: Instant) { table.extendAll(at: now) }
 
     /// An echo has come back.
     mutating func heard(until sent: Instant, at now: Instant) {
-        guard sent > heardUntil else { return }
+        guard sent > heardUntil, now - sent <= longestGap else { return }
         if sent - heardUntil > longestGap { table.extendAll(at: now) }
         heardUntil = sent
     }
 
     var expired: [LeaseTable.Lease] { table.expired(at: heardUntil) }
+    func hasExpired(_ lease: LeaseTable.Lease) -> Bool { table.hasExpired(lease, at: heardUntil) }
 }
 
 /// A `LeaseWatch` that the writer and the connection's watcher share.
@@ -51,9 +55,9 @@ final class LeaseBook: Sendable {
     }
 
     func extend(_ job: JobID, token: Int) { watch.withLock { $0.extend(job, token: token, at: .now) } }
-    func release(_ job: JobID) { watch.withLock { $0.release(job) } }
+    func release(_ lease: LeaseTable.Lease) { watch.withLock { $0.release(lease) } }
     func wasDeaf() { watch.withLock { $0.wasDeaf(at: .now) } }
-    func isExpired(_ lease: LeaseTable.Lease) -> Bool { watch.withLock { $0.expired.contains(lease) } }
+    func hasExpired(_ lease: LeaseTable.Lease) -> Bool { watch.withLock { $0.hasExpired(lease) } }
 
     /// - Returns: the leases that have run out.
     func heard(until sent: ContinuousClock.Instant) -> [LeaseTable.Lease] {

@@ -31,6 +31,8 @@ enum RouterInput: Sendable {
     case broker(BrokerState)
     /// Jobs wait in a channel that no worker serves, or no longer do.
     case channel(String, isServed: Bool)
+    /// A portion of the jobs that a channel's pause has held back, from the runs behind `after`.
+    case resumed(channel: String, after: RunID?)
 
     enum Replanned: Sendable {
         case run(PlannedRun)
@@ -44,7 +46,7 @@ enum RouterInput: Sendable {
         case .unplanned(_, _, let delivery), .reprocessed(_, _, let delivery), .claim(_, let delivery), .renewal(_, let delivery),
             .result(_, let delivery), .command(_, let delivery), .echo(_, let delivery), .dead(let delivery):
             delivery
-        case .confirmed, .leaseExpired, .hintLost, .aged, .services, .forgetWorkers, .broker, .channel: nil
+        case .confirmed, .leaseExpired, .hintLost, .aged, .services, .forgetWorkers, .broker, .channel, .resumed: nil
         }
     }
 
@@ -56,7 +58,7 @@ enum RouterInput: Sendable {
         case .result: PipelineQueue.results
         case .command, .reprocessed: PipelineQueue.commands
         case .dead: PipelineQueue.deadRecord
-        case .confirmed, .leaseExpired, .hintLost, .aged, .services, .forgetWorkers, .broker, .channel: nil
+        case .confirmed, .leaseExpired, .hintLost, .aged, .services, .forgetWorkers, .broker, .channel, .resumed: nil
         }
     }
 
@@ -71,7 +73,7 @@ enum RouterInput: Sendable {
         case .command, .reprocessed: (.routerCommandApplied, .routerCommandCommitted)
         case .confirmed: (nil, .routerOutboxRemoved)
         case .leaseExpired, .hintLost, .aged: (.routerSweepApplied, .routerSweepCommitted)
-        case .echo, .dead, .services, .forgetWorkers, .broker, .channel: (nil, nil)
+        case .echo, .dead, .services, .forgetWorkers, .broker, .channel, .resumed: (nil, nil)
         }
     }
 }
@@ -94,9 +96,17 @@ enum AfterCommit: Sendable {
     case publish(FactMessage)
     case stop(ControlMessage)
     case extendLease(JobID, token: Int)
-    case releaseLease(JobID)
+    case releaseLease(LeaseTable.Lease)
     /// Leases are due to be looked at.
     case heard(until: ContinuousClock.Instant)
     /// An event waits to be planned out of line.
     case planLater
+    /// A channel's paused jobs behind this run are still to be sent.
+    case resume(channel: String, after: RunID)
+}
+
+extension AfterCommit {
+    func extends(_ lease: LeaseTable.Lease) -> Bool {
+        if case .extendLease(lease.job, lease.token) = self { true } else { false }
+    }
 }

@@ -11,6 +11,8 @@ extension RouterService {
         /// Those that the batch has worked on.
         var runs: [RunID: StoredRun]
         var after: [AfterCommit]
+
+        func extends(_ lease: LeaseTable.Lease) -> Bool { after.contains { $0.extends(lease) } }
     }
 
     /// Commits a batch as one transaction; when that fails, input by input, so that one bad input holds nobody else up.
@@ -25,6 +27,8 @@ extension RouterService {
         var cache = cache
         var committed: [Committed] = []
         for input in batch {
+            // A renewal of the same batch came first.
+            if case .leaseExpired(let lease) = input, committed.contains(where: { $0.extends(lease) }) { continue }
             guard let done = await commitPersistently(input, cache) else { continue }
             cache.keep(done.runs)
             committed.append(done)
@@ -71,9 +75,13 @@ extension RouterService {
             let reason = Reason("unreadable", "The ledger cannot read this job: \(error)")
             return Committed(runs: [:], after: [.answerClaim(delivery, .no(reason)), .acknowledge(delivery)])
         case .renewal(let renewal, let delivery):
-            // One lease that cannot be read must not cost the worker its others: without an answer it renews again, lease by lease.
+            // One lease that cannot be read must not cost the worker its others.
+            guard renewal.leases.count > 1 else {
+                let lost = RenewReply(lost: renewal.leases.map { .init(job: $0.job, token: $0.token) })
+                return Committed(runs: [:], after: [.answerRenewal(delivery, lost), .acknowledge(delivery)])
+            }
             return await renewOneByOne(renewal, delivery)
-        case .leaseExpired(let lease): return Committed(runs: [:], after: [.releaseLease(lease.job)])
+        case .leaseExpired(let lease): return Committed(runs: [:], after: [.releaseLease(lease)])
         default:
             if let delivery = input.delivery, let queue = input.queue {
                 await putAside(delivery, queue: queue, reason: "the ledger does not take it: \(error)")
@@ -82,15 +90,12 @@ extension RouterService {
         }
     }
 
-    private func renewOneByOne(_ renewal: RenewMessage, _ delivery: AMQPDelivery) async -> Committed {
+    private func renewOneByOne(_ renewal: RenewMessage, _ delivery: AMQPDelivery) async -> Committed? {
         var reply = RenewReply()
         var after: [AfterCommit] = []
         for lease in renewal.leases {
             let single = RenewMessage(worker: renewal.worker, leases: [lease])
-            guard let done = try? await transaction([.renewal(single, delivery)], RunCache()) else {
-                reply.lost.append(.init(job: lease.job, token: lease.token))
-                continue
-            }
+            guard let done = await commitPersistently(.renewal(single, delivery), RunCache()) else { return nil }
             for action in done.after {
                 switch action {
                 case .answerRenewal(_, let part):

@@ -49,7 +49,7 @@ extension RouterService {
 // MARK: - Out of line
 
 extension RouterService {
-    private static let unplannedLimit = 50
+    private static let portion = 50
 
     /// What waits for planning may be due without anybody saying so. Ends when its task is cancelled.
     func ringForPlanning() async {
@@ -63,17 +63,22 @@ extension RouterService {
     func planOutOfLine() async {
         for await _ in planning.stream {
             do {
-                let waiting = try await ledger.write { try $0.unplannedEvents(limit: Self.unplannedLimit) }
-                for unplanned in waiting
-                where Date() >= unplanned.triedAt.addingTimeInterval(configuration.planningPause(after: unplanned.attempts)) {
-                    try await tryAgain(unplanned)
-                }
+                // After a broker's crash every event in its queue counts as delivered before: there can be many.
+                while try await planPortion() == Self.portion {}
             } catch  where Task.isCancelled {
                 return
             } catch {
                 logger.error("events that wait for planning cannot be read", metadata: ["error": "\(error)"])
             }
         }
+    }
+
+    /// - Returns: how many were due.
+    private func planPortion() async throws -> Int {
+        let waiting = try await ledger.write { try $0.unplannedEvents(limit: Self.portion) }
+        let due = waiting.filter { Date() >= $0.triedAt.addingTimeInterval(configuration.planningPause(after: $0.attempts)) }
+        for unplanned in due { try await tryAgain(unplanned) }
+        return due.count
     }
 
     private func tryAgain(_ unplanned: UnplannedEvent) async throws {
@@ -96,6 +101,8 @@ extension RouterService {
         let event = unplanned.event
         let reason = Reason.givenUp(after: unplanned.attempts, unplanned.reason)
         logger.error("an event could not be planned and is given up", metadata: ["resource.id": "\(event.resourceID)"])
+        // Whatever goes wrong from here on, it is not done again at once.
+        _ = try await ledger.write { try $0.recordPlanningFailure(of: event, reason: unplanned.reason, counts: false, at: Date()) }
         try await broker.publish(
             .pipeline(
                 exchange: PipelineExchange.deadLetter, routingKey: PipelineQueue.ingest, type: EventMessage.type, body: event,

@@ -51,9 +51,11 @@ extension RouterService {
             let expired = try await ledger.write { try $0.expiredRuns(limit: 20) }
             guard !expired.isEmpty else { return }
             for run in expired {
-                for artifact in run.artifacts { remove(artifact, from: data, of: run.id, onlyFile: true) }
-                remove(run.dcmpath, from: data, of: run.id)
-                remove("runs/\(run.id)", from: logs, of: run.id)
+                // Outside of the run's folder, a later run may have written its own result under the same name: what is young stays.
+                let cutoff = configuration.retention.map { Date().addingTimeInterval(-$0) } ?? .distantPast
+                for artifact in run.artifacts { forgetting(run.id) { try data.removeFile(artifact, unchangedSince: cutoff) } }
+                forgetting(run.id) { try data.remove(run.dcmpath) }
+                forgetting(run.id) { try logs.remove("runs/\(run.id)") }
             }
             try await ledger.write { try $0.forgetExpiredRuns(expired.map(\.id)) }
             try await Task.sleep(for: Self.breath)
@@ -61,9 +63,9 @@ extension RouterService {
     }
 
     /// What cannot be deleted now is not tried for ever: an operator finds it in the log.
-    private func remove(_ path: String, from folder: ConfinedFolder, of run: RunID, onlyFile: Bool = false) {
+    private func forgetting(_ run: RunID, _ remove: () throws -> Void) {
         do {
-            try folder.remove(path, onlyFile: onlyFile)
+            try remove()
         } catch {
             logger.warning("files of a deleted run stay", metadata: ["run.id": "\(run)", "error": "\(error)"])
         }

@@ -46,7 +46,14 @@ extension RouterService {
             logger.warning("hints were lost and are sent again", metadata: ["channel": "\(lane.channel)", "count": "\(lost.count)"])
         }
         let waiting = Dictionary(lanes.map { (HintLane(channel: $0.channel, priority: $0.priority), $0.oldest) }, uniquingKeysWith: min)
-        for lane in hints.with({ $0.overdue(waiting, at: Date()) }) { try await probe(lane) }
+        for lane in hints.with({ $0.overdue(waiting, at: Date()) }) {
+            do {
+                try await probe(lane)
+            } catch {
+                // A queue with troubles of its own must not cost the others their care.
+                logger.warning("a queue cannot be searched for lost hints", metadata: ["channel": "\(lane.channel)", "error": "\(error)"])
+            }
+        }
     }
 
     private func probe(_ lane: HintLane) async throws {

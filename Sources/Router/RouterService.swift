@@ -68,12 +68,14 @@ struct RouterService: Service {
 
     /// What the last router left: rows that were committed and perhaps not sent, and jobs that run somewhere.
     private func recover() async throws -> LeaseBook {
-        let (rows, running) = try await ledger.write { ledger in
-            (try ledger.pendingOutbox(), try ledger.runningAttempts())
+        let (rows, running, channels) = try await ledger.write { ledger in
+            (try ledger.pendingOutbox(), try ledger.runningAttempts(), try ledger.channels())
         }
         outbox.append(contentsOf: rows)
         let leases = LeaseBook(duration: .seconds(RouterTransaction.leaseSeconds), longestGap: Self.deafAfter)
         for attempt in running { leases.extend(attempt.job, token: attempt.token) }
+        // It may have ended in the middle of a resumption.
+        for channel in channels { inputs.append(.resumed(channel: channel, after: nil)) }
         logger.info("recovered", metadata: ["outbox.rows": "\(rows.count)", "jobs.running": "\(running.count)"])
         return leases
     }
@@ -83,7 +85,7 @@ struct RouterService: Service {
         var cache = RunCache()
         while let taken = await inputs.next(upTo: Self.batchLimit) {
             let batch = taken.filter { input in
-                if case .leaseExpired(let lease) = input { leases.isExpired(lease) } else { true }
+                if case .leaseExpired(let lease) = input { leases.hasExpired(lease) } else { true }
             }
             guard !batch.isEmpty else { continue }
             for committed in await commit(batch, cache) {
@@ -102,9 +104,10 @@ struct RouterService: Service {
         case .publish(let fact): broker.publishTransient(.fact(fact))
         case .stop(let message): broker.publishTransient(.control(message))
         case .extendLease(let job, let token): leases.extend(job, token: token)
-        case .releaseLease(let job): leases.release(job)
+        case .releaseLease(let lease): leases.release(lease)
         case .heard(let sent): inputs.append(contentsOf: leases.heard(until: sent).map { .leaseExpired($0) })
         case .planLater: planning.continuation.yield()
+        case .resume(let channel, let last): inputs.append(.resumed(channel: channel, after: last))
         }
     }
 

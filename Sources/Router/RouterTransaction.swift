@@ -42,8 +42,8 @@ struct RouterTransaction {
         case .confirmed(let rows): try handle(confirmed: rows)
         case .leaseExpired(let lease):
             // A renewal of the same batch came first.
-            guard !isExtended(lease) else { break }
-            after.append(.releaseLease(lease.job))
+            guard !after.contains(where: { $0.extends(lease) }) else { break }
+            after.append(.releaseLease(lease))
             _ = try apply(.leaseExpired(job: lease.job.index, token: lease.token), to: lease.job.run)
         case .hintLost(let hint):
             _ = try apply(.hintLost(job: hint.job.index, attempt: hint.attempt, dispatch: hint.dispatch), to: hint.job.run)
@@ -56,16 +56,9 @@ struct RouterTransaction {
         case .broker(let state): try note(state)
         case .channel(let name, let isServed):
             try publish(isServed ? "channel.served" : "channel.unserved", data: ["channel": .string(name)])
+        case .resumed(let channel, let last): try sendHeldBack(channel: channel, after: last)
         }
         if let delivery = input.delivery { after.append(.acknowledge(delivery)) }
-    }
-}
-
-// MARK: - Leases
-
-extension RouterTransaction {
-    private func isExtended(_ lease: LeaseTable.Lease) -> Bool {
-        after.contains { if case .extendLease(lease.job, lease.token) = $0 { true } else { false } }
     }
 }
 
@@ -267,11 +260,31 @@ extension RouterTransaction {
     private mutating func resume(_ command: CommandMessage) throws -> String {
         guard ChannelName.isValid(command.target) else { return "refused: '\(command.target.prefix(64))' is not a channel's name" }
         try ledger.setPaused(command.target, by: nil, at: now)
-        for run in try ledger.runsWithReadyJobs(channel: command.target) {
-            _ = try apply(.channelResumed(channel: command.target), to: run)
-        }
+        try sendHeldBack(channel: command.target, after: nil)
         try publish("channel.resumed", data: ["channel": .string(command.target)])
         return "done"
+    }
+}
+
+// MARK: - The end of a pause
+
+extension RouterTransaction {
+    /// How many runs one step takes: a pause can have held back a hundred thousand jobs, and nobody's lease may wait for all of them.
+    static let resumptionLimit = 100
+
+    /// Sends the jobs that a channel's pause has held back, in steps. After a crash in between the next router begins anew.
+    private mutating func sendHeldBack(channel: String, after last: RunID?) throws {
+        guard try !ledger.pausedChannels().contains(channel) else { return }
+        let found = try ledger.runsWithReadyJobs(channel: channel, after: last, limit: Self.resumptionLimit)
+        for run in found {
+            do {
+                _ = try apply(.channelResumed(channel: channel), to: run)
+            } catch let error as LedgerError where error.code == .corrupt {
+                // A run that cannot be read holds nobody else up.
+                continue
+            }
+        }
+        if let last = found.last, found.count == Self.resumptionLimit { after.append(.resume(channel: channel, after: last)) }
     }
 }
 
@@ -312,7 +325,7 @@ extension RouterTransaction {
                 try ledger.startAttempt(run.jobID(job), attempt: attempt, token: token, worker: worker, at: now)
             case .attemptEnded(let job, let attempt, let token, let ending):
                 try ledger.endAttempt(run.jobID(job), attempt: attempt, token: token, ending: ending, at: now)
-                after.append(.releaseLease(run.jobID(job)))
+                after.append(.releaseLease(.init(job: run.jobID(job), token: token)))
             case .stop(let job, let token):
                 after.append(.stop(ControlMessage(action: .cancel, job: run.jobID(job), token: token)))
             case .jobChanged(let job):

@@ -27,7 +27,9 @@ struct BrokerLink: RouterLink {
     }
 
     func renew(_ renewal: RenewMessage, limit: Duration) async throws -> RenewReply {
-        try decode(try await broker.call(request(PipelineKey.renew, RenewMessage.type, renewal, limit), timeout: limit), RenewReply.type)
+        // A renewal counts also when nobody waits for its answer any more, so it stays in the queue for longer than that.
+        let request = request(PipelineKey.renew, RenewMessage.type, renewal, max(limit, Self.claimLimit))
+        return try decode(try await broker.call(request, timeout: limit), RenewReply.type)
     }
 
     func report(_ result: ResultMessage) async throws {
@@ -47,7 +49,7 @@ struct BrokerLink: RouterLink {
         try await broker.publish(.deadLetter(delivery, queue: queue, reason: reason))
     }
 
-    private func request(_ key: String, _ type: String, _ body: some Encodable, _ limit: Duration) -> AMQPPublishing {
+    private func request(_ key: String, _ type: String, _ body: some Encodable, _ lifetime: Duration) -> AMQPPublishing {
         var request = AMQPPublishing.pipeline(
             exchange: PipelineExchange.router,
             routingKey: key,
@@ -55,8 +57,8 @@ struct BrokerLink: RouterLink {
             body: body,
             persistent: false
         )
-        // Nobody waits for the answer to a request that is older.
-        request.properties.expiration = "\(limit.components.seconds * 1000)"
+        // What is older is of no use to anybody.
+        request.properties.expiration = "\(lifetime.components.seconds * 1000)"
         return request
     }
 

@@ -88,6 +88,22 @@ extension LedgerConformance {
         }
     }
 
+    @Test("An event that waits for its run is never old enough", arguments: LedgerEngineKind.allCases)
+    func unplannedEvent(engine: LedgerEngineKind) async throws {
+        try await engine.withLedger { ledger, _ in
+            let reason = Reason("planning-failed", "No Python.")
+            _ = try await ledger.write {
+                try $0.recordPlanningFailure(of: event("waits"), reason: reason, counts: true, at: now - 100)
+            }
+            _ = try await purge(ledger, cutoffs(now - 50))
+            let waiting = try await ledger.write { try $0.unplannedEvents(limit: 9) }
+            #expect(waiting.map(\.event.snapshot) == ["waits"])
+            try await ledger.write { try $0.abandonPlanning(of: event("waits"), reason: reason, at: now - 100) }
+            let steps = try await purge(ledger, cutoffs(now - 50))
+            #expect(steps.first?.rows ?? 0 > 0)
+        }
+    }
+
     @Test("An event stays as long as a run of it", arguments: LedgerEngineKind.allCases)
     func sharedEvent(engine: LedgerEngineKind) async throws {
         try await engine.withLedger { ledger, _ in

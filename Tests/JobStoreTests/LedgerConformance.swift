@@ -422,11 +422,14 @@ extension LedgerConformance {
             }
             let (names, stopped, ready, others) = try await ledger.write {
                 (
-                    try $0.channels(), try $0.pausedChannels(), try $0.runsWithReadyJobs(channel: "gpu"),
-                    try $0.runsWithReadyJobs(channel: "cpu")
+                    try $0.channels(), try $0.pausedChannels(), try $0.runsWithReadyJobs(channel: "gpu", after: nil, limit: 9),
+                    try $0.runsWithReadyJobs(channel: "cpu", after: nil, limit: 9)
                 )
             }
             #expect(names == ["cpu", "gpu"] && stopped == ["gpu"] && ready == [id(1)] && others.isEmpty)
+            let behind = try await ledger.write { try $0.runsWithReadyJobs(channel: "gpu", after: id(1), limit: 9) }
+            let none = try await ledger.write { try $0.runsWithReadyJobs(channel: "gpu", after: nil, limit: 0) }
+            #expect(behind.isEmpty && none.isEmpty)
             try await ledger.write { try $0.setPaused("gpu", by: nil, at: now) }
             try await ledger.write { try $0.noteChannels(["gpu"]) }
             let left = try await ledger.write { try $0.pausedChannels() }

@@ -189,7 +189,7 @@ import Testing
                 _ = try transaction.unplannedEvents(limit: 9)
                 try transaction.removeOutbox(try transaction.appendOutbox(suite.message()).id)
                 _ = try transaction.runningAttempts()
-                _ = try transaction.runsWithReadyJobs(channel: "gpu")
+                _ = try transaction.runsWithReadyJobs(channel: "gpu", after: run.id, limit: 9)
                 _ = try transaction.waitingLanes(at: now)
                 _ = try transaction.overdueHints(of: "gpu", priority: .default, before: now, limit: 9)
                 _ = try transaction.agedHints(before: now, limit: 9)

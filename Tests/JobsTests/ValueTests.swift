@@ -58,9 +58,15 @@ import Testing
         table.extend(job, token: 7, at: start)
         #expect(table.expired(at: start + .seconds(29)).isEmpty)
         #expect(table.expired(at: start + .seconds(30)) == [LeaseTable.Lease(job: job, token: 7)])
+        #expect(table.hasExpired(LeaseTable.Lease(job: job, token: 7), at: start + .seconds(30)))
+        #expect(!table.hasExpired(LeaseTable.Lease(job: job, token: 7), at: start + .seconds(29)))
+        #expect(!table.hasExpired(LeaseTable.Lease(job: job, token: 6), at: start + .seconds(30)))
         table.extendAll(at: start + .seconds(30))
         #expect(table.expired(at: start + .seconds(59)).isEmpty)
-        table.release(job)
+        // The end of an older attempt says nothing of this one.
+        table.release(LeaseTable.Lease(job: job, token: 6))
+        #expect(table.expired(at: start + .seconds(90)).count == 1)
+        table.release(LeaseTable.Lease(job: job, token: 7))
         #expect(table.expired(at: start + .seconds(90)).isEmpty)
     }
 }

@@ -66,11 +66,28 @@ import Testing
         #expect(place.exists("data/dicom/run/a.dcm"))
     }
 
-    @Test func anArtifactThatTurnsOutToBeAFolderStays() throws {
+    @Test func aFileThatWasWrittenAnewStays() throws {
         let place = try Place()
-        try ConfinedFolder(place.data).remove("dicom/run", onlyFile: true)
+        let folder = ConfinedFolder(place.data)
+        try folder.removeFile("dicom/run/a.dcm", unchangedSince: Date() - 3600)
+        try folder.removeFile("dicom/run/a.dcm", unchangedSince: .distantPast)
         #expect(place.exists("data/dicom/run/a.dcm"))
-        try ConfinedFolder(place.data).remove("dicom/run/a.dcm", onlyFile: true)
+        try folder.removeFile("dicom/run/a.dcm", unchangedSince: Date() + 3600)
         #expect(!place.exists("data/dicom/run/a.dcm"))
+        // Again, and what never was.
+        try folder.removeFile("dicom/run/a.dcm", unchangedSince: Date() + 3600)
+        try folder.removeFile("no/such/place", unchangedSince: Date() + 3600)
+    }
+
+    @Test func aNameThatTurnsOutToBeAFolderOrALinkStays() throws {
+        let place = try Place()
+        let link = place.data.appending(path: "link")
+        try FileManager.default.createSymbolicLink(at: link, withDestinationURL: place.outside.appending(path: "precious"))
+        let folder = ConfinedFolder(place.data)
+        for name in ["dicom/run", "link"] { try folder.removeFile(name, unchangedSince: .distantFuture) }
+        #expect(place.exists("data/dicom/run/a.dcm"))
+        #expect(place.exists("outside/precious"))
+        #expect(place.exists("data/link"))
+        #expect(throws: ConfinedFolder.Refusal.self) { try folder.removeFile("../outside/precious", unchangedSince: .distantFuture) }
     }
 }

@@ -84,6 +84,31 @@ import Testing
         #expect(watch.expired.isEmpty)
     }
 
+    @Test func echoesThatWaitedInASocketProveNothing() {
+        // The broker stands still from 6 to 51. What was sent meanwhile arrives at once: the router's echoes, and behind them, from a
+        // socket of its own, the worker's renewal.
+        var watch = watch()
+        listen(&watch, from: 3, to: 6)
+        for sent in stride(from: 9.0, through: 51, by: 3) { watch.heard(until: at(sent), at: at(51)) }
+        #expect(watch.expired.isEmpty)
+        watch.extend(job, token: 1, at: at(52))
+        listen(&watch, from: 54, to: 81)
+        #expect(watch.expired.isEmpty)
+        listen(&watch, from: 84, to: 84)
+        #expect(watch.expired == [lease])
+    }
+
+    @Test func aRouterThatIsFarBehindEndsNoLease() {
+        // Renewals that wait longer than they live are dropped by the broker, and echoes come back 20 s late.
+        var watch = watch()
+        for sent in stride(from: 3.0, through: 300, by: 3) { watch.heard(until: at(sent), at: at(sent + 20)) }
+        #expect(watch.expired.isEmpty)
+        listen(&watch, from: 321, to: 348)
+        #expect(watch.expired.isEmpty, "it has caught up, and gives each lease its whole time")
+        listen(&watch, from: 351, to: 351)
+        #expect(watch.expired == [lease])
+    }
+
     @Test func aReconnectGivesEveryLeaseItsWholeTime() {
         var watch = watch()
         listen(&watch, from: 3, to: 27)
@@ -104,7 +129,7 @@ import Testing
 
     @Test func aReleasedLeaseIsForgotten() {
         var watch = watch()
-        watch.release(job)
+        watch.release(lease)
         listen(&watch, from: 3, to: 60)
         #expect(watch.expired.isEmpty)
     }

@@ -183,6 +183,62 @@ import Testing
         #expect(granted(try await bench.commit(claim(0), at: now)) != nil)
     }
 
+    @Test func aResumptionTakesALimitedNumberOfRunsAtATimeAndBeginsAnewAfterACrash() async throws {
+        let bench = try Bench()
+        func command(_ action: CommandMessage.Action) -> RouterInput {
+            .command(CommandMessage(id: action.rawValue, action: action, target: "default", actor: "op", at: now), delivery())
+        }
+        let count = 2 * RouterTransaction.resumptionLimit + 1
+        let runs = (1...count).map { RunID(milliseconds: UInt64($0), random: (1, 1)) }
+        try await bench.commit(command(.pauseChannel), at: now)
+        for run in runs {
+            let claim = ClaimMessage(job: JobID(run: run, index: 0), attempt: 1, worker: "w1", id: "\(run)")
+            try await bench.commit(.event(event("\(run)"), planned(run), delivery()), .claim(claim, delivery()), at: now)
+        }
+        var sent: [RunID] = []
+        func follow(_ after: [AfterCommit]) async throws {
+            sent += hints(after).map(\.job.run)
+            #expect(hints(after).count <= RouterTransaction.resumptionLimit)
+            for case .resume(let channel, let last) in after {
+                try await follow(try await bench.commit(.resumed(channel: channel, after: last), at: now))
+            }
+        }
+        // The router dies after the first portion; what the next one does first sends the rest.
+        let first = try await bench.commit(command(.resumeChannel), at: now)
+        sent += hints(first).map(\.job.run)
+        #expect(sent.count == RouterTransaction.resumptionLimit)
+        try await follow(try await bench.commit(.resumed(channel: "default", after: nil), at: now))
+        #expect(Set(sent) == Set(runs))
+        #expect(sent.count == count, "each once")
+        // Paused again: nothing is sent.
+        let claim = ClaimMessage(job: JobID(run: runs[0], index: 0), attempt: 1, worker: "w1", id: "late")
+        let pause = RouterInput.command(
+            CommandMessage(id: "again", action: .pauseChannel, target: "default", actor: "op", at: now), delivery())
+        let paused = try await bench.commit(pause, .claim(claim, delivery()), .resumed(channel: "default", after: nil), at: now)
+        #expect(hints(paused).isEmpty)
+    }
+
+    @Test func anOldLeasesEndLeavesTheNewLeaseAlone() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let old = try #require(granted(try await bench.commit(claim(0), at: now)))
+        // One batch: the job is handed back, a copy of its hint is claimed, and the old lease's end has been found meanwhile.
+        let after = try await bench.commit(
+            result(old, .released), claim(0), .leaseExpired(.init(job: old.job, token: old.token)), at: now)
+        let new = try #require(granted(after))
+        var table = LeaseTable(duration: .seconds(30))
+        let start = ContinuousClock.now
+        table.extend(old.job, token: old.token, at: start)
+        for action in after {
+            switch action {
+            case .extendLease(let job, let token): table.extend(job, token: token, at: start)
+            case .releaseLease(let lease): table.release(lease)
+            default: continue
+            }
+        }
+        #expect(table.expired(at: start + .seconds(30)) == [.init(job: new.job, token: new.token)])
+    }
+
     @Test func aCommandIsCarriedOutOnce() async throws {
         let bench = try Bench()
         try await bench.commit(.event(event(), planned(), delivery()), at: now)
