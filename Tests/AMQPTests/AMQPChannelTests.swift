@@ -24,6 +24,26 @@ import Testing
         return AMQPLink(handle, maximumBodySize: 1024, requestTimeout: .seconds(5), serial: 0, now: .now)
     }
 
+    /// Deadlines are looked at between turns.
+    @Test func `a turn ends even when the broker never stops talking`() throws {
+        let broker = try FakeBroker()
+        defer { broker.stop() }
+        let owner = Owner()
+        let link = try link(to: broker)
+        let channel = try #require(link.openChannel(owner: owner))
+        let message = AMQPPublishing(exchange: "", routingKey: "flood", body: [])
+        #expect(channel.publish(message, properties: message.properties, mandatory: false))
+        try link.flush(now: .now)
+        let deadline = ContinuousClock.now + .seconds(10)
+        while !broker.isHolding("flood") { try #require(ContinuousClock.now < deadline) }
+        try broker.flood("flood")
+        while !link.isBehind {
+            try #require(ContinuousClock.now < deadline)
+            try link.receive(readable: true, now: .now)
+        }
+        withExtendedLifetime(owner) {}
+    }
+
     @Test(arguments: [true, false])
     func `a channel that ends with requests open leaves nothing behind`(closedByBroker: Bool) throws {
         let broker = try FakeBroker()

@@ -14,6 +14,24 @@ import Testing
         return PublishSubmission(messages, deadline: deadline)
     }
 
+    @Test func `what is cancelled while nothing can be sent is let go when more comes`() throws {
+        let publisher = try publisher()
+        let deadline = ContinuousClock.now + .seconds(60)
+        let first = submission(1, deadline: deadline)
+        publisher.submit(first)
+        var cancelled: [() -> PublishSubmission?] = []
+        for _ in 0..<500 {
+            let submission = submission(1, deadline: deadline)
+            cancelled.append { [weak submission] in submission }
+            publisher.submit(submission)
+            submission.settle(0, .failure(AMQPError(.cancelled, "test")))
+        }
+        #expect(cancelled.count { $0() != nil } <= 64)
+        #expect(!publisher.isIdle)
+        publisher.finish(AMQPError(.shutdown, "test"))
+        #expect(first.isSettled(0))
+    }
+
     @Test(arguments: [nil, "low on memory"])
     func `what has timed out while nothing can be sent is let go`(blockedReason: String?) async throws {
         let publisher = try publisher()

@@ -94,7 +94,7 @@ final class FakeBroker: Sendable {
         send(held.descriptor, held.channel, 60, 50, [UInt8](UInt16(312)) + shortString("") + shortString("") + shortString(""))
         let header = [UInt8](UInt16(60)) + [0, 0] + [UInt8](UInt64.max) + [0, 0]
         _ = write(held.descriptor, frame(2, held.channel, header))
-        let burst = Array(repeatElement(frame(3, held.channel, [UInt8](repeating: 0, count: 4089)), count: 64).joined())
+        let burst = Array(repeatElement(frame(3, held.channel, [0]), count: 65_536).joined())
         let started = ConnectionThread.start(name: "fake flood") { [self] in
             while write(held.descriptor, burst) {}
         }

@@ -305,23 +305,6 @@ import Testing
         _ = await service.result
     }
 
-    @Test func `a broker that never stops talking keeps nobody from an answer in time`() async throws {
-        let broker = try FakeBroker()
-        defer { broker.stop() }
-        let client = try makeClient(broker, limit: .seconds(1))
-        let service = Task { try await client.run() }
-        try await client.waitUntilReady()
-        let answers = Answers()
-        let caller = Task { answers[.publish] = await self.ask(.publish, of: client, limit: .seconds(1)) }
-        try await eventually { broker.isHolding("publish") }
-        try broker.flood("publish")
-        try await eventually { answers[.publish] == .error(.timeout, replyCode: nil) }
-        broker.cut()
-        await caller.value
-        service.cancel()
-        _ = await service.result
-    }
-
     @Test func `a topology that 4.x refuses ends the service with the reason`() async throws {
         let topology = AMQPTopology(queues: [AMQPQueue(name: "q")])
         let endpoint = try AMQPEndpoint(uri: "amqp://127.0.0.1:1")

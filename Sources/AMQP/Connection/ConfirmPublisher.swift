@@ -24,6 +24,8 @@ final class ConfirmPublisher: ChannelUser {
     private var published: UInt64 = 0
     private var pending: [Entry] = []
     private var head = 0
+    /// How many messages must wait for cancelled ones to be looked for.
+    private var sweepAt = 64
     private var tracker = ConfirmTracker<Entry>()
     /// When the first message in flight may have timed out.
     private var checkAt: Instant?
@@ -38,6 +40,12 @@ final class ConfirmPublisher: ChannelUser {
 
     func submit(_ submission: PublishSubmission) {
         for index in submission.messages.indices { pending.append(Entry(submission: submission, index: index)) }
+        guard pending.count >= sweepAt else { return }
+        // Whoever cancels and tries again while nothing can be sent must not fill the memory.
+        pending = pending[head...].filter { !$0.submission.isSettled($0.index) }
+        head = 0
+        // Twice what is left: so a message is looked at once on average.
+        sweepAt = max(sweepAt, 2 * pending.count)
     }
 
     override func setUp(_ channel: AMQPChannel, names: TopologyDeclaration.Names) {
