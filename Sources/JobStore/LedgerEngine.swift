@@ -82,10 +82,6 @@ package protocol LedgerTransaction {
     /// Everything that was committed and not yet confirmed: what a router that starts has to send.
     func pendingOutbox() throws -> [OutboxRow]
 
-    /// How many jobs of each channel have a confirmed hint, or one whose delay has ended before `now`, and no claim: as many messages
-    /// have to be in the channel's queue.
-    func expectedHints(at now: Date) throws -> [String: Int]
-
     /// Where hints wait for a claim: channels and priorities with a confirmed hint, or with one whose delay has ended before `now`.
     func waitingLanes(at now: Date) throws -> [WaitingLane]
 

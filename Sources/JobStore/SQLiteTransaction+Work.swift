@@ -50,16 +50,6 @@ extension SQLiteTransaction {
         }
     }
 
-    func expectedHints(at now: Date) throws -> [String: Int] {
-        let sql = """
-            SELECT channel, sum(jobs) AS count FROM job_tally WHERE state = 'dispatched' AND jobs > 0 GROUP BY channel
-            UNION ALL
-            SELECT channel, count(*) FROM job WHERE state = 'retrying' AND not_before < ? GROUP BY channel
-            """
-        let counts = try rows(sql, [now.ledgerTime]).map { ($0["channel"] as String, $0["count"] as Int) }
-        return Dictionary(counts, uniquingKeysWith: +)
-    }
-
     func waitingLanes(at now: Date) throws -> [WaitingLane] {
         try lanes().compactMap { channel, priority in
             let sql = """

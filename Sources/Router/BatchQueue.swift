@@ -28,6 +28,8 @@ final class BatchQueue<Element: Sendable>: Sendable {
 
     private let state = Mutex(State())
 
+    var count: Int { state.withLock { $0.elements.count - $0.head } }
+
     func append(_ element: Element) { append(contentsOf: CollectionOfOne(element)) }
 
     func append(contentsOf elements: some Collection<Element>) {

@@ -11,6 +11,9 @@ extension RouterService {
     private static let overdueLimit = 500
     /// How many waiting jobs one sweep raises: ageing costs a message each, and must never be all that the router does.
     private static let ageingLimit = 200
+    /// With more than that on the writer's table it is far behind, or the disk is full: what a sweep adds then would pile up unseen, and
+    /// what looks lost may lie on the table.
+    private static let backlogLimit = 1000
     /// A worker that was silent for longer serves nothing.
     private static let workerPatience = Pace.scaled(60.0)
 
@@ -20,6 +23,7 @@ extension RouterService {
         var unserved: Set<String> = []
         while !Task.isCancelled {
             do { try await Task.sleep(for: configuration.rhythm.sweep) } catch { return }
+            guard inputs.count < Self.backlogLimit else { continue }
             round += 1
             if round.isMultiple(of: 20) { inputs.append(.forgetWorkers(seenBefore: Date().addingTimeInterval(-3600))) }
             do {

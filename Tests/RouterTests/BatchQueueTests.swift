@@ -6,7 +6,9 @@ import Testing
     @Test func handsOverWhatHasPiledUpInOrder() async {
         let queue = BatchQueue<Int>()
         queue.append(contentsOf: 0..<5)
+        #expect(queue.count == 5)
         #expect(await queue.next(upTo: 3) == [0, 1, 2])
+        #expect(queue.count == 2)
         #expect(await queue.next(upTo: 3) == [3, 4])
     }
 

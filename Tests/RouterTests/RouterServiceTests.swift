@@ -75,7 +75,7 @@ extension RouterBrokerTests {
                     let queue = PipelineQueue.jobs(channel: "default")
                     try await stage.publish(RouterStage.event("purged"))
                     _ = try await RouterStage.until("the hint is queued") {
-                        try await stage.client.inspect(queue).messages == 1 ? true : nil
+                        try await stage.client.inspect(queue).messages > 0 ? true : nil
                     }
                     try await stage.drain(queue)
                     _ = try await RouterStage.until("the hint is sent again") {
