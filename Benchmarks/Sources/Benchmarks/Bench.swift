@@ -6,6 +6,7 @@ struct Bench: AsyncParsableCommand {
     private static let measurements: [any AsyncParsableCommand.Type] = [
         AMQPBench.self,
         LedgerBench.self,
+        RouterBench.self,
     ]
 
     static let configuration = CommandConfiguration(

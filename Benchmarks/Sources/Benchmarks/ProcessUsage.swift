@@ -26,4 +26,21 @@ enum ProcessUsage {
         guard fields.count > 1, let pages = Double(fields[1]) else { return .nan }
         return pages * Double(getpagesize()) / 1_048_576
     }
+
+    /// Resident memory of a process in MiB, now and at its highest.
+    struct Memory {
+        var resident: Double
+        var peak: Double
+    }
+
+    /// Of another process; nil when there is none.
+    static func memory(of pid: pid_t) -> Memory? {
+        guard let lines = try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8).split(separator: "\n") else { return nil }
+        func mebibytes(_ name: String) -> Double? {
+            lines.first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
+                .map { $0 / 1024 }
+        }
+        guard let resident = mebibytes("VmRSS"), let peak = mebibytes("VmHWM") else { return nil }
+        return Memory(resident: resident, peak: peak)
+    }
 }
