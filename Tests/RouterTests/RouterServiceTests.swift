@@ -134,6 +134,29 @@ extension RouterBrokerTests {
                 }
             }
         }
+
+        @Test("The ledger tells of a connection that was lost and is back")
+        func reconnect() async throws {
+            try await RouterStage.with { stage in
+                try await stage.withRouter(configuration()) {
+                    let node = try #require(RouterBrokerTrait.node)
+                    _ = try await RouterStage.until("the ledger knows that the broker is there") {
+                        try? await stage.reader.pipelineState().broker?.condition == .open ? true : nil
+                    }
+                    try await node.rabbitmqctl("close_all_connections", "--vhost", node.virtualHost, "a test")
+                    // Both can have happened before anybody looks, so the facts have to tell.
+                    let kinds = try await RouterStage.until("it is back") {
+                        let kinds = try await stage.reader.facts(after: 0, limit: 1000).map(\.kind).filter { $0.hasPrefix("broker.") }
+                        let isBack = kinds.contains("broker.disconnected") && kinds.last == "broker.open"
+                        return isBack ? kinds : nil
+                    }
+                    #expect(kinds.first == "broker.open")
+                    let state = try await stage.reader.pipelineState()
+                    #expect(state.broker?.condition == .open)
+                    #expect(state.brokerBlockedReason == nil)
+                }
+            }
+        }
     }
 
     @Suite struct Processes {
