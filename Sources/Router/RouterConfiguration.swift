@@ -6,7 +6,7 @@ struct RouterConfiguration: Sendable {
     /// How long a job waits for a worker before it moves up one level of priority; nil when it never does. `AGEING`, seconds.
     var ageing: Double? = 600
     /// How often an event is tried that cannot be planned. `PLAN_ATTEMPTS`.
-    var planAttempts = 10
+    var planAttempts = 30
     /// How long what has ended is kept; nil for ever. `RETENTION`, days.
     var retention: TimeInterval? = 90 * Self.day
     /// Where runs left files.
@@ -36,7 +36,7 @@ struct RouterConfiguration: Sendable {
     init(settings: Settings, folders: ServiceFolders) throws {
         let ageing = try settings.seconds("AGEING", default: 600, in: 0...604_800)
         self.ageing = ageing > 0 ? ageing : nil
-        planAttempts = try settings.integer("PLAN_ATTEMPTS", default: 10, in: 1...100)
+        planAttempts = try settings.integer("PLAN_ATTEMPTS", default: 30, in: 1...100)
         let days = try settings.seconds("RETENTION", default: 90, in: 0...36500)
         retention = days > 0 ? days * Self.day : nil
         data = folders.data
