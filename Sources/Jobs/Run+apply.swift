@@ -86,7 +86,7 @@ extension Run {
     }
 
     /// A finalizer deletes. It must not run while results exist that a storing job did not carry out.
-    private func finalizerRefusal(_ index: Int) -> Reason? {
+    func finalizerRefusal(_ index: Int) -> Reason? {
         guard jobs[index].definition.isFinalizer else { return nil }
         let hasResults = jobs.contains { $0.definition.stage == .services && $0.state == .succeeded }
         let culprit = jobs.indices.first { candidate in

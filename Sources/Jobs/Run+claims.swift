@@ -34,6 +34,12 @@ extension Run {
             effects.append(.deny(paused))
             return
         }
+        // Since it became ready, a job that was tried again may have left results that nobody stores.
+        if let held = finalizerRefusal(index) {
+            end(index, .skipped, held, now)
+            effects.append(.deny(held))
+            return
+        }
         jobs[index].state = .running
         jobs[index].reason = Reason(.running, "Runs on worker \(claim.worker).", subject: claim.worker)
         jobs[index].token += 1

@@ -208,8 +208,9 @@ private struct AskingReducer: RunReducer {
         #expect(missing.isEmpty, "\(missing)")
         #expect(
             refusals == [
-                "superseded", "too-early", "waiting", "leased", "done", "channel-paused", "nothing-to-cancel", "nothing-to-retry",
-                "nothing-to-rerun", "nothing-to-change", "skipped-again", "running", "descendant-running", "run-active", "stale-result",
+                "superseded", "too-early", "waiting", "leased", "done", "channel-paused", "held-back", "nothing-to-cancel",
+                "nothing-to-retry", "nothing-to-rerun", "nothing-to-change", "skipped-again", "running", "descendant-running", "run-active",
+                "stale-result",
             ])
     }
 }

@@ -92,6 +92,31 @@ import Testing
         #expect(run.state == .succeeded)
     }
 
+    /// Seed 24937 of the simulation: the finalizer was ready, then a job that was tried again left results that nobody stored.
+    @Test func aFinalizerIsHeldBackAtItsClaimToo() {
+        var run = Run(
+            id: RunID(milliseconds: 1, random: (2, 3)),
+            plan: RunPlan(jobs: [
+                .init(
+                    definition: JobDefinition(name: "store", service: "s", stage: .post, entry: "m.f", isStoring: true),
+                    dependencies: []),
+                .init(
+                    definition: JobDefinition(name: "clean", service: "s", stage: .post, entry: "m.f", isFinalizer: true),
+                    dependencies: [Dependency(parent: 0, condition: .finished, origin: .declared)]),
+                .init(definition: JobDefinition(name: "work", service: "s", stage: .services, entry: "m.f"), dependencies: []),
+            ]))
+        _ = run.apply(.start, at: now)
+        _ = run.apply(.cancelAll(actor: "op"), at: now)
+        #expect(run.jobs.map(\.state) == [.cancelled, .ready, .cancelled])
+        _ = run.apply(.retry(job: 2, actor: "op"), at: now)
+        finish(&run, 2, .succeeded)
+        let effects = run.apply(.claim(job: 1, attempt: 1, worker: "w", id: "late", isPaused: false), at: now)
+        #expect(run.jobs[1].state == .skipped)
+        #expect(run.jobs[1].cause == .heldBack)
+        #expect(effects.contains(.deny(run.jobs[1].reason)))
+        #expect(run.state.isTerminal)
+    }
+
     @Test func aRetryAfterCleaningUpStartsTheWholeRunOver() {
         var run = chain()
         _ = run.apply(.start, at: now)

@@ -201,7 +201,11 @@ extension RunAudit {
             failures[index] = 0
             count += 1
         }
-        if count > 0, count == after.jobs.count - neverPlanned.count { isCleaned = false }
+        // The whole run: what is skipped for the same reason once more, at the same moment, looks as if nothing had happened to it.
+        let isWhole = after.jobs.indices.allSatisfy { index in
+            after.jobs[index] != before.jobs[index] || neverPlanned.contains(index) || after.jobs[index].state == .skipped
+        }
+        if count > 0, isWhole { isCleaned = false }
     }
 
     private mutating func checkStep(_ input: RunInput, _ index: Int, _ old: Job, _ new: Job) throws(Violation) {
@@ -215,6 +219,9 @@ extension RunAudit {
         }
         guard input.allows(old.state, new.state, isSubject: input.job == index) else {
             throw Violation(rule: "machine", text: "\(input.name) took job \(index) from \(old.state.rawValue) to \(new.state.rawValue)")
+        }
+        if case .claim = input, input.job == index, new.state == .skipped, new.cause != .heldBack {
+            throw Violation(rule: "machine", text: "a claim skipped job \(index) because of \(new.reason.code)")
         }
         guard let cause = new.cause, new.state.reasons.contains(cause) else {
             throw Violation(rule: "I13", text: "job \(index) is \(new.state.rawValue) because of \(new.reason.code)")
@@ -317,7 +324,10 @@ extension RunInput {
         case .hintConfirmed: return isSubject && old == .ready && new == .dispatched
         case .hintLost: return isSubject && new == .ready && [.ready, .dispatched, .retrying].contains(old)
         case .aged: return isSubject && new == .ready && [.dispatched, .retrying].contains(old)
-        case .claim: return isSubject && [.ready, .dispatched, .retrying].contains(old) && [.running, .ready].contains(new)
+        case .claim:
+            // A finalizer may be held back at the last moment; what waits for it follows.
+            guard isSubject else { return follows }
+            return [.ready, .dispatched, .retrying].contains(old) && [.running, .ready, .skipped].contains(new)
         case .renewal: return false
         case .result:
             guard isSubject, old == .running else { return follows }
