@@ -182,7 +182,8 @@ extension JobQuestion {
 
     var cancelled: Explanation {
         guard job.cause == .cancelled else { return unexpected }
-        let began = job.startedAt == nil ? "before it had begun" : "while attempt \(job.attempt) ran"
+        let notBegun = job.attempt == 1 ? "before it had begun" : "before attempt \(job.attempt) had begun"
+        let began = job.startedAt == nil ? notBegun : "while attempt \(job.attempt) ran"
         return Explanation(.cancelled, "Cancelled by \(person.name)\(at), \(began).", [person], since: job.finishedAt)
     }
 

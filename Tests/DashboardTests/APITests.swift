@@ -280,7 +280,10 @@ struct APITests {
                 #expect(try answer.json["detail"]?.string?.isEmpty == false)
             }
             dashboard.commands.goAway()
-            #expect(try await dashboard.send("POST", "/api/v1/runs/\(hospital.failed)/retry").status == 503)
+            let unconfirmed = try await dashboard.send("POST", "/api/v1/runs/\(hospital.failed)/retry")
+            #expect(unconfirmed.status == 503)
+            // It may have arrived all the same.
+            #expect(unconfirmed.text.contains("not known whether the router will do it"))
             #expect(dashboard.commands.sent.isEmpty)
         }
     }

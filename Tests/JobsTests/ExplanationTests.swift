@@ -177,6 +177,13 @@ import Testing
             Self.explain(Self.run(.cancelled, .cancelled, subject: "zoe")).sentence
                 == "Cancelled by zoe at 2023-11-14 22:13:10 UTC, while attempt 3 ran.")
     }
+
+    /// The start of an attempt that is over says nothing about the next one.
+    @Test func aJobCancelledBetweenAttemptsHasBegunBefore() {
+        var run = Self.run(.cancelled, .cancelled, subject: "zoe")
+        run.jobs[1].startedAt = nil
+        #expect(Self.explain(run).sentence.hasSuffix("before attempt 3 had begun."))
+    }
 }
 
 /// Asks after every change, of every job.

@@ -26,7 +26,9 @@ struct Commands: Sendable {
             logger.warning(
                 "A command could not be handed to the broker",
                 metadata: ["command": "\(action.rawValue)", "target": "\(target)", "error": "\(error)"])
-            throw Problem.unavailable("The broker cannot be reached, so nothing was asked of the router. Try again when it is back.")
+            throw Problem.unavailable(
+                "The broker has not confirmed it in time, so it is not known whether the router will do it. Look whether it was done before you try again."
+            )
         }
         logger.info(
             "Command sent",
@@ -37,26 +39,18 @@ struct Commands: Sendable {
     /// The ledger may be a moment behind: the router decides. What it would refuse anyway is refused here with a reason.
     private func check(_ action: CommandMessage.Action, _ target: String, _ priority: Priority?) async throws {
         switch action {
-        case .retryJob, .cancelJob:
-            guard let state = try await ledger.jobState(target) else { throw Problem.notFound("There is no job '\(target)'.") }
-            if action == .cancelJob, state.isTerminal { throw Problem.conflict("The job has ended already: it is \(state.rawValue).") }
-            if action == .retryJob, !state.isTerminal {
-                throw Problem.conflict("The job has not ended: it is \(state.rawValue). Cancel it first, or wait.")
-            }
-            if action == .retryJob, state == .succeeded {
-                throw Problem.conflict("The job succeeded. Reprocess its run to do everything again.")
-            }
-        case .rerunJob, .setPriority:
+        case .retryJob, .cancelJob, .rerunJob, .setPriority:
             guard let id = JobID(rawValue: target), let run = try await ledger.run(id.run), run.jobs.indices.contains(id.index) else {
                 throw Problem.notFound("There is no job '\(target)'.")
             }
-            let input: RunInput =
-                if let priority {
-                    .setPriority(job: id.index, priority: priority, actor: "")
-                } else {
-                    .rerun(job: id.index, actor: "")
+            let input: RunInput? =
+                switch action {
+                case .retryJob: .retry(job: id.index, actor: "")
+                case .cancelJob: .cancel(job: id.index, actor: "")
+                case .rerunJob: .rerun(job: id.index, actor: "")
+                default: priority.map { .setPriority(job: id.index, priority: $0, actor: "") }
                 }
-            if let refusal = CommandPreview(input, on: run).refusal { throw Problem.conflict(refusal.text) }
+            if let refusal = input.flatMap({ CommandPreview($0, on: run).refusal }) { throw Problem.conflict(refusal.text) }
         case .retryRun, .cancelRun, .reprocessRun:
             guard let state = try await ledger.runState(target) else { throw Problem.notFound("There is no run '\(target)'.") }
             if action == .cancelRun, state.isTerminal { throw Problem.conflict("The run has ended already: it is \(state.rawValue).") }
