@@ -14,7 +14,7 @@ struct PythonJobs: Sendable {
         let job = job(order)
         let exit = await hosts.run(job) { onProgress(RenewMessage.Progress(fraction: $0, text: $1)) }
         // A job may have left gigabytes there.
-        await FileWork.run { Self.removeScratch(job.workdir) }
+        await FileWork.run { try? FileManager.default.removeItem(at: job.workdir) }
         return exit
     }
 
@@ -31,17 +31,12 @@ struct PythonJobs: Sendable {
             params: order.definition.params,
             addedParams: order.addedParams,
             data: folders.data,
-            workdir: folders.data.appending(path: ".work/\(order.job.run)/\(attempt)", directoryHint: .isDirectory),
+            // No folder of the run between: whoever removed it with the run's last attempt would take it from under the next one.
+            workdir: folders.data.appending(path: ".work/\(order.job.run).\(attempt)", directoryHint: .isDirectory),
             logs: folders.logs,
             log: "runs/\(order.job.run)/\(attempt).log",
             timeout: order.definition.timeout,
             grace: killGrace
         )
-    }
-
-    private static func removeScratch(_ folder: URL) {
-        try? FileManager.default.removeItem(at: folder)
-        // The run's folder goes with its last attempt: rmdir leaves one that is not empty.
-        rmdir(folder.deletingLastPathComponent().path)
     }
 }
