@@ -100,8 +100,9 @@ let package = Package(
         ),
 
         // MARK: Tests
-        tests("AMQPIntegrationTests", ["AMQP", "Stack", logging, lifecycle]),
-        tests("AMQPTests", ["AMQP", logging, metrics]),
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: optimized),
+        tests("AMQPIntegrationTests", ["AMQP", "Stack", "TestSupport", logging, lifecycle]),
+        tests("AMQPTests", ["AMQP", "TestSupport", logging, metrics]),
         tests("BootstrapTests", ["Bootstrap", configuration, logging]),
         tests("DashboardTests", ["Dashboard", "JobStore", "Jobs", "Pipeline", logging, lifecycle, grdb]),
         tests(
@@ -117,18 +118,21 @@ let package = Package(
             ],
             resources: [.copy("Fixtures")]
         ),
-        tests("JobStoreTests", ["JobStore", "Jobs", "Pipeline", grdb]),
-        tests("JobsTests", ["Jobs"], settings: optimized),
+        tests("JobStoreTests", ["JobStore", "Jobs", "Pipeline", "TestSupport", grdb]),
+        tests("JobsTests", ["Jobs", "TestSupport"], settings: optimized),
         tests(
             "MonitorTests",
             ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", "Stack", configuration, logging, lifecycle]),
         tests("OrthancTests", ["Jobs", "Orthanc", logging]),
         tests("PipelineTests", ["AMQP", "Jobs", "Pipeline"]),
         tests("PythonHostTests", ["Jobs", "PythonHost", logging]),
-        tests("RegistryTests", ["Jobs", "Registry"]),
+        tests("RegistryTests", ["Jobs", "Registry", "TestSupport"]),
         tests(
             "RouterTests",
-            ["AMQP", "Bootstrap", "JobStore", "Jobs", "Pipeline", "PythonHost", "Registry", "Router", "Stack", logging, lifecycle]
+            [
+                "AMQP", "Bootstrap", "JobStore", "Jobs", "Pipeline", "PythonHost", "Registry", "Router", "Stack", "TestSupport", logging,
+                lifecycle,
+            ]
         ),
         tests("StackTests", ["Stack", logging]),
         tests(

@@ -162,3 +162,15 @@ extension AMQPError {
         )
     }
 }
+
+extension AMQPError {
+    /// What was to be sent waited until its time was over.
+    ///
+    /// - Parameters:
+    ///   - what: the beginning of the sentence: "The request was not sent".
+    ///   - otherwise: why, when the broker is not blocked.
+    static func notInTime(_ what: String, blockedReason: String?, otherwise: String = "there was no connection") -> AMQPError {
+        let why = blockedReason.map { "the broker is blocked (\($0))" } ?? otherwise
+        return AMQPError(.timeout, "\(what) in time: \(why).")
+    }
+}

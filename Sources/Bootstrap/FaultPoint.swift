@@ -39,8 +39,6 @@ package enum FaultPoint: String, CaseIterable, Sendable {
     case workerJobEnded = "worker.job.ended"
     case workerResultConfirmed = "worker.result.confirmed"
 
-    package static var all: [FaultPoint] { allCases }
-
     /// What the environment asks for; nil in every process but a test's.
     private static let plan = FaultPlan.fromEnvironment(ProcessInfo.processInfo.environment)
 

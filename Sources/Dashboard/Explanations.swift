@@ -7,14 +7,13 @@ struct Explanations: Sendable {
     let ledger: LedgerReader
     let overview: Recent<Overview>
 
-    func explain(_ detail: LedgerJobDetail) async throws -> Explanation {
+    /// - Parameter run: the job's, as ``JobStore/LedgerReader/run(ofJob:)`` has it.
+    func explain(_ detail: LedgerJobDetail, of run: Run?) async throws -> Explanation {
         let job = detail.job
-        guard let id = JobID(rawValue: job.id), let run = try await ledger.run(id.run) else {
-            return Explanation(.unexpected, job.reason.text)
-        }
+        guard let run else { return Explanation(.unexpected, job.reason.text) }
         // Only what planning left out asks for the verdicts of planning.
         let decisions = job.state == .skipped ? try await ledger.run(job.runID)?.decisions ?? [] : []
-        return run.explain(job: id.index, surroundings: try await surroundings(of: job.channel, decisions))
+        return run.explain(job: job.position, surroundings: try await surroundings(of: job.channel, decisions))
     }
 
     /// By position, for jobs that have not succeeded.
@@ -40,6 +39,14 @@ struct Explanations: Sendable {
             brokerBlockedSince: broker.brokerBlockedSince,
             decisions: decisions
         )
+    }
+}
+
+extension LedgerReader {
+    /// - Returns: nil when there is no such run.
+    func run(ofJob id: String) async throws -> Run? {
+        guard let job = JobID(rawValue: id) else { return nil }
+        return try await run(job.run)
     }
 }
 

@@ -111,10 +111,11 @@ package struct Run: Sendable, Hashable {
         self.finishedAt = nil
         self.hasBegunCleaning = false
         // Whoever made such a plan, a run that could wait for itself must not begin.
-        let failure = plan.failure ?? (plan.isOrdered ? nil : .planWithoutOrder)
+        let isOrdered = plan.isOrdered
+        let failure = plan.failure ?? (isOrdered ? nil : .planWithoutOrder)
         self.concern = failure ?? plan.concern
         self.jobs = plan.jobs.map { entry in
-            let dependencies = plan.isOrdered ? entry.dependencies : []
+            let dependencies = isOrdered ? entry.dependencies : []
             if let skipped = failure.map(Reason.planningFailed) ?? entry.skipped {
                 return Job(definition: entry.definition, dependencies: dependencies, state: .skipped, reason: skipped)
             } else {

@@ -16,37 +16,36 @@ struct EventPlanner: Sendable {
     /// - Throws: when no callback can be asked at all, for example because there is no Python; the event is planned again later.
     func plan(_ event: EventMessage) async throws -> PlannedRun {
         let services = catalog.current()
-        let id = RunID.make(at: Date())
-        // Never shared with another run: jobs change files in place.
-        let dcmpath = "dicom/\(id)"
         let filtered = services.pipeline.filtered(event.headers, level: event.level)
-        var headers = filtered.object ?? [:]
-        headers["dcmpath"] = .string(dcmpath)
-        var plan = try await RunPlanner.plan(
-            event: PlanInput(level: event.level, headers: .object(headers)), catalog: services, evaluate: evaluate)
-        let size = JSONValue.array([.object(headers), .object(plan.addedParams)]).encoded().count
-        if size > Self.orderLimit { plan = RunPlan(decisions: plan.decisions, failure: .tooLarge(size)) }
-        return PlannedRun(
-            id: id,
-            plan: plan,
-            context: RunContext(source: source(of: event, dcmpath), headers: .object(headers), addedParams: plan.addedParams),
-            filteredHeaders: filtered == event.headers ? nil : filtered
-        )
+        var planned = empty(event, filtered)
+        let headers = planned.context.headers
+        planned.plan = try await RunPlanner.plan(
+            event: PlanInput(level: event.level, headers: headers), catalog: services, evaluate: evaluate)
+        let size = JSONValue.array([headers, .object(planned.plan.addedParams)]).encoded().count
+        if size > Self.orderLimit { planned.plan = RunPlan(decisions: planned.plan.decisions, failure: .tooLarge(size)) }
+        planned.context.addedParams = planned.plan.addedParams
+        if filtered != event.headers { planned.filteredHeaders = filtered }
+        return planned
     }
 
     /// The run of an event that cannot be planned: no job, and the reason why.
     func failure(of event: EventMessage, _ reason: Reason) -> PlannedRun {
-        let id = RunID.make(at: Date())
-        let dcmpath = "dicom/\(id)"
-        var headers = event.headers.object ?? [:]
-        headers["dcmpath"] = .string(dcmpath)
-        return PlannedRun(
-            id: id, plan: RunPlan(failure: reason),
-            context: RunContext(source: source(of: event, dcmpath), headers: .object(headers), addedParams: [:]))
+        var planned = empty(event, event.headers)
+        planned.plan.failure = reason
+        return planned
     }
 
-    private func source(of event: EventMessage, _ dcmpath: String) -> JobSource {
-        JobSource(server: event.server, level: event.level, resourceID: event.resourceID, series: event.series, dcmpath: dcmpath)
+    /// A run with an id and a folder of its own, and no job yet.
+    private func empty(_ event: EventMessage, _ headers: JSONValue) -> PlannedRun {
+        let id = RunID.make(at: Date())
+        // Never shared with another run: jobs change files in place.
+        let dcmpath = "dicom/\(id)"
+        var members = headers.object ?? [:]
+        members["dcmpath"] = .string(dcmpath)
+        let source = JobSource(
+            server: event.server, level: event.level, resourceID: event.resourceID, series: event.series, dcmpath: dcmpath)
+        return PlannedRun(
+            id: id, plan: RunPlan(), context: RunContext(source: source, headers: .object(members), addedParams: [:]))
     }
 
     /// Bytes of headers and added parameters that fit into the message that starts a job, with room for the rest of it.

@@ -67,16 +67,18 @@ struct RouterTransaction {
 extension RouterTransaction {
     private mutating func handle(_ event: EventMessage, _ planned: PlannedRun?) throws {
         let (sequence, isNew) = try ledger.recordEvent(event, at: now)
-        if isNew {
-            let data: JSONValue = [
-                "level": .string(event.level.rawValue), "resourceId": .string(event.resourceID),
-                "reason": event.filtered.map { .string($0.code) } ?? .null,
-            ]
-            try publish(event.filtered == nil ? "event.received" : "event.filtered", data: data)
-        }
+        if isNew { try publish(arrivalOf: event) }
         guard let planned, let sequence, event.filtered == nil else { return }
         guard try !ledger.hasRun(dedupeKey: event.snapshot) else { return }
         try create(planned, event: sequence, dedupeKey: event.snapshot, origin: "event")
+    }
+
+    private mutating func publish(arrivalOf event: EventMessage) throws {
+        let data: JSONValue = [
+            "level": .string(event.level.rawValue), "resourceId": .string(event.resourceID),
+            "reason": event.filtered.map { .string($0.code) } ?? .null,
+        ]
+        try publish(event.filtered == nil ? "event.received" : "event.filtered", data: data)
     }
 
     /// From here on the event is in the ledger, whatever becomes of planning.
@@ -84,10 +86,7 @@ extension RouterTransaction {
         let (sequence, isNew) = try ledger.recordEvent(event, at: now)
         guard sequence != nil, try !ledger.hasRun(dedupeKey: event.snapshot) else { return }
         let attempts = try ledger.recordPlanningFailure(of: event, reason: reason, counts: true, at: now)
-        if isNew {
-            try publish(
-                "event.received", data: ["level": .string(event.level.rawValue), "resourceId": .string(event.resourceID), "reason": .null])
-        }
+        if isNew { try publish(arrivalOf: event) }
         try publish(
             "event.unplanned",
             data: ["resourceId": .string(event.resourceID), "reason": .string(reason.code), "attempts": .integer(Int64(attempts))])

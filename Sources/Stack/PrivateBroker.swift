@@ -56,6 +56,25 @@ package final class PrivateBroker: Sendable {
         return broker
     }
 
+    /// Runs `body` with a node in a temporary folder of its own; afterwards both are gone.
+    ///
+    /// - Parameter name: the beginning of the folder's name, for who finds it.
+    package static func withTemporary<Value>(
+        _ name: String, management: Bool = false, _ body: (PrivateBroker) async throws -> Value
+    ) async throws -> Value {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "\(name)-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let broker = try await start(in: folder, management: management)
+        do {
+            let value = try await body(broker)
+            await broker.stop()
+            return value
+        } catch {
+            await broker.stop()
+            throw error
+        }
+    }
+
     private func launch(within limit: Duration) async throws {
         try node.writeFiles()
         FileSystem.remove(node.pidFile)

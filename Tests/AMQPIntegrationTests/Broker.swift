@@ -25,18 +25,9 @@ struct BrokerTrait: SuiteTrait, TestScoping {
         if let uri = Broker.given {
             return try await Broker.$current.withValue(Broker(uri: uri, node: nil), operation: function)
         }
-        let folder = FileManager.default.temporaryDirectory.appending(path: "amqp-tests-\(UUID().uuidString)")
-        let node = try await PrivateBroker.start(in: folder)
-        let result: Result<Void, any Error>
-        do {
+        try await PrivateBroker.withTemporary("amqp-tests") { node in
             try await Broker.$current.withValue(Broker(uri: node.amqpURL, node: node), operation: function)
-            result = .success(())
-        } catch {
-            result = .failure(error)
         }
-        await node.stop()
-        try? FileManager.default.removeItem(at: folder)
-        try result.get()
     }
 }
 

@@ -1,6 +1,7 @@
 import AMQP
 import Foundation
 import Stack
+import TestSupport
 import Testing
 
 extension AMQPBrokerTests {

@@ -1,3 +1,5 @@
+import TestSupport
+
 /// Builds AMQP frames by hand, right and wrong ones.
 struct FrameWriter {
     var bytes: [UInt8] = []

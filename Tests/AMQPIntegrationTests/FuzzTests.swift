@@ -1,6 +1,7 @@
 import AMQP
 import Foundation
 import Stack
+import TestSupport
 import Testing
 
 /// Bytes that no broker would send. Whatever comes, the process lives, its memory stays bounded, and the client comes back when the

@@ -35,7 +35,7 @@ import Testing
 
     @Test func withoutTheVariableNothingHappens() throws {
         #expect(FaultPlan.fromEnvironment([:]) == nil)
-        for point in FaultPoint.all {
+        for point in FaultPoint.allCases {
             FaultPoint.reach(point)
             try FaultPoint.check(point)
         }

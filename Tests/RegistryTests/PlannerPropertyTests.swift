@@ -1,6 +1,7 @@
 import Foundation
 import Jobs
 import Registry
+import TestSupport
 import Testing
 
 /// Random catalogs and verdicts; a failing case names its seed.

@@ -1,5 +1,6 @@
 import Foundation
 import Jobs
+import TestSupport
 import Testing
 
 @testable import Router
@@ -102,7 +103,7 @@ private struct QueueModel {
         var marker: Int?
     }
 
-    private var generator: Generator
+    private var generator: SeededGenerator
     private var probe = HintProbe(firstNumber: 0)
     private var queue: [Message] = []
     /// Jobs that were dispatched and not claimed: when their hint was confirmed, and whether it was lost.
@@ -116,7 +117,7 @@ private struct QueueModel {
     private(set) var wasEmpty = false
 
     init(seed: UInt64) {
-        generator = Generator(state: seed &* 0x9e37_79b9_7f4a_7c15 &+ 1)
+        generator = SeededGenerator(seed: seed &* 0x9e37_79b9_7f4a_7c15 &+ 1)
         for _ in 0..<40 { submit() }
     }
 
@@ -178,18 +179,5 @@ private struct QueueModel {
         for lane in probe.overdue(waiting, at: date(now)) {
             if let number = probe.marker(for: lane, at: date(now)) { queue.append(Message(priority: lane.priority, marker: number)) }
         }
-    }
-}
-
-/// SplitMix64.
-private struct Generator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
     }
 }

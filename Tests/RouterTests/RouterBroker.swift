@@ -23,18 +23,7 @@ struct RouterBrokerTrait: SuiteTrait, TestScoping {
     func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @concurrent @Sendable () async throws -> Void
     ) async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "router-tests-\(UUID().uuidString)")
-        let node = try await PrivateBroker.start(in: folder)
-        let result: Result<Void, any Error>
-        do {
-            try await Self.$node.withValue(node, operation: function)
-            result = .success(())
-        } catch {
-            result = .failure(error)
-        }
-        await node.stop()
-        try? FileManager.default.removeItem(at: folder)
-        try result.get()
+        try await PrivateBroker.withTemporary("router-tests") { try await Self.$node.withValue($0, operation: function) }
     }
 }
 

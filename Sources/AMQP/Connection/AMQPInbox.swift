@@ -38,14 +38,10 @@ final class AMQPInbox: Sendable {
     /// - Returns: false when the connection has ended for good; the command will not be looked at.
     @discardableResult
     func submit(_ command: AMQPCommand) -> Bool {
-        let (accepted, wake) = state.withLock { state in
-            guard !state.isClosed else { return (false, false) }
+        submit { state in
             state.commands.append(command)
-            defer { state.sleeps = false }
-            return (true, state.sleeps)
+            return true
         }
-        if wake { wakeUp.signal() }
-        return accepted
     }
 
     /// Transient messages that may wait for the thread; nobody who sends them waits, so nothing else would bound them.
@@ -53,10 +49,19 @@ final class AMQPInbox: Sendable {
 
     /// - Returns: false when the message is dropped: too many wait, or the connection has ended for good.
     func submitTransient(_ message: AMQPPublishing) -> Bool {
-        let (accepted, wake) = state.withLock { state in
-            guard !state.isClosed, state.transients < Self.maximumTransients else { return (false, false) }
+        submit { state in
+            guard state.transients < Self.maximumTransients else { return false }
             state.commands.append(.publishTransient(message))
             state.transients += 1
+            return true
+        }
+    }
+
+    /// - Parameter append: false when it appends nothing.
+    @inline(__always)
+    private func submit(_ append: (inout sending State) -> Bool) -> Bool {
+        let (accepted, wake) = state.withLock { state in
+            guard !state.isClosed, append(&state) else { return (false, false) }
             defer { state.sleeps = false }
             return (true, state.sleeps)
         }

@@ -53,10 +53,8 @@ final class Administrator {
 
     func expire(now: Instant, blockedReason: String?) {
         guard !waiting.isEmpty || !underWay.isEmpty else { return }
-        let why = blockedReason.map { "the broker is blocked (\($0))" } ?? "there was no connection"
-        for errand in waiting where errand.deadline <= now {
-            errand.fail(AMQPError(.timeout, "The broker was not asked in time: \(why)."))
-        }
+        let unasked = AMQPError.notInTime("The broker was not asked", blockedReason: blockedReason)
+        for errand in waiting where errand.deadline <= now { errand.fail(unasked) }
         waiting.removeAll { $0.isAnswered }
         // Its channel still calls it: it stays until the broker has answered or the link is lost.
         for errand in underWay where errand.deadline <= now {

@@ -67,8 +67,7 @@ final class Caller: ChannelUser {
 
     func expire(now: Instant, blockedReason: String?) {
         guard let due = nextDeadline, due <= now else { return }
-        let why = blockedReason.map { "the broker is blocked (\($0))" } ?? "there was no connection"
-        let unsent = AMQPError(.timeout, "The request was not sent in time: \(why).")
+        let unsent = AMQPError.notInTime("The request was not sent", blockedReason: blockedReason)
         for call in waiting where call.deadline <= now { call.promise.complete(.failure(unsent)) }
         waiting.removeAll { $0.deadline <= now }
         let unanswered = AMQPError(.timeout, "No reply came in time.")

@@ -151,8 +151,8 @@ final class ConfirmPublisher: ChannelUser {
 
     func expire(now: Instant, blockedReason: String?) {
         while head < pending.count, pending[head].submission.deadline <= now {
-            let why = blockedReason.map { "the broker is blocked (\($0))" } ?? "there was no connection, or too much was ahead of it"
-            pending[head].settle(.failure(AMQPError(.timeout, "The message was not sent in time: \(why).")))
+            let unblocked = "there was no connection, or too much was ahead of it"
+            pending[head].settle(.failure(.notInTime("The message was not sent", blockedReason: blockedReason, otherwise: unblocked)))
             head += 1
         }
         // Without a connection nothing else does: whoever goes on publishing while the broker is away must not fill the memory.

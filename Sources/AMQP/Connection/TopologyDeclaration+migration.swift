@@ -18,7 +18,8 @@ extension AMQPQueue {
             \(nextVersion(of: name))), let consumers take from both until the old one is empty, then delete that; or, where its messages \
             may go, delete it with `rabbitmqctl delete_queue \(name)\(mismatch?.virtualHost.map { " --vhost \($0)" } ?? "")` and start again.
             """
-        if let argument = mismatch?.argument, let key = Self.policyKeys[argument] {
+        if let argument = mismatch?.argument, argument.hasPrefix("x-"), Self.policyKeys.contains(String(argument.dropFirst(2))) {
+            let key = argument.dropFirst(2)
             text += """
                  Left out of the declaration, \(argument) could be changed at any time by a policy: `rabbitmqctl set_policy NAME \
                 "^\(name)$" '{"\(key)": VALUE}' --apply-to queues`; the new queue is the moment for that.
@@ -29,21 +30,12 @@ extension AMQPQueue {
         return text
     }
 
-    /// Arguments that a policy can set instead, with the policy's key. An argument wins over a policy, and cannot be taken away.
-    static let policyKeys: [String: String] = [
-        "x-dead-letter-exchange": "dead-letter-exchange",
-        "x-dead-letter-routing-key": "dead-letter-routing-key",
-        "x-dead-letter-strategy": "dead-letter-strategy",
-        "x-message-ttl": "message-ttl",
-        "x-expires": "expires",
-        "x-max-length": "max-length",
-        "x-max-length-bytes": "max-length-bytes",
-        "x-overflow": "overflow",
-        "x-delivery-limit": "delivery-limit",
-        "x-queue-version": "queue-version",
-        "x-queue-leader-locator": "queue-leader-locator",
-        "x-max-age": "max-age",
-        "x-stream-max-segment-size-bytes": "stream-max-segment-size-bytes",
+    /// What a policy can set instead of an argument, which has the same name behind `x-`. An argument wins over a policy, and cannot be
+    /// taken away.
+    private static let policyKeys: Set<String> = [
+        "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy", "message-ttl", "expires", "max-length",
+        "max-length-bytes", "overflow", "delivery-limit", "queue-version", "queue-leader-locator", "max-age",
+        "stream-max-segment-size-bytes",
     ]
 }
 

@@ -52,7 +52,7 @@ struct APIController: Sendable {
     @Sendable private func job(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.job(id) else { throw Problem.notFound("There is no job '\(id)'.") }
-        return .json(JSONValue(detail, explanation: try await explanations.explain(detail)))
+        return .json(JSONValue(detail, explanation: try await explanations.explain(detail, of: ledger.run(ofJob: id))))
     }
 
     @Sendable private func log(_ request: Request, _ context: DashboardContext) async throws -> Response {

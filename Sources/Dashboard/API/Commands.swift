@@ -39,18 +39,10 @@ struct Commands: Sendable {
     /// The ledger may be a moment behind: the router decides. What it would refuse anyway is refused here with a reason.
     private func check(_ action: CommandMessage.Action, _ target: String, _ priority: Priority?) async throws {
         switch action {
-        case .retryJob, .cancelJob, .rerunJob, .setPriority:
-            guard let id = JobID(rawValue: target), let run = try await ledger.run(id.run), run.jobs.indices.contains(id.index) else {
-                throw Problem.notFound("There is no job '\(target)'.")
-            }
-            let input: RunInput? =
-                switch action {
-                case .retryJob: .retry(job: id.index, actor: "")
-                case .cancelJob: .cancel(job: id.index, actor: "")
-                case .rerunJob: .rerun(job: id.index, actor: "")
-                default: priority.map { .setPriority(job: id.index, priority: $0, actor: "") }
-                }
-            if let refusal = input.flatMap({ CommandPreview($0, on: run).refusal }) { throw Problem.conflict(refusal.text) }
+        case .retryJob: try await check(job: target) { .retry(job: $0, actor: "") }
+        case .cancelJob: try await check(job: target) { .cancel(job: $0, actor: "") }
+        case .rerunJob: try await check(job: target) { .rerun(job: $0, actor: "") }
+        case .setPriority: try await check(job: target) { job in priority.map { .setPriority(job: job, priority: $0, actor: "") } }
         case .retryRun, .cancelRun, .reprocessRun:
             guard let state = try await ledger.runState(target) else { throw Problem.notFound("There is no run '\(target)'.") }
             if action == .cancelRun, state.isTerminal { throw Problem.conflict("The run has ended already: it is \(state.rawValue).") }
@@ -59,6 +51,13 @@ struct Commands: Sendable {
                 throw Problem.badRequest("A channel's name is 1 to 64 characters of a-z, 0-9, dash and underscore.")
             }
         }
+    }
+
+    private func check(job target: String, _ input: (Int) -> RunInput?) async throws {
+        guard let id = JobID(rawValue: target), let run = try await ledger.run(id.run), run.jobs.indices.contains(id.index) else {
+            throw Problem.notFound("There is no job '\(target)'.")
+        }
+        if let refusal = input(id.index).flatMap({ CommandPreview($0, on: run).refusal }) { throw Problem.conflict(refusal.text) }
     }
 
     private static func level(_ text: String?) throws -> Priority {

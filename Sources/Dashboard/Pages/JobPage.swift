@@ -112,9 +112,9 @@ extension PageController {
                 name: artifact.name, path: artifact.path, kind: artifact.kind, url: artifact.url, isImage: artifact.isImage,
                 isMissing: ConfinedFile.resolve(artifact.path, in: configuration.data) == nil)
         }
-        let run: Run? = if let job = JobID(rawValue: id) { try await ledger.run(job.run) } else { nil }
+        let run = try await ledger.run(ofJob: id)
         let model = JobPage(
-            detail, shown: attempt, log: log, artifacts: artifacts, explanation: try await explanations.explain(detail),
+            detail, shown: attempt, log: log, artifacts: artifacts, explanation: try await explanations.explain(detail, of: run),
             commands: JobCommands(detail.job, run), at: Date())
         return try pages.response(
             "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID))

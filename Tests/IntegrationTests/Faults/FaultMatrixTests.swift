@@ -26,7 +26,7 @@ import Testing
             for program in [PipelineProcesses.Program.router, .worker] {
                 // The other side runs on.
                 let others = try await others(of: program, pipeline)
-                for point in FaultPoint.all where point.program == program {
+                for point in FaultPoint.allCases where point.program == program {
                     let began = ContinuousClock.now
                     try await survive(point, pipeline)
                     report.append("\(point.rawValue) \(began.duration(to: .now))")
@@ -36,7 +36,7 @@ import Testing
                     await other.kill()
                 }
             }
-            #expect(report.count == FaultPoint.all.count)
+            #expect(report.count == FaultPoint.allCases.count)
         }
     }
 

@@ -9,18 +9,9 @@ struct SharedBroker: SuiteTrait, TestScoping {
     func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @concurrent @Sendable () async throws -> Void
     ) async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "dcm-broker-\(UUID().uuidString.prefix(8))")
-        let broker = try await PrivateBroker.start(in: folder, management: true)
-        let outcome: Result<Void, any Error>
-        do {
+        try await PrivateBroker.withTemporary("dcm-broker", management: true) { broker in
             try await Self.$current.withValue(broker) { try await function() }
-            outcome = .success(())
-        } catch {
-            outcome = .failure(error)
         }
-        await broker.stop()
-        try FileManager.default.removeItem(at: folder)
-        try outcome.get()
     }
 }
 

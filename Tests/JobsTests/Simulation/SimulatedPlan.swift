@@ -1,4 +1,5 @@
 import Jobs
+import TestSupport
 
 /// A plan as small data: what a shrunk failure prints, and what a run is made from.
 struct SimulatedPlan: Sendable, Hashable, CustomStringConvertible {

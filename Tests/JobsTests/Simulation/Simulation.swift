@@ -1,3 +1,5 @@
+import TestSupport
+
 @testable import Jobs
 
 /// A plan and what happens to it, as data: the same always ends the same.

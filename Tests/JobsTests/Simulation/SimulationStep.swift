@@ -1,4 +1,5 @@
 import Jobs
+import TestSupport
 
 /// One thing that happens in the simulated world. Numbers pick among what there is at that moment, modulo its count, so that a script
 /// still means something when steps are taken out of it.

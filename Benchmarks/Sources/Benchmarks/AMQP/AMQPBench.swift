@@ -38,17 +38,8 @@ struct AMQPBench: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("bench-\(UUID().uuidString)")
-        defer { try? FileManager.default.removeItem(at: folder) }
         report("## AMQP client\n\n\(Host.description)\n")
-        let broker = try await PrivateBroker.start(in: folder)
-        do {
-            try await measure(broker)
-        } catch {
-            await broker.stop()
-            throw error
-        }
-        await broker.stop()
+        try await PrivateBroker.withTemporary("bench") { try await measure($0) }
     }
 
     private func measure(_ broker: PrivateBroker) async throws {

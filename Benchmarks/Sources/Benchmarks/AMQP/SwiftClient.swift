@@ -1,5 +1,4 @@
 import AMQP
-import Logging
 
 /// The same runs with our client: a new one for each, ready before the clock starts.
 struct SwiftClient {
@@ -177,24 +176,7 @@ struct SwiftClient {
     }
 
     private func withClient<R>(_ body: (AMQPClient) async throws -> R) async throws -> R {
-        var logger = Logger(label: "bench")
-        logger.logLevel = .error
-        let client = AMQPClient(
-            configuration: AMQPConfiguration(endpoints: [try AMQPEndpoint(uri: url)], connectionName: "bench", confirmWindow: window),
-            topology: Self.topology(queue),
-            logger: logger,
-        )
-        let running = Task { try await client.run() }
-        let result: Result<R, any Error>
-        do {
-            try await client.waitUntilReady()
-            result = .success(try await body(client))
-        } catch {
-            result = .failure(error)
-        }
-        running.cancel()
-        _ = await running.result
-        return try result.get()
+        try await AMQPClient.with(url, topology: Self.topology(queue), confirmWindow: window, body)
     }
 
     private func shares(_ count: Int, of parts: Int) -> [Int] {

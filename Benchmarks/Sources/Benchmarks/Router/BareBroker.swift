@@ -82,7 +82,7 @@ struct BareBroker {
 
     /// A client of its own answers.
     private func withEcho<R>(_ body: (AMQPClient) async throws -> R) async throws -> R {
-        try await AMQPClient.with(broker, topology: Self.topology) { server in
+        try await AMQPClient.with(broker.amqpURL, topology: Self.topology) { server in
             let serving = Task {
                 try await server.consume(Self.requests, prefetch: 256) { requests in
                     for await request in requests {
@@ -92,7 +92,7 @@ struct BareBroker {
                 }
             }
             defer { serving.cancel() }
-            return try await AMQPClient.with(broker, topology: Self.topology, body)
+            return try await AMQPClient.with(broker.amqpURL, topology: Self.topology, body)
         }
     }
 

@@ -2,7 +2,6 @@ import AMQP
 import Foundation
 import JobStore
 import Jobs
-import Logging
 import Pipeline
 import Stack
 import Synchronization
@@ -43,10 +42,8 @@ final class RouterSite: Sendable {
         let folder = FileManager.default.temporaryDirectory.appending(path: "bench-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: folder) }
         try makeRegistry(folder.appending(path: "registry"))
-        let broker = try await PrivateBroker.start(in: folder.appending(path: "broker"))
-        let result: Result<Void, any Error>
-        do {
-            try await AMQPClient.with(broker, topology: PipelineTopology.router(channels: ["default"])) { client in
+        try await PrivateBroker.withTemporary("bench-broker") { broker in
+            try await AMQPClient.with(broker.amqpURL, topology: PipelineTopology.router(channels: ["default"])) { client in
                 let site = RouterSite(program: program, folder: folder, broker: broker, client: client)
                 do {
                     try await body(site)
@@ -56,12 +53,7 @@ final class RouterSite: Sendable {
                 }
                 await site.stopRouter()
             }
-            result = .success(())
-        } catch {
-            result = .failure(error)
         }
-        await broker.stop()
-        try result.get()
     }
 
     private static func makeRegistry(_ registry: URL) throws {
@@ -146,29 +138,5 @@ final class RouterSite: Sendable {
         try await poll(for: limit, every: .milliseconds(20), orThrow: failure) {
             try await runs(state) >= count ? true : nil
         }
-    }
-}
-
-extension AMQPClient {
-    /// A client of its own that is ready before `body` begins.
-    static func with<R>(
-        _ broker: PrivateBroker, topology: AMQPTopology = AMQPTopology(), _ body: (AMQPClient) async throws -> R
-    ) async throws -> R {
-        var logger = Logger(label: "bench")
-        logger.logLevel = .error
-        let client = AMQPClient(
-            configuration: AMQPConfiguration(endpoints: [try AMQPEndpoint(uri: broker.amqpURL)], connectionName: "bench"),
-            topology: topology, logger: logger)
-        let running = Task { try await client.run() }
-        let result: Result<R, any Error>
-        do {
-            try await client.waitUntilReady()
-            result = .success(try await body(client))
-        } catch {
-            result = .failure(error)
-        }
-        running.cancel()
-        _ = await running.result
-        return try result.get()
     }
 }
