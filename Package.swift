@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// One owner for each outside package: librabbitmq in AMQP, libcurl in Orthanc, GRDB in JobStore, Hummingbird and
-// Mustache in Dashboard, ArgumentParser in DCM. Imports go one way: executables -> libraries -> Jobs.
+// One owner for each outside package: librabbitmq in AMQP, libcurl in Orthanc, GRDB in JobStore, Hummingbird in Dashboard
+// and in Ingest's small endpoint, Mustache in Dashboard, ArgumentParser in DCM. Imports go one way: executables -> libraries -> Jobs.
 
 let settings: [SwiftSetting] =
     [
@@ -84,7 +84,13 @@ let package = Package(
         library("Stack", [logging]),
 
         // MARK: Executables
-        executable("Ingest", ["AMQP", "Bootstrap", "JobStore", "Jobs", "Orthanc", "Pipeline", configuration, logging, lifecycle]),
+        executable(
+            "Ingest",
+            [
+                "AMQP", "Bootstrap", "JobStore", "Jobs", "Orthanc", "Pipeline", configuration, logging, lifecycle,
+                .product(name: "Hummingbird", package: "hummingbird"),
+            ]
+        ),
         executable(
             "Router",
             ["AMQP", "Bootstrap", "JobStore", "Jobs", "Pipeline", "PythonHost", "Registry", configuration, logging, lifecycle]
