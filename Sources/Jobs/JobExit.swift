@@ -86,6 +86,8 @@ package struct JobExit: Sendable, Hashable, Codable {
     package var finishedAt: Date
     /// The log's file, relative to LOGS.
     package var log: String?
+    /// The end of the log: at most 200 lines and 16 KiB. It may hold patient data, as the log may.
+    package var tail: String?
     /// False when trying again cannot help: the job goes to `dead` at once.
     package var isRetriable: Bool
 
@@ -101,6 +103,7 @@ package struct JobExit: Sendable, Hashable, Codable {
         startedAt: Date,
         finishedAt: Date,
         log: String? = nil,
+        tail: String? = nil,
         isRetriable: Bool = true
     ) {
         self.outcome = outcome
@@ -114,6 +117,7 @@ package struct JobExit: Sendable, Hashable, Codable {
         self.startedAt = startedAt
         self.finishedAt = finishedAt
         self.log = log
+        self.tail = tail
         self.isRetriable = isRetriable
     }
 }

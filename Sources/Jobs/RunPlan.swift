@@ -13,6 +13,8 @@ package enum JobKind: String, Sendable, Hashable, Codable {
     case export
     /// A Python function of `modules/`.
     case python
+    /// Any program.
+    case command
 }
 
 /// What a worker does with an attempt whose lease it could not renew: another worker may have the job by now.
@@ -60,8 +62,11 @@ package struct JobDefinition: Sendable, Hashable, Codable {
     package var service: String
     package var stage: Stage
     package var kind: JobKind
-    /// The worker function, `package.module.function`; empty for built-in jobs.
+    /// The worker function, `package.module.function`; empty for built-in jobs and commands.
     package var entry: String
+    /// The program and its arguments; empty unless `kind` is `command`. A path that is not absolute and has a slash is below the
+    /// service's folder in `modules/`.
+    package var command: [String]
     package var params: JSONValue
     package var channel: String
     /// As planned; where the job stands now is in ``Job/priority``.
@@ -73,6 +78,11 @@ package struct JobDefinition: Sendable, Hashable, Codable {
     /// Carries results out of the pipeline: a finalizer must not delete what it failed to store.
     package var isStoring: Bool
     package var onLeaseLoss: OnLeaseLoss
+    package var resources: JobResources
+    /// The name of a prepared interpreter; nil for that of the service.
+    package var environment: String?
+    /// Whether the module may be imported once for many jobs; otherwise each job imports it anew.
+    package var preload: Bool
 
     package init(
         name: String,
@@ -80,6 +90,7 @@ package struct JobDefinition: Sendable, Hashable, Codable {
         stage: Stage,
         kind: JobKind = .python,
         entry: String,
+        command: [String] = [],
         params: JSONValue = .null,
         channel: String = "default",
         priority: Priority = .default,
@@ -87,13 +98,17 @@ package struct JobDefinition: Sendable, Hashable, Codable {
         retry: RetryPolicy = .never,
         isFinalizer: Bool = false,
         isStoring: Bool = false,
-        onLeaseLoss: OnLeaseLoss = .keep
+        onLeaseLoss: OnLeaseLoss = .keep,
+        resources: JobResources = .none,
+        environment: String? = nil,
+        preload: Bool = true
     ) {
         self.name = name
         self.service = service
         self.stage = stage
         self.kind = kind
         self.entry = entry
+        self.command = command
         self.params = params
         self.channel = channel
         self.priority = priority
@@ -102,6 +117,9 @@ package struct JobDefinition: Sendable, Hashable, Codable {
         self.isFinalizer = isFinalizer
         self.isStoring = isStoring
         self.onLeaseLoss = onLeaseLoss
+        self.resources = resources
+        self.environment = environment
+        self.preload = preload
     }
 
     /// A definition that was stored before a key existed means the key's default.
@@ -113,6 +131,7 @@ package struct JobDefinition: Sendable, Hashable, Codable {
             stage: try values.decode(Stage.self, forKey: .stage),
             kind: try values.decode(JobKind.self, forKey: .kind),
             entry: try values.decode(String.self, forKey: .entry),
+            command: try values.decodeIfPresent([String].self, forKey: .command) ?? [],
             params: try values.decode(JSONValue.self, forKey: .params),
             channel: try values.decode(String.self, forKey: .channel),
             priority: try values.decode(Priority.self, forKey: .priority),
@@ -120,7 +139,10 @@ package struct JobDefinition: Sendable, Hashable, Codable {
             retry: try values.decode(RetryPolicy.self, forKey: .retry),
             isFinalizer: try values.decode(Bool.self, forKey: .isFinalizer),
             isStoring: try values.decode(Bool.self, forKey: .isStoring),
-            onLeaseLoss: try values.decodeIfPresent(OnLeaseLoss.self, forKey: .onLeaseLoss) ?? .keep
+            onLeaseLoss: try values.decodeIfPresent(OnLeaseLoss.self, forKey: .onLeaseLoss) ?? .keep,
+            resources: try values.decodeIfPresent(JobResources.self, forKey: .resources) ?? .none,
+            environment: try values.decodeIfPresent(String.self, forKey: .environment),
+            preload: try values.decodeIfPresent(Bool.self, forKey: .preload) ?? true
         )
     }
 }

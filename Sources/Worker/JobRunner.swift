@@ -26,7 +26,7 @@ struct JobDispatcher: JobRunner {
     ) async -> JobExit {
         switch order.definition.kind {
         case .export: await export.run(order, isStillMine: isStillMine, onProgress: onProgress)
-        case .python: await python.run(order, onProgress: onProgress)
+        case .python, .command: await python.run(order, onProgress: onProgress)
         }
     }
 
