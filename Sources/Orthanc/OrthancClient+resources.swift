@@ -11,8 +11,11 @@ extension OrthancClient {
     }
 
     /// Entries of the change log after `since`, in order.
-    package func changes(since: Int64, limit: Int) async throws -> OrthancChanges {
-        try await value(at: "/changes?since=\(since)&limit=\(limit)")
+    ///
+    /// - Parameter kinds: the only ones to give; empty for all. Only where ``OrthancSystem/filtersChanges``: others answer with an error.
+    package func changes(since: Int64, limit: Int, kinds: [OrthancChange.Kind] = []) async throws -> OrthancChanges {
+        let filter = kinds.isEmpty ? "" : "&type=" + kinds.map(\.rawValue).joined(separator: ";")
+        return try await value(at: "/changes?since=\(since)&limit=\(limit)\(filter)")
     }
 
     /// The newest entry of the change log and its number. After the log was emptied there is a number and no entry.

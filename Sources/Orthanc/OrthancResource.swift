@@ -4,10 +4,28 @@ package import Jobs
 package struct OrthancSystem: Sendable, Hashable, Decodable {
     package var name: String
     package var version: String
+    /// Of the REST API; since 1.5.
+    package var apiVersion: Int?
+    /// Since 1.12.5; without them everything works as in 1.10.
+    package var capabilities: Capabilities?
+
+    package struct Capabilities: Sendable, Hashable, Decodable {
+        /// Whether `/changes` takes `type=` and `to=`. It depends on the database, not on the version alone.
+        package var hasExtendedChanges: Bool?
+
+        enum CodingKeys: String, CodingKey {
+            case hasExtendedChanges = "HasExtendedChanges"
+        }
+    }
+
+    /// Whether `/changes` can leave out the kinds that nobody asked for.
+    package var filtersChanges: Bool { capabilities?.hasExtendedChanges == true }
 
     enum CodingKeys: String, CodingKey {
         case name = "Name"
         case version = "Version"
+        case apiVersion = "ApiVersion"
+        case capabilities = "Capabilities"
     }
 }
 
