@@ -4,11 +4,17 @@ The channel is a SOCK_SEQPACKET socket, so a message is whole or not there at al
 the job sends it.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import os
 import sys
-from typing import Optional
+
+# For type checkers alone: every idle host would carry the module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional, Union
 
 _KINDS = {
     ".png": "image", ".jpg": "image", ".jpeg": "image", ".gif": "image", ".webp": "image", ".svg": "image",
@@ -24,8 +30,19 @@ class _Job:
     """The job that this process runs; `channel` is None outside a job."""
 
     channel = None
-    data = None
-    workdir = None
+    data: Optional[str] = None
+    workdir: Optional[str] = None
+    checkpoint: Optional[str] = None
+    """The file of this attempt's checkpoint, named by its token. None where none are kept."""
+
+    process: Optional[int] = None
+    """Its number: what the job forks is not the job."""
+    asks = False
+    """Whether the job has ever asked if it shall stop."""
+    stops = False
+    """Whether it shall: it was sent SIGTERM after it had asked."""
+    knows = False
+    """Whether it has been told so."""
 
 
 _job = _Job()
@@ -62,7 +79,7 @@ def progress(fraction: float, text: Optional[str] = None) -> None:
     })
 
 
-def artifact(path, name: Optional[str] = None, kind: Optional[str] = None) -> None:
+def artifact(path: Union[str, os.PathLike[str]], name: Optional[str] = None, kind: Optional[str] = None) -> None:
     """Names a file for people to see beside the job.
 
     path: below DATA, absolute or relative to DATA; the file has to exist and to stay.
@@ -93,6 +110,54 @@ def artifact(path, name: Optional[str] = None, kind: Optional[str] = None) -> No
     })
 
 
+def checkpoint(obj: Any) -> None:
+    """Keeps `obj` for the next attempt of this job, in the place of the last one. It is safe on the disk afterwards.
+
+    obj: anything that pickle can hold, 1 GiB at most; large data belong into a file below DATA, whose path is kept here.
+        What is in it survives this process, so nothing that is only good in it: no open files, no process numbers.
+
+    Checkpoints are removed when the job has succeeded, and with its run.
+
+    Raises ValueError when it is too large, OSError when it cannot be written, and what pickle raises for an object that it
+    cannot hold. The former checkpoint stays then.
+    """
+    if _job.checkpoint is None:
+        return
+    from . import checkpoints  # and what it imports: a job that keeps none shall not pay for it
+
+    checkpoints.write(_job.checkpoint, obj)
+
+
+def resume() -> Optional[Any]:
+    """What checkpoint() kept last in this attempt or an earlier one of the same job. None when there is nothing.
+
+    One that cannot be read (damaged, or written by code that has changed since) is left out with a warning in the log, and
+    the one before it is taken.
+    """
+    if _job.checkpoint is None:
+        return None
+    from . import checkpoints
+
+    return checkpoints.newest(_job.checkpoint, log)
+
+
+def cancelled() -> bool:
+    """Whether the job shall stop: it was cancelled, its time is over, or its worker stops and hands it back.
+
+    With the first call the job takes its end into its own hands: SIGTERM no longer raises SystemExit in it, it only makes
+    this True. The job then has the time between SIGTERM and SIGKILL (5 s) to put its things in order, and should return or
+    raise. A job that has seen True does not count as succeeded any more, whatever it returns. A second SIGTERM raises.
+
+    Ask often: a call that blocks (time.sleep, a long computation) is not interrupted.
+    """
+    if _job.channel is None:
+        return False
+    _job.asks = True
+    if _job.stops:
+        _job.knows = True
+    return _job.stops
+
+
 def _below(path, root):
     """`path` relative to `root`, None when it is not inside. Both are real paths."""
     if path == root or not path.startswith(os.path.join(root, "")):
@@ -116,11 +181,27 @@ def _send(message):
         pass
 
 
-def _attach(channel, data, workdir):
+def _attach(channel, data, workdir, checkpoint=None):
     """Called by the host in the process of a job."""
     _job.channel = channel
     _job.data = data
     _job.workdir = workdir
+    _job.checkpoint = checkpoint
+    _job.process = os.getpid()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
+
+
+def _defer_stop():
+    """Called by the host's handler of SIGTERM. True: the job will see to its end itself."""
+    # In what the job has forked SIGTERM raises as ever: multiprocessing ends its workers by it.
+    if not _job.asks or _job.stops or _job.process != os.getpid():
+        return False
+    _job.stops = True
+    return True
+
+
+def _has_stopped():
+    """Whether the job was told to stop, so that its return is no success."""
+    return _job.knows
