@@ -1,4 +1,5 @@
 import AMQP
+import Bootstrap
 import Jobs
 import Pipeline
 
@@ -17,18 +18,21 @@ protocol RouterLink: Sendable {
 struct BrokerLink: RouterLink {
     let broker: AMQPClient
 
-    /// Long, because the message waits in the router's queue while the router restarts. Asking again is harmless: a claim with the same id
-    /// gets the same answer. A lost connection ends the wait at once.
-    private static let claimLimit = Duration.seconds(30)
+    /// How long a request stays in the router's queue while the router restarts.
+    private static let lifetime = Duration.seconds(30)
+
+    /// Well within a lease: a router that ends after it has granted a claim may take the answer with it. Asked again it gives the same
+    /// answer to the same id, and the lease still has time left. A lost connection ends the wait at once.
+    private static let claimLimit = Pace.scaled(.seconds(8))
 
     func claim(_ claim: ClaimMessage) async throws -> ClaimReply {
-        let request = request(PipelineKey.claim, ClaimMessage.type, claim, Self.claimLimit)
+        let request = request(PipelineKey.claim, ClaimMessage.type, claim, Self.lifetime)
         return try decode(try await broker.call(request, timeout: Self.claimLimit), ClaimReply.type)
     }
 
     func renew(_ renewal: RenewMessage, limit: Duration) async throws -> RenewReply {
         // A renewal counts also when nobody waits for its answer any more, so it stays in the queue for longer than that.
-        let request = request(PipelineKey.renew, RenewMessage.type, renewal, max(limit, Self.claimLimit))
+        let request = request(PipelineKey.renew, RenewMessage.type, renewal, max(limit, Self.lifetime))
         return try decode(try await broker.call(request, timeout: limit), RenewReply.type)
     }
 
