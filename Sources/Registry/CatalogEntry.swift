@@ -9,7 +9,7 @@ package struct CatalogEntry: Sendable, Hashable {
     }
 
     package var definition: JobDefinition
-    /// The callback, `package.module.function`, found in the registry's folder.
+    /// The callback, `package.module.function`, found in the registry's folder; empty when nobody has to be asked (commands only).
     package var callback: String
     /// Job names, each once, in the order of the file.
     package var dependsOn: [String]

@@ -312,7 +312,7 @@ extension CatalogLoader {
             switch reader.read(value) {
             case .entry(let entry):
                 entries.append(entry)
-                if !entry.isDisabled { checkCallbackFolder(of: entry) }
+                if !entry.isDisabled, !entry.callback.isEmpty { checkCallbackFolder(of: entry) }
             case .broken:
                 broken.append(
                     BrokenEntry(

@@ -45,14 +45,23 @@ package struct CatalogReport: Sendable {
 
     private static func line(_ entry: CatalogEntry) -> String {
         let job = entry.definition
-        var parts = ["\(entry.name): \(job.stage.rawValue)", job.entry, "channel \(job.channel)", "priority \(job.priority.name)"]
+        var parts = ["\(entry.name): \(job.stage.rawValue)", Self.work(of: job), "channel \(job.channel)", "priority \(job.priority.name)"]
         if !entry.dependsOn.isEmpty { parts.insert("after \(entry.dependsOn.joined(separator: ", "))", at: 1) }
         parts.append("timeout \(job.timeout.seconds.map { "\($0) s" } ?? "none")")
         if job.retry.max > 0 { parts.append("retries \(job.retry.max)") }
         if job.isStoring { parts.append("storing") }
         if job.isFinalizer { parts.append("finalizer") }
+        if let memory = job.resources.memory { parts.append("memory \(ByteCount.text(memory))") }
+        if job.resources.gpus > 0 { parts.append("GPUs \(job.resources.gpus)") }
+        if let environment = job.environment { parts.append("environment \(environment)") }
+        if !job.preload { parts.append("imported anew for each job") }
+        if job.kind == .command, entry.callback.isEmpty { parts.append("accepts everything") }
         if job.onLeaseLoss == .kill { parts.append("killed when its lease is lost") }
         return parts.joined(separator: ", ")
+    }
+
+    private static func work(of job: JobDefinition) -> String {
+        job.kind == .command ? "command \(EntryReader.shown(.array(job.command.map(JSONValue.string))))" : job.entry
     }
 
     private static func lines(_ problem: ServiceProblem) -> [String] {
@@ -69,7 +78,8 @@ package struct CatalogReport: Sendable {
                 "name": .string(job.name),
                 "stage": .string(job.stage.rawValue),
                 "entry": .string(job.entry),
-                "callback": .string(entry.callback),
+                "command": .array(job.command.map(JSONValue.string)),
+                "callback": entry.callback.isEmpty ? .null : .string(entry.callback),
                 "dependsOn": .array(entry.dependsOn.map(JSONValue.string)),
                 "channel": .string(job.channel),
                 "priority": .string(job.priority.name),
@@ -77,6 +87,11 @@ package struct CatalogReport: Sendable {
                 "storing": .bool(job.isStoring),
                 "finalizer": .bool(job.isFinalizer),
                 "onLeaseLoss": .string(job.onLeaseLoss.rawValue),
+                "resources": [
+                    "memory": job.resources.memory.map(JSONValue.integer) ?? .null, "gpus": .integer(Int64(job.resources.gpus)),
+                ],
+                "environment": job.environment.map(JSONValue.string) ?? .null,
+                "preload": .bool(job.preload),
                 "file": .string(entry.file),
             ]
         }

@@ -41,6 +41,7 @@ struct EntryReader {
 
         let name = jobName()
         self.name = name
+        let command = command()
         let worker = dottedName("worker")
         let callback = dottedName("callback")
         let entry = CatalogEntry(
@@ -48,7 +49,9 @@ struct EntryReader {
                 name: name ?? "",
                 service: Self.topFolder(of: worker) ?? service,
                 stage: stage,
+                kind: command == nil ? .python : .command,
                 entry: worker ?? "",
+                command: command ?? [],
                 params: params(),
                 channel: channel(),
                 priority: priority(),
@@ -57,6 +60,9 @@ struct EntryReader {
                 isFinalizer: flag("finalizer"),
                 isStoring: flag("storing"),
                 onLeaseLoss: choice("onLeaseLoss", of: OnLeaseLoss.self) ?? .keep,
+                resources: resources(),
+                environment: environment(),
+                preload: preload(),
             ),
             callback: callback ?? "",
             dependsOn: dependsOn(),
@@ -81,12 +87,13 @@ struct EntryReader {
 // MARK: - Keys
 
 extension EntryReader {
-    private static let required = ["jobName", "worker", "callback"]
+    /// A command needs no function of Python.
+    private var required: [String] { members["command"] == nil ? ["jobName", "worker", "callback"] : ["jobName"] }
 
     private mutating func reportUnknownKeys(_ members: [String: JSONValue]) {
         for (key, value) in members.sorted(by: { $0.key < $1.key }) {
             // That the right one is missing is an error with this key in it.
-            if let meant = SettingsKeys.entry.nearest(to: key), Self.required.contains(meant), self.members[meant] == nil { continue }
+            if let meant = SettingsKeys.entry.nearest(to: key), required.contains(meant), self.members[meant] == nil { continue }
             switch SettingsKeys.entry.verdict(on: key) {
             case .known, .note: break
             case .unsupported where value == .null: break
@@ -144,7 +151,9 @@ extension EntryReader {
     private mutating func dottedName(_ key: String) -> String? {
         let allowed = "folder.function or folder.module.function"
         guard let value = members[key] else {
-            reportMissing(key, allowed: allowed)
+            if required.contains(key) {
+                reportMissing(key, allowed: key == "worker" ? "\(allowed); or the key command for a program that is not Python" : allowed)
+            }
             return nil
         }
         let forbidden: Set<Character> = ["/", "\\", " ", "\t", "\n", "\r", "\0"]
@@ -402,6 +411,138 @@ extension EntryReader {
             }
         }
         return policy
+    }
+}
+
+// MARK: - Programs and what jobs need
+
+extension EntryReader {
+    private mutating func command() -> [String]? {
+        guard let value = members["command"] else { return nil }
+        guard members["worker"] == nil else {
+            report(
+                "the entry has a worker and a command, and one job is one of them.",
+                key: "command",
+                value: value,
+                allowed: "worker for a Python function, or command for any other program",
+            )
+            return nil
+        }
+        let example = value.string.map(Self.words).flatMap { $0.isEmpty ? nil : $0 } ?? ["dcm2niix", "-z", "y"]
+        let allowed = "a list of the program and its arguments, such as \(Self.shown(.array(example.map(JSONValue.string))))"
+        let texts = value.array?.compactMap(\.string) ?? []
+        guard let program = texts.first, !program.isEmpty, texts.count == value.array?.count, texts.count <= 256,
+            !texts.contains(where: { $0.utf8.contains(0) })
+        else {
+            report("\(Self.shown(value)) is not a command.", key: "command", value: value, allowed: allowed)
+            return []
+        }
+        guard program.hasPrefix("/") || !program.split(separator: "/").contains("..") else {
+            report(
+                "the program \"\(program)\" leads out of its service's folder.",
+                key: "command",
+                value: value,
+                allowed: "a path below modules/\(service), an absolute path, or the name of a program in PATH",
+            )
+            return []
+        }
+        return texts
+    }
+
+    /// Nobody expands anything in a command, so that splitting a text at its spaces would promise more than it holds.
+    private static func words(_ text: String) -> [String] { text.split(separator: " ").map(String.init) }
+
+    /// Less can only be a number without its unit.
+    private static let leastMemory: Int64 = 16 << 20
+    private static let mostGPUs: Int64 = 64
+
+    private mutating func resources() -> JobResources {
+        guard let value = members["resources"] else { return .none }
+        guard let object = value.object else {
+            report(
+                "\(Self.shown(value)) says nothing about resources.",
+                key: "resources",
+                value: value,
+                allowed: "an object such as {\"memory\": \"4G\", \"gpus\": 1}",
+            )
+            return .none
+        }
+        for key in object.keys.sorted() {
+            switch SettingsKeys.resources.verdict(on: key) {
+            case .known, .note, .unsupported: break
+            case .misspelt(let nearest):
+                report(
+                    "there is no key \(key) in resources. It is so close to \(nearest) that running the job without it could be wrong.",
+                    key: "resources.\(key)",
+                    value: object[key],
+                    allowed: "the key \(nearest)",
+                    nearest: nearest,
+                )
+            case .unknown(let nearest):
+                report(
+                    "there is no key \(key) in resources, so it is ignored.",
+                    severity: .warning,
+                    key: "resources.\(key)",
+                    value: object[key],
+                    nearest: nearest,
+                )
+            }
+        }
+        var resources = JobResources.none
+        if let memory = object["memory"], memory != .null {
+            let bytes = memory.integer ?? memory.string.flatMap(ByteCount.parse)
+            if let bytes, bytes >= Self.leastMemory {
+                resources.memory = bytes
+            } else {
+                report(
+                    "\(Self.shown(memory)) is not an amount of memory that a job can run in.",
+                    key: "resources.memory",
+                    value: memory,
+                    allowed: "\(ByteCount.text(Self.leastMemory)) or more, as a text such as \"512M\", \"4G\", \"1.5G\", or in bytes",
+                )
+            }
+        }
+        if let gpus = object["gpus"], gpus != .null {
+            if let count = gpus.integer, (0...Self.mostGPUs).contains(count) {
+                resources.gpus = Int(count)
+            } else {
+                report(
+                    "\(Self.shown(gpus)) is not a number of GPUs.",
+                    key: "resources.gpus",
+                    value: gpus,
+                    allowed: "0 to \(Self.mostGPUs)",
+                )
+            }
+        }
+        return resources
+    }
+
+    /// It becomes part of a path on the worker.
+    private mutating func environment() -> String? {
+        guard let value = members["environment"] else { return nil }
+        let isAllowed: (Character) -> Bool = { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) }
+        guard let text = value.string, (1...64).contains(text.count), text.allSatisfy(isAllowed), text.first != "." else {
+            report(
+                "\(Self.shown(value)) is not the name of an environment.",
+                key: "environment",
+                value: value,
+                allowed: "1 to 64 characters of a-z, A-Z, 0-9, dot, dash and underscore, without a dot at the start",
+            )
+            return nil
+        }
+        return text
+    }
+
+    private mutating func preload() -> Bool {
+        guard let value = members["preload"] else { return true }
+        guard let isOn = value.bool else {
+            report("\(Self.shown(value)) is neither true nor false.", key: "preload", value: value, allowed: "true, false")
+            return true
+        }
+        if members["command"] != nil {
+            report("preload means nothing to a command and is ignored.", severity: .warning, key: "preload", value: value)
+        }
+        return isOn
     }
 }
 

@@ -18,11 +18,12 @@ package enum RunPlanner {
         for stage in [Stage.pre, .services, .post] {
             let candidates = planning.open(stage)
             guard !candidates.isEmpty else { continue }
-            let questions = candidates.map {
+            let asked = candidates.filter { !$0.callback.isEmpty }
+            let questions = asked.map {
                 CallbackQuestion(jobName: $0.name, entry: $0.callback, params: $0.definition.params, stage: stage)
             }
-            let answers = try await evaluate(questions, event.headers, planning.addedParams)
-            planning.close(stage, candidates, answers)
+            let answers = questions.isEmpty ? [] : try await evaluate(questions, event.headers, planning.addedParams)
+            planning.close(stage, candidates, Dictionary(zip(asked.map(\.name), answers)) { first, _ in first })
         }
         return planning.plan()
     }
@@ -95,14 +96,17 @@ struct Planning {
         return candidates
     }
 
-    /// Takes the answers to the questions about `candidates`, in their order.
-    mutating func close(_ stage: Stage, _ candidates: [CatalogEntry], _ answers: [CallbackAnswer]) {
+    /// Takes the answers to the questions about `candidates`, by job name.
+    mutating func close(_ stage: Stage, _ candidates: [CatalogEntry], _ answers: [String: CallbackAnswer]) {
         var positions: [String: Int] = [:]
-        for (position, entry) in candidates.enumerated() {
+        for entry in candidates {
             let missing = JobExit.Failure(type: "no-answer", message: "The callback host gave no verdict.")
-            let answer = position < answers.count ? answers[position] : CallbackAnswer(.failed(missing))
             positions[entry.name] = decisions.count
-            record(answer, of: entry)
+            if entry.callback.isEmpty {
+                accept(entry, [:], Reason("accepted", "It has no callback, so it accepts every \(level.rawValue)."))
+            } else {
+                record(answers[entry.name] ?? CallbackAnswer(.failed(missing)), of: entry)
+            }
         }
         guard failure == nil else {
             dropAccepted()
@@ -144,9 +148,7 @@ struct Planning {
         switch answer.verdict {
         case .accepted(let added):
             let added = added.object.map(JSONValue.object) ?? [:]
-            decide(entry, .accepted, Reason("accepted", "Its callback accepted this \(level.rawValue)."), answer)
-            accepted.append(AcceptedEntry(entry: entry, added: added))
-            addedParams[entry.name] = added
+            accept(entry, added, Reason("accepted", "Its callback accepted this \(level.rawValue)."), answer)
         case .declined:
             decide(entry, .declined, Reason("declined", "Its callback declined this \(level.rawValue)."), answer)
             absences[entry.name] = .notWanted("was declined by its callback")
@@ -171,6 +173,12 @@ struct Planning {
                 )
             }
         }
+    }
+
+    private mutating func accept(_ entry: CatalogEntry, _ added: JSONValue, _ reason: Reason, _ answer: CallbackAnswer? = nil) {
+        decide(entry, .accepted, reason, answer)
+        accepted.append(AcceptedEntry(entry: entry, added: added))
+        addedParams[entry.name] = added
     }
 
     private mutating func decide(

@@ -29,16 +29,19 @@ struct SettingsKeys {
     static let entry = SettingsKeys(
         known: [
             "jobName", "worker", "callback", "dependsOn", "priority", "channel", "timeout", "params", "sortPosition", "description",
-            "disabled", "events", "retry", "finalizer", "storing", "onFailure", "onLeaseLoss",
+            "disabled", "events", "retry", "finalizer", "storing", "onFailure", "onLeaseLoss", "command", "resources", "environment",
+            "preload",
         ],
         vital: [
             "jobName", "worker", "callback", "dependsOn", "params", "disabled", "events", "finalizer", "storing", "onFailure",
-            "onLeaseLoss",
+            "onLeaseLoss", "command", "resources", "environment", "preload",
         ],
-        unsupported: ["when", "command", "preload", "resources", "requires", "environment"],
+        unsupported: ["when", "requires"],
         synonyms: [
             "depends": "dependsOn", "dependency": "dependsOn", "dependencies": "dependsOn", "enabled": "disabled", "onfail": "onFailure",
-            "onerror": "onFailure", "allowfailure": "onFailure", "env": "environment", "condition": "when",
+            "onerror": "onFailure", "allowfailure": "onFailure", "env": "environment", "venv": "environment",
+            "interpreter": "environment", "condition": "when", "cmd": "command", "program": "command", "executable": "command",
+            "memory": "resources", "gpu": "resources", "gpus": "resources", "limits": "resources",
         ],
         hints: [
             "name": "jobName", "job": "jobName", "function": "worker", "workerentry": "worker", "registryentry": "callback",
@@ -54,6 +57,12 @@ struct SettingsKeys {
         known: ["max", "delay", "backoff"],
         vital: [],
         hints: ["count": "max", "times": "max", "retries": "max", "attempts": "max", "pause": "delay", "wait": "delay", "seconds": "delay"],
+    )
+
+    static let resources = SettingsKeys(
+        known: ["memory", "gpus"],
+        vital: ["memory", "gpus"],
+        synonyms: ["gpu": "gpus", "mem": "memory", "ram": "memory", "devices": "gpus"],
     )
 
     /// Pre-services may be what makes data safe to process, and the tags that are passed on may be what identifies a person.
