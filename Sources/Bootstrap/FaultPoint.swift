@@ -38,6 +38,18 @@ package enum FaultPoint: String, CaseIterable, Sendable {
     case workerClaimGranted = "worker.claim.granted"
     case workerJobEnded = "worker.job.ended"
     case workerResultConfirmed = "worker.result.confirmed"
+    // Ingest: a page of the change log, before anything in it is dealt with.
+    case ingestChangeRead = "ingest.change.read"
+    // An event before it is published; after the broker's confirm and before the journal; after the journal.
+    case ingestEventMade = "ingest.event.made"
+    case ingestEventConfirmed = "ingest.event.confirmed"
+    case ingestEventRecorded = "ingest.event.recorded"
+    // The cursor behind a whole page of the change log, and the one of another database.
+    case ingestCursorSaved = "ingest.cursor.saved"
+    case ingestResyncSaved = "ingest.resync.saved"
+    // The first start, and one page of a sweep before it counts as done.
+    case ingestBaselineTaken = "ingest.baseline.taken"
+    case ingestSweepPage = "ingest.sweep.page"
 
     /// What the environment asks for; nil in every process but a test's.
     private static let plan = FaultPlan.fromEnvironment(ProcessInfo.processInfo.environment)

@@ -4,43 +4,52 @@ import Orthanc
 
 /// Decides what a page of Orthanc's change log means: which entries are new, and whether it still is the log that the cursor stands in.
 ///
-/// A value without input or output. After new entries the last `window` ones are read again for some polls: where several writers share
-/// a PostgreSQL database, an entry can become visible after one with a higher number.
+/// A value without input or output. Where several writers share a PostgreSQL database, an entry can become visible after one with a higher
+/// number: whenever the log has moved, the last `window` entries are read again for some polls.
 struct ChangeFeed: Sendable {
     enum Verdict: Sendable, Hashable {
         /// Entries to deal with, in order; `isDone` when the log has no more.
         case changes([OrthancChange], isDone: Bool)
-        /// Entries up to the log's end were removed before they could be read. The cursor has moved there.
+        /// Entries up to the log's end were removed before they could be read.
         case gap
         /// This is not the log that the cursor stands in.
         case anomaly(Reason)
     }
+
+    /// The only kinds that pages hold; empty: all of them.
+    let kinds: [OrthancChange.Kind]
 
     static let window: Int64 = 200
     private static let polls = 5
     /// The anchor is checked at least once in so many polls.
     private static let checkInterval = 60
 
+    /// The last entry that was dealt with: where a restart goes on.
     private(set) var cursor: IngestCursor
+    /// Up to here there is nothing more to read. Beyond the cursor when what follows it was removed, or is of other kinds.
+    private(set) var position: Int64
     /// The newest entry's number as far as known.
     private(set) var last: Int64
     /// Entries up to this one were dealt with before this process started.
     private let floor: Int64
     private var handled: Set<Int64> = []
-    private var rereads = 1
+    private var rereads = 0
+    private var checksAnchor = true
     private var pollsSinceCheck = 0
 
-    init(cursor: IngestCursor) {
+    init(cursor: IngestCursor, kinds: [OrthancChange.Kind] = []) {
         self.cursor = cursor
+        self.kinds = kinds
+        position = cursor.sequence
         last = cursor.sequence
         floor = cursor.sequence
     }
 
     /// Where the next page begins.
     var since: Int64 {
-        guard rereads > 0 else { return cursor.sequence }
-        // One before the cursor at least, so that the page shows the cursor's own entry.
-        return max(0, min(cursor.sequence - 1, max(floor, cursor.sequence - Self.window)))
+        // One before the cursor, so that the page shows the cursor's own entry.
+        if checksAnchor { return max(0, cursor.sequence - 1) }
+        return rereads > 0 ? max(floor, position - Self.window) : position
     }
 
     /// - Parameter since: what the page was asked with.
@@ -50,10 +59,13 @@ struct ChangeFeed: Sendable {
         let new = page.changes.filter { $0.sequence > floor && !handled.contains($0.sequence) }
         if let newest = page.changes.last {
             last = max(last, newest.sequence)
-        } else if page.isDone, page.last > cursor.sequence {
-            cursor = IngestCursor(sequence: page.last)
-            last = page.last
-            return .gap
+            // The page shows that there is nothing between.
+            position = max(position, (new.first?.sequence ?? newest.sequence + 1) - 1)
+        } else if page.isDone, page.last > position {
+            position = page.last
+            last = max(last, page.last)
+            rereads = Self.polls
+            if kinds.isEmpty { return .gap }
         }
         if !new.isEmpty { rereads = Self.polls }
         return .changes(new, isDone: page.isDone)
@@ -62,6 +74,7 @@ struct ChangeFeed: Sendable {
     /// Call it for each entry once it has been dealt with.
     mutating func finish(_ change: OrthancChange) {
         handled.insert(change.sequence)
+        position = max(position, change.sequence)
         guard change.sequence > cursor.sequence else { return }
         cursor = IngestCursor(sequence: change.sequence, resource: change.id.rawValue, date: change.date)
         if handled.count > 4 * Int(Self.window) {
@@ -70,13 +83,14 @@ struct ChangeFeed: Sendable {
     }
 
     private mutating func countPoll() {
-        if rereads > 0 {
-            rereads -= 1
+        if checksAnchor {
+            checksAnchor = false
             pollsSinceCheck = 0
-        } else {
-            pollsSinceCheck += 1
-            if pollsSinceCheck >= Self.checkInterval { rereads = 1 }
+            return
         }
+        if rereads > 0 { rereads -= 1 }
+        pollsSinceCheck += 1
+        if pollsSinceCheck >= Self.checkInterval { checksAnchor = true }
     }
 
     private func anomaly(in page: OrthancChanges, since: Int64) -> Reason? {
@@ -86,9 +100,9 @@ struct ChangeFeed: Sendable {
         for (previous, next) in zip([since] + page.changes.map(\.sequence), page.changes.map(\.sequence)) where next <= previous {
             return Reason("disordered", "Entry \(next) of the change log follows entry \(previous).")
         }
-        if page.changes.isEmpty, page.last < cursor.sequence {
+        if page.changes.isEmpty, page.last < position {
             return Reason(
-                "rewound", "The change log ends at \(page.last), before entry \(cursor.sequence) that was read already: another database.")
+                "rewound", "The change log ends at \(page.last), before entry \(position) that was read already: another database.")
         }
         if let anchor = page.changes.first(where: { $0.sequence == cursor.sequence }), !cursor.resource.isEmpty,
             anchor.id.rawValue != cursor.resource || anchor.date != cursor.date

@@ -10,7 +10,7 @@ enum EventMaker {
     static let headerLimit = 8 << 20
 
     static func event(
-        _ snapshot: ResourceSnapshot, _ samples: [SeriesSample], _ filter: IngestFilter, follows record: IngestRecord?, at now: Date
+        _ snapshot: ResourceSnapshot, _ samples: [SeriesSample], _ filter: IngestFilter, follows: String?, at now: Date
     ) -> EventMessage {
         let accepted = samples.filter { $0.refusal == nil }
         let refused = samples.compactMap { sample in sample.refusal.map { (sample.series.id.rawValue, $0) } }
@@ -20,7 +20,7 @@ enum EventMaker {
             resourceID: snapshot.id.rawValue,
             snapshot: snapshot.hash(deviating: ResourceSnapshot.Deviation(samples, filter)),
             observedAt: now,
-            follows: record.flatMap { $0.snapshot.isEmpty ? nil : $0.snapshot },
+            follows: follows,
             filtered: accepted.isEmpty ? filtered(refused.map(\.1)) : nil,
             series: accepted.map { EventMessage.Series(id: $0.series.id.rawValue, instances: $0.series.instances.count) },
             refusedSeries: Dictionary(refused) { first, _ in first },

@@ -7,6 +7,8 @@ extension IngestConfiguration {
     /// |---|---|---|
     /// | `EVENTS` | `series`, `study`, `patient`; `study` | the levels that make events |
     /// | `START` | `now` or `all`; `now` | what the first start does with what Orthanc has already |
+    /// | `REPEAT` | `changed`, `all` or `ignore`; `changed` | what late images of a resource that has had its event do |
+    /// | `SUBMIT_RATE` | 0.01-1000; 10 | resources per second when many are submitted |
     /// | `POLL_INTERVAL` | seconds, 0.05-3600; 1 | pause between looks at the change log |
     /// | `SWEEP_INTERVAL` | seconds, 1-86400; 300 | pause between sweeps for what the change log never said |
     /// | `ORTHANC_STABLE_AGE` | seconds, 1-86400; 60 | Orthanc's StableAge |
@@ -30,6 +32,13 @@ extension IngestConfiguration {
             }
             self.start = start
         }
+        if let text = settings.text("REPEAT") {
+            guard let repeats = Repeats(rawValue: text.lowercased()) else {
+                throw SettingError(variable: "REPEAT", value: text, allowed: "changed, all or ignore")
+            }
+            self.repeats = repeats
+        }
+        submitRate = try settings.seconds("SUBMIT_RATE", default: 10, in: 0.01...1000)
         pollInterval = .seconds(try settings.seconds("POLL_INTERVAL", default: 1, in: 0.05...3600))
         sweepInterval = .seconds(try settings.seconds("SWEEP_INTERVAL", default: 300, in: 1...86400))
         stableAge = try settings.integer("ORTHANC_STABLE_AGE", default: 60, in: 1...86400)
@@ -50,16 +59,14 @@ extension Settings {
     }
 }
 
-extension OrthancEndpoint {
-    /// `ORTHANC_REST_URL` (default `http://orthanc:8042`), `ORTHANC_REST_USERNAME`, `ORTHANC_REST_PASSWORD`.
+extension OrthancServers {
+    /// `ORTHANC_URLS`, or `ORTHANC_REST_URL` with `ORTHANC_REST_USERNAME` and `ORTHANC_REST_PASSWORD`.
     init(settings: Settings) throws {
-        let url = settings.text("ORTHANC_REST_URL", isSecret: true) ?? "http://orthanc:8042"
         do {
-            try self.init(
-                url: url, user: settings.text("ORTHANC_REST_USERNAME"), password: settings.text("ORTHANC_REST_PASSWORD", isSecret: true))
-        } catch {
+            try self.init { settings.text($0, isSecret: true) }
+        } catch let error as Invalid {
             // The value may hold a password.
-            throw SettingError(variable: "ORTHANC_REST_URL", value: nil, allowed: "an address such as http://orthanc:8042")
+            throw SettingError(variable: error.variable, value: nil, allowed: error.allowed)
         }
     }
 }

@@ -21,7 +21,7 @@ struct LostEvents: Sendable {
     }
 
     static func isExpected(_ mark: IngestJournal.Mark) -> Bool {
-        !mark.snapshot.isEmpty && [.event, .filtered].contains(mark.origin)
+        !mark.snapshot.isEmpty && [.event, .filtered, .ignored].contains(mark.origin)
     }
 
     /// - Parameter missing: what the ledger lacks; nil when that is not known.

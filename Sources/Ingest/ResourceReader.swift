@@ -22,6 +22,20 @@ struct ResourceReader: Sendable {
         }
     }
 
+    /// Whether Orthanc has it. Throws whatever leaves that open.
+    func exists(_ level: ResourceLevel, _ id: OrthancID) async throws -> Bool {
+        do {
+            switch level {
+            case .series: _ = try await client.series(id)
+            case .study: _ = try await client.study(id)
+            case .patient: _ = try await client.patient(id)
+            }
+            return true
+        } catch let error as OrthancError where error.code == .notFound {
+            return false
+        }
+    }
+
     private func series(_ id: OrthancID) async throws -> ResourceSnapshot {
         let series = try await client.series(id)
         let study = try await client.study(series.study)

@@ -61,6 +61,11 @@ struct ResourceSnapshot: Sendable, Hashable {
         return ContentDigest.hexadecimal(.sha256, of: Data(lines.joined(separator: "\n").utf8))
     }
 
+    /// Names one more event of a state that had the event `snapshot`.
+    static func hash(replaying snapshot: String, name: String) -> String {
+        ContentDigest.hexadecimal(.sha256, of: Data("replay\n\(snapshot)\n\(name)".utf8))
+    }
+
     private static func hash(of series: OrthancSeries) -> String {
         let lines = [series.lastUpdate ?? ""] + series.instances.sorted().map(\.rawValue)
         return String(ContentDigest.hexadecimal(.sha256, of: Data(lines.joined(separator: "\n").utf8)).prefix(32))

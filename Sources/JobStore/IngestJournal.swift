@@ -28,6 +28,8 @@ package struct IngestRecord: Sendable, Hashable {
         case baseline
         /// Differs from the state before in nothing that makes an event.
         case unchanged
+        /// Grew after its event, and the configuration wants no further one.
+        case ignored
     }
 
     package var server: String
@@ -43,11 +45,13 @@ package struct IngestRecord: Sendable, Hashable {
     package var series: [String: String]
     /// Names the filter's configuration under which some series were refused; empty when none was.
     package var filter: String
+    /// Why a filter stopped its event; nil of every other origin.
+    package var reason: Reason?
     package var recordedAt: Date
 
     package init(
         server: String, level: ResourceLevel, resource: String, snapshot: String, lastUpdate: String, origin: Origin,
-        series: [String: String] = [:], filter: String = "", recordedAt: Date
+        series: [String: String] = [:], filter: String = "", reason: Reason? = nil, recordedAt: Date
     ) {
         self.server = server
         self.level = level
@@ -57,6 +61,7 @@ package struct IngestRecord: Sendable, Hashable {
         self.origin = origin
         self.series = series
         self.filter = filter
+        self.reason = reason
         self.recordedAt = recordedAt
     }
 }
@@ -100,7 +105,7 @@ package struct IngestSource: Sendable, Hashable {
 /// What ingest must remember: `STATE/ingest.sqlite`. A record is written only after the broker has confirmed the event it stands for,
 /// so losing the last ones costs a repeated message, never a missing one.
 package final class IngestJournal: Sendable {
-    private let database: DatabasePool
+    let database: DatabasePool
 
     /// Opens the journal in `folder`, creating or migrating it.
     package init(folder: URL) throws {
@@ -182,6 +187,7 @@ package final class IngestJournal: Sendable {
                     origin: IngestRecord.Origin(rawValue: row["origin"]) ?? .event,
                     series: (try? JSONDecoder().decode([String: String].self, from: row["series"] as Data)) ?? [:],
                     filter: row["filter"],
+                    reason: Reason(code: row["reason_code"], text: row["reason_text"]),
                     recordedAt: Date(timeIntervalSince1970: row["recorded_at"])
                 )
             }
@@ -231,19 +237,25 @@ package final class IngestJournal: Sendable {
         }
     }
 
-    /// Writes records, and moves the cursor when one is given, in one transaction.
+    /// Writes records, whose resources no longer are pending, and moves the cursor when one is given, in one transaction.
     package func save(_ records: [IngestRecord] = [], cursor: IngestCursor? = nil, server: String, at now: Date) async throws {
         try await database.write { db in
             for record in records {
                 try db.execute(
                     sql: """
-                        INSERT OR REPLACE INTO snapshot (server, level, resource, snapshot, last_update, origin, series, filter, recorded_at)
-                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        INSERT OR REPLACE INTO snapshot
+                        (server, level, resource, snapshot, last_update, origin, series, filter, reason_code, reason_text, recorded_at)
+                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                         """,
                     arguments: [
                         server, record.level.rawValue, record.resource, record.snapshot, record.lastUpdate, record.origin.rawValue,
-                        try JSONEncoder().encode(record.series), record.filter, record.recordedAt.timeIntervalSince1970,
+                        try JSONEncoder().encode(record.series), record.filter, record.reason?.code ?? "", record.reason?.text ?? "",
+                        record.recordedAt.timeIntervalSince1970,
                     ]
+                )
+                try db.execute(
+                    sql: "DELETE FROM pending WHERE server = ? AND level = ? AND resource = ?",
+                    arguments: [server, record.level.rawValue, record.resource]
                 )
             }
             if let cursor {
@@ -268,5 +280,13 @@ package final class IngestJournal: Sendable {
                 ]
             )
         }
+    }
+}
+
+extension Reason {
+    /// nil when there is none.
+    init?(code: String, text: String) {
+        guard !code.isEmpty else { return nil }
+        self.init(code, text)
     }
 }

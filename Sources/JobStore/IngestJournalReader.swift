@@ -31,7 +31,7 @@ package final class IngestJournalReader: Sendable {
         }
     }
 
-    private func open() throws -> DatabasePool? {
+    func open() throws -> DatabasePool? {
         try pool.withLock { opened in
             if let opened { return opened }
             guard FileManager.default.fileExists(atPath: path) else { return nil }

@@ -11,6 +11,10 @@ enum IngestJournalSchema {
         migrator.registerMigration("v2") { db in
             try db.execute(sql: "ALTER TABLE snapshot ADD COLUMN filter TEXT NOT NULL DEFAULT ''")
         }
+        // What became of each resource, what is still to be done, and which ones Orthanc no longer has.
+        migrator.registerMigration("v3") { db in
+            try db.execute(sql: version3)
+        }
         return migrator
     }
 
@@ -53,5 +57,28 @@ enum IngestJournalSchema {
             error_code    TEXT,
             error_text    TEXT
         ) WITHOUT ROWID;
+        """
+
+    private static let version3 = """
+        ALTER TABLE snapshot ADD COLUMN reason_code TEXT NOT NULL DEFAULT '';
+        ALTER TABLE snapshot ADD COLUMN reason_text TEXT NOT NULL DEFAULT '';
+        -- Since when a sweep has not found it in Orthanc.
+        ALTER TABLE snapshot ADD COLUMN gone_since REAL;
+        CREATE INDEX snapshot_account ON snapshot (server, level, gone_since, origin, reason_code);
+
+        -- Resources that have no event yet, or have grown since.
+        CREATE TABLE pending (
+            server      TEXT NOT NULL,
+            level       TEXT NOT NULL,
+            resource    TEXT NOT NULL,
+            since       REAL NOT NULL,
+            reason_code TEXT NOT NULL,
+            reason_text TEXT NOT NULL,
+            PRIMARY KEY (server, level, resource)
+        ) WITHOUT ROWID;
+
+        -- How many resources Orthanc listed when the last sweep came to its end.
+        ALTER TABLE level ADD COLUMN listed INTEGER;
+        ALTER TABLE level ADD COLUMN swept_at REAL;
         """
 }

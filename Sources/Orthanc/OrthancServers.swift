@@ -62,7 +62,8 @@ package struct OrthancServers: Sendable, Hashable {
             allowed: "name=address with commas between, for example ct=http://orthanc-ct:8042,mr=http://orthanc-mr:8042")
         let trimmed = text.trimmingCharacters(in: .whitespacesAndNewlines)
         if trimmed.hasPrefix("{") {
-            guard let names = try? JSONDecoder().decode([String: String].self, from: Data(trimmed.utf8)), !names.isEmpty else { throw usage }
+            let names = (try? JSONDecoder().decode([String: String].self, from: Data(trimmed.utf8))) ?? [:]
+            guard !names.isEmpty else { throw usage }
             return names.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
         }
         let items = trimmed.split(separator: ",").map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }.filter { !$0.isEmpty }

@@ -87,11 +87,37 @@ struct ChangeFeedTests {
         #expect(feed.since == 99)
     }
 
-    @Test func anEmptiedLogMovesTheCursorToItsEnd() {
+    @Test func anEmptiedLogIsReadFromItsEndOn() {
         var feed = settled()
         #expect(feed.judge(page([], last: 150), since: 100) == .gap)
-        #expect(feed.cursor == IngestCursor(sequence: 150))
+        #expect(feed.position == 150 && feed.last == 150)
+        // A restart begins at an entry that was seen: that there was nothing else behind it was told by the log's end alone.
+        #expect(feed.cursor == cursor(100))
         #expect(feed.judge(page([], last: 150), since: feed.since) == .changes([], isDone: true))
+    }
+
+    @Test func whatBecomesVisibleBehindTheEndOfAnEmptyPageIsNotMissed() {
+        var feed = settled()
+        // 101 is not committed yet, 102 is another session's.
+        #expect(feed.judge(page([], last: 102), since: 100) == .gap)
+        #expect(feed.since == 100)
+        #expect(feed.judge(page([101, 102]), since: 100) == .changes([change(101), change(102)], isDone: true))
+    }
+
+    @Test func aLogOfSomeKindsIsReadToItsEnd() {
+        var feed = ChangeFeed(cursor: cursor(100), kinds: [.stableStudy])
+        #expect(feed.since == 99)
+        #expect(feed.judge(page([100]), since: 99) == .changes([], isDone: true))
+        // Half a million instances have arrived, and nothing is stable yet.
+        #expect(feed.judge(page([], last: 500_000), since: 100) == .changes([], isDone: true))
+        #expect(feed.cursor == cursor(100) && feed.position == 500_000 && feed.last == 500_000)
+        #expect(feed.since == 499_800)
+        for _ in 1...5 { _ = feed.judge(page([], last: 500_000), since: feed.since) }
+        #expect(feed.since == 500_000)
+        #expect(feed.judge(page([500_007]), since: 500_000) == .changes([change(500_007)], isDone: true))
+        feed.finish(change(500_007))
+        #expect(feed.cursor == cursor(500_007) && feed.position == 500_007)
+        #expect(code(feed.judge(page([], last: 500_006), since: 500_007)) == "rewound")
     }
 
     @Test func gapsAreNormal() {
