@@ -12,6 +12,8 @@ package struct OrthancNode: Sendable, Equatable {
     /// Seconds without a new instance after which a series, study or patient is called stable; at least 1.
     package var stableAge: Int
     package var overwriteInstances: Bool
+    /// Beyond so many, the oldest one is deleted when another one comes; 0 for as many as come.
+    package var maximumPatients: Int
 
     package init(
         folder: URL,
@@ -23,6 +25,7 @@ package struct OrthancNode: Sendable, Equatable {
         password: String = Secret.generate(),
         stableAge: Int = 60,
         overwriteInstances: Bool = false,
+        maximumPatients: Int = 0,
     ) {
         self.folder = folder
         self.logFile = logFile ?? folder.appendingPathComponent("orthanc.log")
@@ -33,6 +36,7 @@ package struct OrthancNode: Sendable, Equatable {
         self.password = password
         self.stableAge = stableAge
         self.overwriteInstances = overwriteInstances
+        self.maximumPatients = maximumPatients
     }
 
     package var url: String { "http://127.0.0.1:\(httpPort)" }
@@ -99,6 +103,7 @@ package struct OrthancNode: Sendable, Equatable {
         let RegisteredUsers: [String: String]
         let StableAge: Int
         let OverwriteInstances: Bool
+        let MaximumPatientCount: Int
 
         init(node: OrthancNode, storage: String) {
             StorageDirectory = storage
@@ -109,6 +114,7 @@ package struct OrthancNode: Sendable, Equatable {
             RegisteredUsers = [node.user: node.password]
             StableAge = node.stableAge
             OverwriteInstances = node.overwriteInstances
+            MaximumPatientCount = node.maximumPatients
         }
     }
 }

@@ -31,6 +31,7 @@ package final class PrivateOrthanc: Sendable {
         in folder: URL,
         stableAge: Int = 1,
         overwriteInstances: Bool = false,
+        maximumPatients: Int = 0,
         within limit: Duration = .seconds(30),
     ) async throws -> PrivateOrthanc {
         let node = OrthancNode(
@@ -39,6 +40,7 @@ package final class PrivateOrthanc: Sendable {
             dicomPort: try FreePorts.next(),
             stableAge: stableAge,
             overwriteInstances: overwriteInstances,
+            maximumPatients: maximumPatients,
         )
         let orthanc = PrivateOrthanc(node: node)
         do {

@@ -6,7 +6,7 @@ import Pipeline
 import Stack
 import Testing
 
-/// Every point at which a process can die, one after the other, in the middle of a run of 30 jobs.
+/// Every point at which a process can die, one after the other, in the middle of a run of 30 jobs. Ingest's are in ``IngestKillTests``.
 ///
 /// One run for each point: the process that has the point is started with the fault at its first visit, then, once that has happened,
 /// with the fault at the second visit of the new process, then at the third; then the point hangs, and throws where it can. At last the
@@ -36,7 +36,7 @@ import Testing
                     await other.kill()
                 }
             }
-            #expect(report.count == FaultPoint.allCases.count)
+            #expect(report.count == FaultPoint.allCases.filter { $0.program != .ingest }.count)
         }
     }
 
@@ -44,6 +44,7 @@ import Testing
         switch program {
         case .router: [try await pipeline.start(.worker, "worker-1"), try await pipeline.start(.worker, "worker-2")]
         case .worker: [try await pipeline.start(.router)]
+        case .ingest: []
         }
     }
 
@@ -123,11 +124,10 @@ import Testing
             .workerClaimGranted, .workerJobEnded, .workerResultConfirmed:
             // A run of 30 jobs is enough.
             break
+        default:
+            // Ingest needs studies instead of events: IngestKillTests.
+            #expect(point.program == .ingest, "\(point.rawValue): say how it is reached")
         }
         return [:]
     }
-}
-
-extension FaultPoint {
-    fileprivate var program: PipelineProcesses.Program { rawValue.hasPrefix("worker.") ? .worker : .router }
 }

@@ -1,4 +1,5 @@
 import AMQP
+import Bootstrap
 import Foundation
 import JobStore
 import Jobs
@@ -8,15 +9,15 @@ import Stack
 import Synchronization
 import Testing
 
-/// Real processes for tests that kill, stop and starve them: a private broker, a private Orthanc with one small study, and routers and
-/// workers of this build as children, each started and ended by the test. Events and commands come from the test itself.
+/// Real processes for tests that kill, stop and starve them: a private broker, a private Orthanc with one small study, and routers,
+/// workers and ingests of this build as children, each started and ended by the test. Without an ingest, events come from the test itself.
 final class PipelineProcesses: Sendable {
     let folder: URL
     let broker: PrivateBroker
     let virtualHost: String
     /// The test's own connection.
     let client: AMQPClient
-    private let orthanc: PrivateOrthanc
+    let orthanc: PrivateOrthanc
     private let study: SmallStudy
     private let children = Mutex<[PipelineChild]>([])
     /// The router whose STATE is a disk that only it can see.
@@ -41,19 +42,23 @@ final class PipelineProcesses: Sendable {
 
     /// Starts what is needed, runs `body`, and ends everything that was started, whatever happens. The folder is kept when something failed.
     ///
-    /// - Parameter ownBroker: for tests that break it; the others share their suite's.
-    static func with(ownBroker: Bool = false, _ body: (PipelineProcesses) async throws -> Void) async throws {
+    /// - Parameters:
+    ///   - ownBroker: for tests that break it; the others share their suite's.
+    ///   - archive: how Orthanc is configured.
+    static func with(
+        ownBroker: Bool = false, archive: Archive = Archive(), _ body: (PipelineProcesses) async throws -> Void
+    ) async throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: "dcm-faults-\(UUID().uuidString.prefix(8))")
         try makeFolders(folder)
         do {
             if ownBroker {
                 let broker = try await PrivateBroker.start(in: folder.appending(path: "broker"))
-                try await ending(broker.stop) { try await with(broker, broker.virtualHost, folder, body) }
+                try await ending(broker.stop) { try await with(broker, broker.virtualHost, archive, folder, body) }
             } else {
                 let broker = try #require(SharedBroker.current, "the suite lacks the trait .sharedBroker")
                 let virtualHost = folder.lastPathComponent
                 try await broker.manage("PUT", "/vhosts/\(virtualHost)")
-                try await with(broker, virtualHost, folder, body)
+                try await with(broker, virtualHost, archive, folder, body)
                 try await broker.manage("DELETE", "/vhosts/\(virtualHost)")
             }
         } catch {
@@ -63,10 +68,21 @@ final class PipelineProcesses: Sendable {
         try FileManager.default.removeItem(at: folder)
     }
 
+    /// What a test may want of its Orthanc.
+    struct Archive {
+        var stableAge = 1
+        var overwriteInstances = false
+        /// 0: as many as come.
+        var maximumPatients = 0
+    }
+
     private static func with(
-        _ broker: PrivateBroker, _ virtualHost: String, _ folder: URL, _ body: (PipelineProcesses) async throws -> Void
+        _ broker: PrivateBroker, _ virtualHost: String, _ archive: Archive, _ folder: URL,
+        _ body: (PipelineProcesses) async throws -> Void
     ) async throws {
-        let orthanc = try await PrivateOrthanc.start(in: folder.appending(path: "orthanc"))
+        let orthanc = try await PrivateOrthanc.start(
+            in: folder.appending(path: "orthanc"), stableAge: archive.stableAge, overwriteInstances: archive.overwriteInstances,
+            maximumPatients: archive.maximumPatients)
         try await ending(orthanc.stop) {
             let study = try await SmallStudy.upload(to: orthanc)
             let pipeline = try PipelineProcesses(folder: folder, broker: broker, virtualHost: virtualHost, orthanc: orthanc, study: study)
@@ -104,7 +120,7 @@ final class PipelineProcesses: Sendable {
             try FileManager.default.createDirectory(at: folder.appending(path: name), withIntermediateDirectories: true)
         }
         let fixture = try #require(Bundle.module.url(forResource: "Fixtures/faults", withExtension: nil))
-        for name in ["registry", "modules"] {
+        for name in ["registry", "modules", "wanting"] {
             try FileManager.default.copyItem(at: fixture.appending(path: name), to: folder.appending(path: name))
         }
     }
@@ -114,6 +130,7 @@ final class PipelineProcesses: Sendable {
     enum Program: String {
         case router
         case worker
+        case ingest
     }
 
     /// Makes a lost lease or hint a matter of seconds: a lease is 3 s.
@@ -134,6 +151,7 @@ final class PipelineProcesses: Sendable {
             "AMQP_URL": Self.url(of: broker, virtualHost), "STATE": path("state"), "DATA": path("data"), "LOGS": path("logs"),
             "REGISTRY": path("registry"), "MODULES": path("modules"),
             "ORTHANC_REST_URL": orthanc.url, "ORTHANC_REST_USERNAME": orthanc.user, "ORTHANC_REST_PASSWORD": orthanc.password,
+            "ORTHANC_STABLE_AGE": "\(orthanc.node.stableAge)", "EVENTS": "study", "POLL_INTERVAL": "0.1", "SWEEP_INTERVAL": "1",
             "PYTHON": "/usr/bin/python3", "PYTHONHOST_PATH": TestStack.checkout.appending(path: "python").path,
         ]
         var command = Command(
@@ -155,7 +173,7 @@ final class PipelineProcesses: Sendable {
         return child
     }
 
-    private func path(_ name: String) -> String { folder.appending(path: name).path }
+    func path(_ name: String) -> String { folder.appending(path: name).path }
 
     // MARK: What the test says
 
@@ -263,7 +281,14 @@ extension LedgerRunDetail {
     func job(_ name: String) -> LedgerJob? { jobs.first { $0.name == name } }
 }
 
-/// A router or a worker.
+extension FaultPoint {
+    /// Whose it is.
+    var program: PipelineProcesses.Program {
+        rawValue.hasPrefix("worker.") ? .worker : rawValue.hasPrefix("ingest.") ? .ingest : .router
+    }
+}
+
+/// A router, a worker or an ingest.
 struct PipelineChild: Sendable {
     let process: ManagedProcess
     fileprivate let readyFile: URL
