@@ -289,7 +289,7 @@ class HostTest(unittest.TestCase):
         folder = self.tree.folder / "data" / ".checkpoints" / "r.1"
         endings = []
         for token in (3, 5, 6):
-            endings.append(self.host.run("svc.counts", job=f"j{token}", checkpoints=str(folder / str(token))))
+            endings.append(self.host.run("svc.counts", job=f"j{token}", checkpoint=str(folder / str(token))))
         self.assertEqual([ending["code"] for ending in endings], [9, 9, 0])
         self.assertEqual(endings[2]["ending"]["value"], 2)
 

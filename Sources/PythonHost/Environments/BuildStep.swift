@@ -1,0 +1,115 @@
+import Foundation
+import Glibc
+
+/// One program of a build, in a session of its own, watched until it ends.
+struct BuildStep: Sendable {
+    enum End: Sendable, Equatable {
+        case exited(Int32)
+        case killed(signal: Int32)
+        case abandoned
+        case tookTooLong
+        case wroteTooMuch
+        case notStarted(String)
+    }
+
+    var executable: String
+    var arguments: [String]
+    var folder: URL
+    var environment: [String: String]
+
+    /// Runs it to its end. Blocking, by looking ten times a second: builds are rare and take seconds to minutes.
+    ///
+    /// What ends by itself may leave programs behind (a script may start a service); what is ended is ended with all its session's group.
+    /// - Parameter log: a descriptor, for output and errors.
+    func run(log: Int32, logLimit: Int, deadline: ContinuousClock.Instant, isAbandoned: () -> Bool) -> End {
+        let pid: pid_t
+        switch start(log) {
+        case .success(let started): pid = started
+        case .failure(let failure): return .notStarted(failure.reason)
+        }
+        let beginning = Self.size(of: log)
+        while true {
+            if let end = Self.reap(pid) { return end }
+            let reason: End? =
+                if isAbandoned() {
+                    .abandoned
+                } else if ContinuousClock.now >= deadline {
+                    .tookTooLong
+                } else if Self.size(of: log) - beginning > logLimit {
+                    .wroteTooMuch
+                } else {
+                    nil
+                }
+            if let reason {
+                Self.end(pid)
+                return reason
+            }
+            Thread.sleep(forTimeInterval: 0.1)
+        }
+    }
+
+    private struct NotStarted: Error {
+        var reason: String
+    }
+
+    private func start(_ log: Int32) -> Result<pid_t, NotStarted> {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_adddup2(&actions, log, 1)
+        posix_spawn_file_actions_adddup2(&actions, log, 2)
+
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGCHLD, SIGUSR1, SIGUSR2] { sigaddset(&signals, signal) }
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        // POSIX_SPAWN_SETSID (0x80) is behind a feature macro that the Glibc module does not set.
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | 0x80))
+
+        var pid = pid_t()
+        // Glibc's module lacks posix_spawn_file_actions_addchdir_np.
+        let shell = ["/bin/bash", "-c", "cd -- \"$1\" && shift && exec \"$@\"", "bash", folder.path]
+        let result = HostCommand.withCStrings(shell + [executable] + arguments) { argv in
+            HostCommand.withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
+                posix_spawn(&pid, shell[0], &actions, &attributes, argv, environment)
+            }
+        }
+        guard result == 0 else { return .failure(NotStarted(reason: String(cString: strerror(result)))) }
+        return .success(pid)
+    }
+
+    private static func size(of file: Int32) -> Int {
+        var status = stat()
+        return fstat(file, &status) == 0 ? Int(status.st_size) : 0
+    }
+
+    /// - Returns: nil while it runs.
+    private static func reap(_ pid: pid_t) -> End? {
+        var status: Int32 = 0
+        let reaped = waitpid(pid, &status, WNOHANG)
+        if reaped == 0 || (reaped < 0 && errno == EINTR) { return nil }
+        guard reaped == pid else { return .notStarted(String(cString: strerror(errno))) }
+        let signal = status & 0x7f
+        return signal == 0 ? .exited((status >> 8) & 0xff) : .killed(signal: signal)
+    }
+
+    /// SIGTERM, some time for pip to clear up, SIGKILL, to all of the group; not reaped before the last one: its number stays its own.
+    private static func end(_ pid: pid_t) {
+        kill(-pid, SIGTERM)
+        let deadline = ContinuousClock.now + .seconds(2)
+        var info = siginfo_t()
+        while ContinuousClock.now < deadline {
+            info.si_signo = 0
+            if waitid(P_PID, id_t(pid), &info, WEXITED | WNOWAIT | WNOHANG) == 0, info.si_signo != 0 { break }
+            Thread.sleep(forTimeInterval: 0.05)
+        }
+        kill(-pid, SIGKILL)
+        var status: Int32 = 0
+        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+    }
+}
