@@ -24,13 +24,13 @@ RUN apt-get update \
         python3 python3-venv python3-numpy python3-nibabel python3-pil python3-pydicom dcm2niix \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home dcm \
-    && mkdir /state /data /logs /registry /modules \
-    && chown dcm:dcm /state /data /logs
+    && mkdir /state /data /logs /registry /modules /environments \
+    && chown dcm:dcm /state /data /logs /environments
 COPY --from=build /out/bin/ /usr/local/bin/
 COPY --from=build /out/python/ /usr/share/dcm-processor/python/
 ENV LANG=C.UTF-8 PYTHON=/usr/bin/python3 PYTHONHOST_PATH=/usr/share/dcm-processor/python READY_FILE=/tmp/dcm-processor.ready
 USER dcm
-VOLUME ["/state", "/data", "/logs"]
+VOLUME ["/state", "/data", "/logs", "/environments"]
 # A service touches its file every 5 seconds once it is ready.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD test -n "$(find "$READY_FILE" -mmin -0.5 2>/dev/null)"

@@ -21,6 +21,8 @@ package struct StackHome: Sendable, Equatable {
     package var modules: URL { part("modules") }
     package var registry: URL { part("registry") }
     package var state: URL { part("state") }
+    /// The environments of services. A folder outside of the stack's own, shared by stacks, saves building them again: `ENVIRONMENTS`.
+    package var environments: URL { part("environments") }
     package var cache: URL { part("cache") }
     private var run: URL { part("run") }
     package var lockFile: URL { run.appendingPathComponent("supervisor.lock") }

@@ -185,6 +185,7 @@ package struct StackPlan: Sendable {
         values["LOGS"] = home.logs.path
         values["REGISTRY"] = home.registry.path
         values["MODULES"] = home.modules.path
+        values["ENVIRONMENTS"] = settings["ENVIRONMENTS"] ?? home.environments.path
         values["SETTINGS"] = settings["SETTINGS"] ?? home.registry.appendingPathComponent("settings.json").path
         // All places are absolute here; upstream's prefix for them would only be put in front of them.
         values["BASEDIR"] = nil

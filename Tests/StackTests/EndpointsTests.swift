@@ -71,6 +71,7 @@ struct EndpointsTests {
             )
             let worker = try #require(plan.children(workers: 2).first { $0.name == "worker-2" }).command()
             #expect(worker.environment["DATA"] == home.data.path)
+            #expect(worker.environment["ENVIRONMENTS"] == home.environments.path)
             #expect(worker.environment["BASEDIR"] == nil)
             #expect(worker.environment["EVENTS"] == "series,patient")
             #expect(worker.environment["CALLBACK_TIMEOUT"] == "7")

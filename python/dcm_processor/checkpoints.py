@@ -38,9 +38,17 @@ def write(file: str, obj: Any, limit: int = LIMIT) -> None:
     Raises TooLarge, OSError (disk full, not writable), and what pickle raises for an object that it cannot hold; the former
     checkpoint stays then.
     """
+    try:
+        _write(file, obj, limit)
+    except FileNotFoundError:
+        # Somebody has removed the folder meanwhile: an attempt that had lost the job and did not know it yet.
+        _write(file, obj, limit)
+
+
+def _write(file: str, obj: Any, limit: int) -> None:
     folder, token = _parts(file)
-    os.makedirs(folder, exist_ok=True)
     temporary = f"{file}.{os.getpid()}-{threading.get_ident()}.part"
+    os.makedirs(folder, exist_ok=True)
     try:
         with open(temporary, "wb") as stream:
             stream.write(_MARK)
