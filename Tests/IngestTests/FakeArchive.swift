@@ -14,13 +14,22 @@ final class FakeArchive: Sendable {
         var series: [Int: [Int]]
         var modalities: [Int: String] = [:]
         var lastUpdate = "20260101T000000"
+        var isStable = true
     }
 
     private struct Content {
+        var system = #"{"Name":"x","Version":"1.10.1"}"#
         /// In Orthanc's order; nil stands for a study that was deleted while it was listed.
         var studies: [(number: Int, study: Study?)] = []
         var changes: [(sequence: Int, study: Int)] = []
+        /// Numbering goes on after entries were deleted.
+        var lastSequence = 0
         var intercept: (@Sendable (String) -> FakeOrthanc.Answer?)?
+
+        mutating func tell(of study: Int) {
+            lastSequence += 1
+            changes.append((lastSequence, study))
+        }
     }
 
     private let content = Mutex(Content())
@@ -41,6 +50,39 @@ final class FakeArchive: Sendable {
         _ server: FakeOrthanc, _ journal: IngestJournal, ledger: LedgerEventLookup? = nil,
         _ change: (inout IngestConfiguration) -> Void = { _ in }
     ) throws -> SourceFollower {
+        SourceFollower(
+            client: try Self.client(server), configuration: Self.configuration(change), journal: journal, publisher: events,
+            ledger: ledger, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    }
+
+    /// Follows while `body` runs.
+    func followed<Result>(
+        _ server: FakeOrthanc, _ journal: IngestJournal, name: String = "orthanc", publisher: (any EventPublishing)? = nil,
+        _ change: (inout IngestConfiguration) -> Void = { _ in }, _ body: (FollowedServer) async throws -> Result
+    ) async throws -> Result {
+        let followed = FollowedServer(
+            client: try Self.client(server, name: name), configuration: Self.configuration(change), journal: journal,
+            publisher: publisher ?? events, ledger: nil, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        let running = Task { await followed.run(onFollowing: {}) }
+        do {
+            let result = try await body(followed)
+            running.cancel()
+            await running.value
+            return result
+        } catch {
+            running.cancel()
+            await running.value
+            throw error
+        }
+    }
+
+    private static func client(_ server: FakeOrthanc, name: String = "orthanc") throws -> OrthancClient {
+        var client = OrthancClient.Configuration()
+        client.stallTimeout = .seconds(1)
+        return OrthancClient(endpoint: try OrthancEndpoint(name: name, url: server.url), configuration: client)
+    }
+
+    private static func configuration(_ change: (inout IngestConfiguration) -> Void) -> IngestConfiguration {
         var configuration = IngestConfiguration()
         configuration.pollInterval = .milliseconds(10)
         configuration.sweepInterval = .seconds(3600)
@@ -48,11 +90,24 @@ final class FakeArchive: Sendable {
         configuration.readAttempts = 2
         configuration.backoff = IngestConfiguration.Backoff(initial: .milliseconds(5), maximum: .milliseconds(10))
         change(&configuration)
-        var client = OrthancClient.Configuration()
-        client.stallTimeout = .seconds(1)
-        return SourceFollower(
-            client: OrthancClient(endpoint: try OrthancEndpoint(url: server.url), configuration: client), configuration: configuration,
-            journal: journal, publisher: events, ledger: ledger, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        return configuration
+    }
+
+    /// What `/system` answers.
+    func answerSystem(_ json: String) {
+        content.withLock { $0.system = json }
+    }
+
+    /// A kind that makes no event.
+    func storeOtherChange() {
+        content.withLock { $0.tell(of: 0) }
+    }
+
+    func delete(_ number: Int) {
+        content.withLock { content in
+            content.studies.removeAll { $0.number == number }
+            content.changes.removeAll { $0.study == number }
+        }
     }
 
     /// Adds or replaces a study and tells of it in the change log.
@@ -60,7 +115,7 @@ final class FakeArchive: Sendable {
         content.withLock { content in
             content.studies.removeAll { $0.number == number }
             content.studies.append((number, study))
-            content.changes.append((content.changes.count + 1, number))
+            content.tell(of: number)
         }
     }
 
@@ -75,21 +130,27 @@ final class FakeArchive: Sendable {
     }
 
     private func answer(_ path: String) -> FakeOrthanc.Answer {
-        let (intercept, studies, changes) = content.withLock { ($0.intercept, $0.studies, $0.changes) }
+        let content = content.withLock { $0 }
+        let (intercept, studies, changes, system) = (content.intercept, content.studies, content.changes, content.system)
         if let answer = intercept?(path) { return answer }
         let query = URLComponents(string: path)?.queryItems ?? []
         let number = { (name: String) in query.first { $0.name == name }?.value.flatMap { Int($0) } ?? 0 }
         let parts = (URLComponents(string: path)?.path ?? "").split(separator: "/").map(String.init)
         switch (parts.first, parts.count) {
-        case ("system", 1): return .json(#"{"Name":"x","Version":"1.10.1"}"#)
+        case ("system", 1): return .json(system)
         case ("tools", 2): return .json(OrthancTime.text(Date()))
         case ("changes", 1):
             let isLast = query.contains { $0.name == "last" }
-            let page = isLast ? changes.suffix(1) : changes.filter { $0.sequence > number("since") }.prefix(number("limit"))
+            let type = query.first { $0.name == "type" }?.value
+            // As Orthanc without the capability does.
+            if type != nil, !system.contains("HasExtendedChanges") { return .status(400) }
+            let wanted = changes.filter { type == nil || $0.study != 0 }
+            let page = isLast ? changes.suffix(1) : wanted.filter { $0.sequence > number("since") }.prefix(number("limit"))
             let rows = page.map {
-                #"{"Seq":\#($0.sequence),"ChangeType":"StableStudy","ID":"\#(orthancID($0.study))","Date":"20260101T000000"}"#
+                let kind = $0.study == 0 ? "NewInstance" : "StableStudy"
+                return #"{"Seq":\#($0.sequence),"ChangeType":"\#(kind)","ID":"\#(orthancID($0.study))","Date":"20260101T000000"}"#
             }
-            let last = page.last?.sequence ?? changes.last?.sequence ?? 0
+            let last = page.last?.sequence ?? content.lastSequence
             return .json(#"{"Changes":[\#(rows.joined(separator: ","))],"Done":true,"Last":\#(last)}"#)
         case ("studies", 1):
             let page = studies.dropFirst(number("since")).prefix(number("limit"))
@@ -123,13 +184,13 @@ final class FakeArchive: Sendable {
 
     private static func json(_ number: Int, _ study: Study) -> String {
         let series = study.series.keys.sorted().map { "\"\(orthancID($0))\"" }.joined(separator: ",")
-        return #"{"ID":"\#(orthancID(number))","IsStable":true,"LastUpdate":"\#(study.lastUpdate)","MainDicomTags":{},"#
+        return #"{"ID":"\#(orthancID(number))","IsStable":\#(study.isStable),"LastUpdate":"\#(study.lastUpdate)","MainDicomTags":{},"#
             + #""ParentPatient":"\#(orthancID(0))","Series":[\#(series)]}"#
     }
 
     private static func json(series number: Int, _ studyNumber: Int, _ study: Study) -> String {
         let instances = (study.series[number] ?? []).map { "\"\(orthancID($0))\"" }.joined(separator: ",")
-        return #"{"ID":"\#(orthancID(number))","IsStable":true,"LastUpdate":"\#(study.lastUpdate)","MainDicomTags":{},"#
+        return #"{"ID":"\#(orthancID(number))","IsStable":\#(study.isStable),"LastUpdate":"\#(study.lastUpdate)","MainDicomTags":{},"#
             + #""ParentStudy":"\#(orthancID(studyNumber))","Instances":[\#(instances)]}"#
     }
 }
