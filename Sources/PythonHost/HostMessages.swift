@@ -2,7 +2,7 @@ import Foundation
 import Jobs
 
 /// The protocol's number; python/dcm_processor/host/frames.py describes its messages.
-let hostProtocol = 1
+let hostProtocol = 2
 
 /// The messages to a host.
 enum HostRequest: Encodable {
@@ -52,6 +52,13 @@ enum HostRequest: Encodable {
         var timeout: Int?
         /// Seconds between SIGTERM and SIGKILL.
         var grace: Double
+        /// Bytes.
+        var memory: Int64?
+        var nice: Int?
+        var ionice: String?
+        /// A program and its arguments instead of `entry`.
+        var command: [String]?
+        var checkpoint: String?
     }
 
     struct Stop: Encodable {
@@ -116,6 +123,8 @@ enum HostReply: Decodable, Sendable {
         enum Reason: String, Decodable, Sendable {
             /// The service's code has changed since this host was started.
             case stale
+            /// The host has forked often enough or has grown too large.
+            case worn
             /// The import started threads, which do not survive a fork.
             case threads
             /// The import failed.
@@ -127,6 +136,8 @@ enum HostReply: Decodable, Sendable {
         var job: String
         var reason: Reason
         var error: Failure?
+        /// The end of what the import printed.
+        var tail: String?
     }
 
     struct Exited: Decodable, Sendable {
@@ -155,8 +166,17 @@ enum HostReply: Decodable, Sendable {
         enum Stop: String, Decodable, Sendable {
             case timeout
             case cancel
-            /// The job's log has grown too long.
-            case log
+            /// Its processes used more memory than the job may.
+            case memory
+            /// It had more processes than a job may.
+            case processes
+        }
+
+        /// What a job had too much of: bytes or processes.
+        struct Excess: Decodable, Sendable {
+            var memory: Int64?
+            var processes: Int?
+            var limit: Int64
         }
 
         var job: String
@@ -165,11 +185,16 @@ enum HostReply: Decodable, Sendable {
         var signal: Int?
         /// Why the host ended it, nil when the job ended by itself.
         var stopped: Stop?
-        /// Bytes that a job's log may have.
-        var logLimit: Int?
+        var excess: Excess?
+        /// Whether the kernel killed processes around the job because memory ran out.
+        var kernelKilled: Bool?
         /// What the job handed over, nil when it handed over nothing.
         var ending: Ending?
         var artifacts: [JobExit.Artifact]
+        /// The end of its log.
+        var tail: String?
+        /// The beginning of a command's standard output.
+        var output: String?
         var usage: Usage
     }
 
@@ -181,6 +206,8 @@ enum HostReply: Decodable, Sendable {
     case stale(request: Int)
     /// The import of this module has started threads, which do not survive a fork.
     case threads(request: Int, module: String)
+    /// The host has begun to import this job's module.
+    case importing(job: String)
     case started(Started)
     case progress(Progress)
     case refused(Refused)
@@ -191,6 +218,7 @@ enum HostReply: Decodable, Sendable {
         case request
         case call
         case module
+        case job
     }
 
     init(from decoder: any Decoder) throws {
@@ -205,6 +233,7 @@ enum HostReply: Decodable, Sendable {
         case "threads":
             self = .threads(
                 request: try container.decode(Int.self, forKey: .request), module: try container.decode(String.self, forKey: .module))
+        case "importing": self = .importing(job: try container.decode(String.self, forKey: .job))
         case "started": self = .started(try Started(from: decoder))
         case "progress": self = .progress(try Progress(from: decoder))
         case "refused": self = .refused(try Refused(from: decoder))

@@ -12,7 +12,7 @@ extension JobExit {
             failure: failure,
             exitCode: exited.code,
             signal: exited.signal,
-            result: kind == .completed ? exited.ending?.value : nil,
+            result: kind == .completed ? exited.ending?.value ?? exited.output.flatMap(Self.result) : nil,
             artifacts: exited.artifacts.filter { Self.isBelowData($0.path) },
             usage: Usage(
                 wall: exited.usage.wall,
@@ -22,7 +22,8 @@ extension JobExit {
             ),
             startedAt: startedAt,
             finishedAt: finishedAt,
-            log: job.log
+            log: job.log,
+            tail: exited.tail
         )
     }
 
@@ -32,7 +33,8 @@ extension JobExit {
         _ kind: Kind,
         _ failure: Failure? = nil,
         of job: PythonJob,
-        startedAt: Date
+        startedAt: Date,
+        tail: String? = nil
     ) {
         let now = Date()
         self.init(
@@ -42,7 +44,8 @@ extension JobExit {
             usage: Usage(wall: now.timeIntervalSince(startedAt)),
             startedAt: startedAt,
             finishedAt: now,
-            log: job.log
+            log: job.log,
+            tail: tail
         )
     }
 
@@ -52,22 +55,32 @@ extension JobExit {
         switch exited.stopped {
         case .cancel: return (.cancelled, .cancelled, nil)
         case .timeout: return (.failed, .timeout, .timeout(of: job, traceback: exited.ending?.error?.traceback))
-        case .log: return (.failed, .resources, .logLimit(exited.logLimit))
+        case .memory: return (.failed, .outOfMemory, .memoryLimit(exited.excess))
+        case .processes: return (.failed, .resources, .processLimit(exited.excess))
         case nil: break
         }
         if let ending = exited.ending {
-            let kind: Kind =
-                switch ending.kind {
-                case .memory: .outOfMemory
-                case .broken: .brokenService
-                case .exception, .result: .exception
-                }
-            return (.failed, kind, ending.error?.exit)
+            switch ending.kind {
+            case .memory: return (.failed, .outOfMemory, ending.error.map { .memoryError($0.exit, limit: job.memory) })
+            case .broken: return (.failed, .brokenService, ending.error?.exit)
+            case .exception, .result: return (.failed, .exception, ending.error?.exit)
+            }
         }
         if let signal = exited.signal {
-            return (.failed, .killed, .killed(by: signal))
+            return exited.kernelKilled == true
+                ? (.failed, .outOfMemory, .kernelKilled(peak: exited.usage.peakMemory))
+                : (.failed, .killed, .killed(by: signal))
         }
-        return (.failed, .noResult, .noResult(status: exited.code ?? 0))
+        let status = exited.code ?? 0
+        guard let command = job.command else { return (.failed, .noResult, .noResult(status: status)) }
+        return status == 0 ? (.succeeded, .completed, nil) : (.failed, .exception, .exitStatus(status, of: command))
+    }
+
+    /// What a command printed: JSON if it is JSON, otherwise the text.
+    private static func result(_ output: String) -> JSONValue? {
+        let text = output.trimmingCharacters(in: .whitespacesAndNewlines)
+        if text.isEmpty { return nil }
+        return (try? JSONValue(json: Data(text.utf8))) ?? .string(text)
     }
 
     /// A job could write what it likes into its channel.
@@ -95,17 +108,48 @@ extension JobExit.Failure {
         )
     }
 
-    static func logLimit(_ limit: Int?) -> JobExit.Failure {
+    static func memoryLimit(_ excess: HostReply.Exited.Excess?) -> JobExit.Failure {
         JobExit.Failure(
-            type: "LogLimit",
-            message: "The job's log grew beyond \(limit.map { "\($0) bytes" } ?? "its limit") and the job was ended. "
-                + "Print less, or raise JOB_LOG_LIMIT (bytes) in the worker's environment."
+            type: "MemoryLimit",
+            message: "The job's processes used \(bytes(excess?.memory)) of memory together; the job may use \(bytes(excess?.limit)). They "
+                + "were ended. Raise the job's `memory` in its service's settings, or let the job work on smaller pieces."
+        )
+    }
+
+    /// A MemoryError usually has no text at all.
+    static func memoryError(_ failure: JobExit.Failure, limit: Int64?) -> JobExit.Failure {
+        guard let limit else { return failure }
+        var failure = failure
+        if !failure.message.isEmpty { failure.message += ". " }
+        failure.message += "The job may use \(bytes(limit)) of memory: raise its `memory` in its service's settings if it needs more."
+        return failure
+    }
+
+    static func kernelKilled(peak: Int64) -> JobExit.Failure {
+        JobExit.Failure(
+            type: "OutOfMemory",
+            message: "The kernel ended the job's process because the memory of the machine or of the worker's container ran out. The job "
+                + "had used \(bytes(peak)) at most. Give the worker more memory or fewer WORKER_SLOTS, and the job a `memory` in its service's "
+                + "settings, so that no more of them run than fit."
+        )
+    }
+
+    static func processLimit(_ excess: HostReply.Exited.Excess?) -> JobExit.Failure {
+        JobExit.Failure(
+            type: "ProcessLimit",
+            message: "The job had \(excess?.processes ?? 0) processes at a time; \(excess?.limit ?? 0) are allowed. It was ended with "
+                + "all of them. If it is no runaway, raise JOB_PROCESSES in the worker's environment."
         )
     }
 
     static func killed(by signal: Int) -> JobExit.Failure {
         let name = sigabbrev(signal).map { "SIG\($0)" } ?? "unknown"
-        let hint = signal == Int(SIGKILL) ? " The kernel does that when the machine or the container runs out of memory." : ""
+        let hint =
+            switch Int32(signal) {
+            case SIGKILL: " The kernel does that when the machine or the container runs out of memory, or somebody did it by hand."
+            case SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT: " Compiled code has crashed: the end of the log shows where Python was."
+            default: ""
+            }
         return JobExit.Failure(
             type: "Killed",
             message: "The job's process was ended by signal \(signal) (\(name)), which the worker did not send.\(hint)"
@@ -115,8 +159,20 @@ extension JobExit.Failure {
     static func noResult(status: Int) -> JobExit.Failure {
         JobExit.Failure(
             type: "NoResult",
-            message: "The job's process exited with status \(status) instead of returning from its function."
+            message: "The job's process exited with status \(status) instead of returning from its function, or it had closed all its "
+                + "descriptors, the one for its result among them. A function that is done returns; one that has failed raises."
         )
+    }
+
+    static func exitStatus(_ status: Int, of command: [String]) -> JobExit.Failure {
+        JobExit.Failure(
+            type: "ExitStatus",
+            message: "The command \(command.first ?? "") exited with status \(status); 0 is success. The end of its log may say why."
+        )
+    }
+
+    private static func bytes(_ count: Int64?) -> String {
+        count.map { ByteCount.text($0) } ?? "an unknown amount"
     }
 
     private static func sigabbrev(_ signal: Int) -> String? {

@@ -8,23 +8,46 @@ final class JobHost: Sendable {
     enum Answer: Sendable {
         case exited(HostReply.Exited)
         case refused(HostReply.Refused)
-        /// The host ended first. `hasStarted`: the job ran. `isBystander`: we ended the host because of another job.
-        case ended(HostProcess.End, hasStarted: Bool, isBystander: Bool = false)
+        /// The host ended first. `isBystander`: we ended the host because of another job.
+        case ended(HostProcess.End, Phase, isBystander: Bool = false)
         /// The host takes no more jobs.
         case retired
+    }
+
+    /// How far a job had come.
+    enum Phase: Sendable {
+        /// The host has said nothing about it: it is being started, is busy, or the machine is.
+        case waiting
+        /// Its module is being imported: the service's own code.
+        case importing
+        case started
     }
 
     private struct Running {
         var answer: CheckedContinuation<Answer, Never>
         var onProgress: @Sendable (Double, String?) -> Void
+        var limits: Limits
         var askedAt = ContinuousClock.now
+        var importingAt: ContinuousClock.Instant?
         var started: (pid: pid_t, at: ContinuousClock.Instant)?
         var cancelledAt: ContinuousClock.Instant?
+
+        var phase: Phase { started != nil ? .started : importingAt != nil ? .importing : .waiting }
+
+        /// When the host has had enough time for what it should do by itself, and what it then failed to do.
+        var due: (at: ContinuousClock.Instant, reason: String)? {
+            // A host in the middle of an import hears nothing; there is nothing yet that a grace could save.
+            if let cancelledAt { return (cancelledAt + (started == nil ? .seconds(1) : limits.cancel), JobHost.cancelOverrun) }
+            if let started { return limits.timeout.map { (started.at + $0, JobHost.timeoutOverrun) } }
+            if let importingAt { return (importingAt + limits.import, JobHost.importOverrun) }
+            return (askedAt + limits.start, JobHost.startOverrun)
+        }
     }
 
     private struct State {
         var running: [String: Running] = [:]
         var isRetired = false
+        var isWatched = false
         /// The job that the host was ended for.
         var culprit: String?
         var end: HostProcess.End?
@@ -71,19 +94,19 @@ final class JobHost: Sendable {
     /// Runs a job to its end. Cancelling the task ends the job's group; the answer still tells how it ended.
     func run(_ job: PythonJob, limits: Limits, onProgress: @escaping @Sendable (Double, String?) -> Void) async -> Answer {
         let name = job.name
-        // Not a child task: it has to go on watching when this task is cancelled.
-        let watch = Task { await self.watch(name, limits) }
-        defer { watch.cancel() }
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let refusal: Answer? = table.state.withLock { state in
+                let (refusal, isFirst): (Answer?, Bool) = table.state.withLock { state in
                     state.lastUse = .now
-                    if let end = state.end { return state.isRetired ? .retired : .ended(end, hasStarted: false) }
-                    if state.isRetired { return .retired }
-                    state.running[name] = Running(answer: continuation, onProgress: onProgress)
-                    return nil
+                    if let end = state.end { return (state.isRetired ? .retired : .ended(end, .waiting), false) }
+                    if state.isRetired { return (.retired, false) }
+                    state.running[name] = Running(answer: continuation, onProgress: onProgress, limits: limits)
+                    defer { state.isWatched = true }
+                    return (nil, !state.isWatched)
                 }
                 if let refusal { return continuation.resume(returning: refusal) }
+                // Not a child task: it watches all jobs, and goes on when this task is cancelled.
+                if isFirst { Task { await self.watch() } }
                 process.send(.run(job.order))
                 if Task.isCancelled { cancel(name) }
             }
@@ -118,36 +141,40 @@ final class JobHost: Sendable {
 
     /// How long the host itself may take for what it should do by itself.
     struct Limits: Sendable {
-        /// To greet, to import, to fork.
+        /// To be started, and to get to the job when it is busy with another one's import.
         var start: Duration
+        var `import`: Duration
         /// To end a job whose time is over; nil when its time is never over.
         var timeout: Duration?
         /// To end a job that was cancelled.
         var cancel: Duration
     }
 
-    static let startOverrun = "the import took too long"
+    static let startOverrun = "it did not get to the job"
+    static let importOverrun = "the import took too long"
     static let timeoutOverrun = "it did not end a job whose time was over"
     static let cancelOverrun = "it did not end a job that was cancelled"
 
-    /// The host watches its jobs; this watches the host, which may be stuck in an import or stopped.
-    private func watch(_ name: String, _ limits: Limits) async {
-        while !Task.isCancelled {
-            let due: (at: ContinuousClock.Instant, reason: String)? = table.state.withLock { state in
-                guard let job = state.running[name] else { return nil }
-                guard let started = job.started else {
-                    // A host in the middle of an import hears nothing; there is nothing yet that a grace could save.
-                    return job.cancelledAt.map { ($0 + .seconds(1), Self.cancelOverrun) } ?? (job.askedAt + limits.start, Self.startOverrun)
+    /// The host watches its jobs; this watches the host, which may be stuck in an import or stopped. One watch for all its jobs, a look a
+    /// second, until it has been idle for one: a task and a timer for each job would cost more than the job's own message.
+    private func watch() async {
+        while true {
+            try? await Task.sleep(for: .seconds(1))
+            let (goesOn, overrun): (Bool, String?) = table.state.withLock { state in
+                if state.running.isEmpty || state.end != nil {
+                    state.isWatched = false
+                    return (false, nil)
                 }
-                if let cancelledAt = job.cancelledAt { return (cancelledAt + limits.cancel, Self.cancelOverrun) }
-                return limits.timeout.map { (started.at + $0, Self.timeoutOverrun) }
+                for (name, job) in state.running {
+                    guard let due = job.due, due.at <= .now else { continue }
+                    state.culprit = state.culprit ?? name
+                    state.isWatched = false
+                    return (false, due.reason)
+                }
+                return (true, nil)
             }
-            if let due, due.at <= .now {
-                table.state.withLock { $0.culprit = $0.culprit ?? name }
-                return process.end(because: due.reason)
-            }
-            // A look every second: what is due changes when the job starts or is cancelled.
-            try? await Task.sleep(for: min(.seconds(1), due.map { $0.at - .now } ?? .seconds(1)))
+            if let overrun { return process.end(because: overrun) }
+            if !goesOn { return }
         }
     }
 
@@ -157,6 +184,8 @@ final class JobHost: Sendable {
         switch reply {
         case .started(let started):
             table.state.withLock { $0.running[started.job]?.started = (started.pid, .now) }
+        case .importing(let name):
+            table.state.withLock { $0.running[name]?.importingAt = .now }
         case .progress(let progress):
             let observer = table.state.withLock { $0.running[progress.job]?.onProgress }
             observer?(progress.fraction, progress.text)
@@ -184,7 +213,7 @@ final class JobHost: Sendable {
             // The leader followed its host (PR_SET_PDEATHSIG); what it had started itself did not.
             if let started = job.started { kill(-started.pid, SIGKILL) }
             let isBystander = culprit.map { $0 != name } ?? false
-            job.answer.resume(returning: .ended(end, hasStarted: job.started != nil, isBystander: isBystander))
+            job.answer.resume(returning: .ended(end, job.phase, isBystander: isBystander))
         }
     }
 }

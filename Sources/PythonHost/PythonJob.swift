@@ -10,6 +10,12 @@ package struct PythonJob: Sendable {
     package var service: String
     /// `package.module.function` below MODULES.
     package var entry: String
+    /// A program and its arguments that run instead of `entry`, which is then empty; nil for a function.
+    package var command: [String]?
+    /// The interpreter, an absolute path; nil for that of the configuration.
+    package var python: String?
+    /// Whether the module may be imported once for many jobs.
+    package var preload: Bool
 
     // The function's arguments.
     package var jobName: String
@@ -28,6 +34,14 @@ package struct PythonJob: Sendable {
     package var grace: Duration
     /// Added to the environment of the host.
     package var environment: [String: String]
+    /// Bytes that the job's processes may use together; nil for no limit.
+    package var memory: Int64?
+    /// 0 (as the worker) to 19 (last).
+    package var nice: Int?
+    /// `idle`, or `best-effort:0` to `best-effort:7`.
+    package var ionice: String?
+    /// The file of this attempt's checkpoint; nil: it keeps none.
+    package var checkpoint: URL?
 
     package init(
         job: JobID,
@@ -45,7 +59,14 @@ package struct PythonJob: Sendable {
         log: String,
         timeout: JobTimeout,
         grace: Duration = .seconds(5),
-        environment: [String: String] = [:]
+        environment: [String: String] = [:],
+        command: [String]? = nil,
+        python: String? = nil,
+        preload: Bool = true,
+        memory: Int64? = nil,
+        nice: Int? = nil,
+        ionice: String? = nil,
+        checkpoint: URL? = nil
     ) {
         self.job = job
         self.attempt = attempt
@@ -63,6 +84,13 @@ package struct PythonJob: Sendable {
         self.timeout = timeout
         self.grace = grace
         self.environment = environment
+        self.command = command
+        self.python = python
+        self.preload = preload
+        self.memory = memory
+        self.nice = nice
+        self.ionice = ionice
+        self.checkpoint = checkpoint
     }
 
     /// Unique among the attempts that one host may run.
@@ -83,7 +111,12 @@ package struct PythonJob: Sendable {
             data: data.path,
             environment: environment,
             timeout: timeout.seconds,
-            grace: grace / .seconds(1)
+            grace: grace / .seconds(1),
+            memory: memory,
+            nice: nice,
+            ionice: ionice,
+            command: command,
+            checkpoint: checkpoint?.path
         )
     }
 }

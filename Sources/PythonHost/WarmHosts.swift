@@ -1,12 +1,17 @@
 import Foundation
+import Glibc
 package import Jobs
 package import Logging
 
 /// Runs Python jobs, each in a process of its own that is forked from an interpreter with the job's module already imported.
 ///
-/// One host for each module, so that an import that hangs or crashes holds up nobody else. A host whose code has changed on disk takes no
-/// more jobs and ends after its last one. A module whose import starts threads is imported in each job's process instead, because
-/// threads do not survive a fork.
+/// One host for each module and interpreter, so that an import that hangs or crashes holds up nobody else. A host whose code has changed
+/// on disk, that has grown or has forked very often takes no more jobs and ends after its last one. A module whose import starts threads
+/// is imported in each job's process instead, because threads do not survive a fork; so is one whose job says so.
+///
+/// A service is called broken only for what its own code was seen to do: an import that was announced and then failed, ended the host or took
+/// longer than it may, or an interpreter that ends instead of greeting. A host that says nothing at all is slow, because the machine is:
+/// its job is handed back, and fails for want of resources when that happens again and again.
 package actor WarmHosts {
     /// Hosts are idle interpreters of tens of megabytes: beyond this many, the one that was idle longest goes.
     private static let capacity = 8
@@ -14,12 +19,26 @@ package actor WarmHosts {
     private struct Key: Hashable {
         var service: String
         var module: String
+        var python: String
+        var preloads: Bool
+
+        init(_ job: PythonJob, python: String) {
+            self.python = job.python ?? python
+            // A command is run by the interpreter of the worker; nothing of the service is imported.
+            service = job.command == nil ? job.service : ""
+            module = job.command == nil ? job.entry.split(separator: ".").dropLast().joined(separator: ".") : ""
+            preloads = job.preload && job.command == nil
+        }
     }
+
+    /// How often in a row a host of one kind may say nothing before its jobs fail.
+    private static let patience = 3
 
     private let configuration: PythonHostConfiguration
     private let logger: Logger
     private var hosts: [Key: JobHost] = [:]
     private var withThreads: Set<Key> = []
+    private var silences: [Key: Int] = [:]
 
     /// - Parameter configuration: `root` is MODULES.
     package init(configuration: PythonHostConfiguration, logger: Logger) {
@@ -36,7 +55,7 @@ package actor WarmHosts {
         if let failure = await FileWork.run({ Self.prepare(job) }) {
             return JobExit(.failed, .resources, failure, of: job, startedAt: startedAt)
         }
-        let key = Key(service: job.service, module: job.entry.split(separator: ".").dropLast().joined(separator: "."))
+        let key = Key(job, python: configuration.python)
         // Each turn but the last meets a host that is of no more use; more than a few cannot come by themselves.
         for _ in 0..<20 {
             if Task.isCancelled { return JobExit(.cancelled, .cancelled, of: job, startedAt: startedAt) }
@@ -50,12 +69,14 @@ package actor WarmHosts {
             let answer = await host.run(job, limits: limits(of: job), onProgress: onProgress)
             switch answer {
             case .exited(let exited):
+                silences[key] = nil
                 return JobExit(exited, of: job, startedAt: startedAt, finishedAt: Date())
             case .retired:
                 forget(host, key)
             case .refused(let refused):
+                silences[key] = nil
                 if let exit = refusal(refused, by: host, key, of: job, startedAt: startedAt) { return exit }
-            case .ended(let end, hasStarted: true, isBystander: true):
+            case .ended(let end, .started, isBystander: true):
                 logger.warning(
                     "job goes back: its host was ended because of another job",
                     metadata: ["job.id": "\(job.job)", "reason": "\(end.reason ?? end.text)"]
@@ -63,9 +84,12 @@ package actor WarmHosts {
                 forget(host, key)
                 if Task.isCancelled { return JobExit(.cancelled, .cancelled, of: job, startedAt: startedAt) }
                 return JobExit(.released, .released, of: job, startedAt: startedAt)
-            case .ended(let end, let hasStarted, _):
+            case .ended(let end, let phase, let isBystander):
                 forget(host, key)
-                if let exit = loss(end, hasStarted: hasStarted, of: host, isFresh: isFresh, job: job, startedAt: startedAt) { return exit }
+                if Task.isCancelled { return JobExit(.cancelled, .cancelled, of: job, startedAt: startedAt) }
+                if isBystander { continue }
+                if end.reason == JobHost.startOverrun { return silence(of: key, job: job, startedAt: startedAt) }
+                if let exit = loss(end, phase, of: host, isFresh: isFresh, job: job, startedAt: startedAt) { return exit }
             }
         }
         return JobExit(
@@ -93,6 +117,10 @@ package actor WarmHosts {
             forget(host, key)
             withThreads.remove(key)
             return nil
+        case .worn:
+            logger.debug("host has done its share, starting another", metadata: ["module": "\(key.module)"])
+            forget(host, key)
+            return nil
         case .threads:
             logger.info("module starts threads, importing it anew for each job", metadata: ["module": "\(key.module)"])
             forget(host, key)
@@ -100,18 +128,37 @@ package actor WarmHosts {
             return nil
         case .import:
             forget(host, key)
-            return JobExit(.failed, .brokenService, refused.error?.exit, of: job, startedAt: startedAt)
+            return JobExit(.failed, .brokenService, refused.error?.exit, of: job, startedAt: startedAt, tail: refused.tail)
         case .resources:
             return JobExit(.failed, .resources, refused.error?.exit, of: job, startedAt: startedAt)
         }
     }
 
+    /// What becomes of a job whose host was started and never got to it.
+    private func silence(of key: Key, job: PythonJob, startedAt: Date) -> JobExit {
+        let count = silences[key, default: 0] + 1
+        let wait = (configuration.startLimit + configuration.importLimit) / .seconds(1)
+        guard count >= Self.patience else {
+            silences[key] = count
+            logger.warning("job goes back: its host did not get to it", metadata: ["job.id": "\(job.job)", "seconds": "\(wait)"])
+            return JobExit(.released, .released, of: job, startedAt: startedAt)
+        }
+        silences[key] = nil
+        let failure = JobExit.Failure(
+            type: "HostSilent",
+            message: "The Python interpreter \(key.python) was started \(count) times and never got to the job within \(wait) s: the "
+                + "machine is overloaded, or the interpreter hangs. Give the worker fewer WORKER_SLOTS, or start that interpreter by hand."
+        )
+        return JobExit(.failed, .resources, failure, of: job, startedAt: startedAt)
+    }
+
     /// - Returns: nil when another host should be asked.
     private func loss(
-        _ end: HostProcess.End, hasStarted: Bool, of host: JobHost, isFresh: Bool, job: PythonJob, startedAt: Date
+        _ end: HostProcess.End, _ phase: JobHost.Phase, of host: JobHost, isFresh: Bool, job: PythonJob, startedAt: Date
     ) -> JobExit? {
-        if Task.isCancelled { return JobExit(.cancelled, .cancelled, of: job, startedAt: startedAt) }
-        if hasStarted {
+        let text: String
+        switch phase {
+        case .started:
             guard end.reason != JobHost.timeoutOverrun else {
                 return JobExit(.failed, .timeout, .timeoutOverrun(of: job), of: job, startedAt: startedAt)
             }
@@ -120,14 +167,15 @@ package actor WarmHosts {
                 message: "The Python host that had started the job ended under it: \(end.reason ?? end.text)."
             )
             return JobExit(.failed, .killed, failure, of: job, startedAt: startedAt)
+        case .importing where end.reason == JobHost.importOverrun || end.signal == SIGALRM:
+            text = "The import of its module took longer than \(configuration.importLimit / .seconds(1)) s."
+        case .importing:
+            text = "The import of its module ended the Python host: \(end.reason ?? end.text). \(host.recentOutput())"
+        case .waiting:
+            // An idle host may have died long ago: only one that was started for this job tells about it.
+            guard isFresh else { return nil }
+            text = "The Python host ended before the job could start: \(end.reason ?? end.text). \(host.recentOutput())"
         }
-        // An idle host may have died long ago, or under another job's import: only one that was started for this job tells about it.
-        guard isFresh, end.reason != JobHost.cancelOverrun else { return nil }
-        let output = host.recentOutput()
-        let text =
-            end.reason == JobHost.startOverrun
-            ? "The import of its module took longer than \(configuration.importLimit / .seconds(1)) s."
-            : "The Python host ended before the job could start: \(end.reason ?? end.text). \(output)"
         return JobExit(.failed, .brokenService, Self.hostFailure(text), of: job, startedAt: startedAt)
     }
 
@@ -140,7 +188,9 @@ package actor WarmHosts {
     private func host(for key: Key) throws -> (JobHost, isFresh: Bool) {
         if let host = hosts[key], host.isUsable { return (host, false) }
         makeRoom()
-        let host = try JobHost(configuration, service: key.service, preloads: !withThreads.contains(key))
+        var configuration = configuration
+        configuration.python = key.python
+        let host = try JobHost(configuration, service: key.service, preloads: key.preloads && !withThreads.contains(key))
         logger.debug("host of jobs started", metadata: ["host.pid": "\(host.pid)", "module": "\(key.module)"])
         hosts[key] = host
         return (host, true)
@@ -163,6 +213,7 @@ package actor WarmHosts {
         let slack: Duration = .seconds(10)
         return JobHost.Limits(
             start: configuration.startLimit + configuration.importLimit,
+            import: configuration.importLimit,
             timeout: job.timeout.seconds.map { .seconds($0) + job.grace + slack },
             cancel: job.grace + slack
         )

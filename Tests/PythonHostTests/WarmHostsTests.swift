@@ -348,20 +348,6 @@ struct WarmHostsTests {
         }
     }
 
-    @Test("A job that fills its log is ended, with the limit in its failure")
-    func logLimit() async throws {
-        let tree = try ServiceTree(["svc.py": "def worker(**_):\n    while True: print('x' * 1000)\n"])
-        var configuration = tree.configuration()
-        configuration.environment["JOB_LOG_LIMIT"] = "100000"
-        try await withHosts(tree, configuration) { hosts in
-            let exit = await hosts.run(tree.job("svc.worker"), onProgress: { _, _ in })
-            #expect(exit.outcome == .failed)
-            #expect(exit.failure?.type == "LogLimit")
-            #expect(exit.failure?.message.contains("100000 bytes") == true)
-            #expect(exit.failure?.message.contains("JOB_LOG_LIMIT") == true)
-        }
-    }
-
     @Test("Jobs whose host was ended because of another job are handed back, not failed")
     func bystanders() async throws {
         let tree = try ServiceTree([
@@ -486,11 +472,11 @@ struct WarmHostsTests {
         ])
         var configuration = tree.configuration()
         configuration.importLimit = .seconds(1)
-        configuration.startLimit = .seconds(1)
         try await withHosts(tree, configuration) { hosts in
             let exit = await hosts.run(tree.job("svc.worker"), onProgress: { _, _ in })
             #expect(exit.kind == .brokenService)
             #expect(exit.outcome == .failed)
+            #expect(exit.failure?.message.contains("longer than 1.0 s") == true)
         }
         try await withHosts(tree) { hosts in
             let doomed = Task { await hosts.run(tree.job("slow.worker"), onProgress: { _, _ in }) }
@@ -499,6 +485,152 @@ struct WarmHostsTests {
             #expect(isImporting)
             doomed.cancel()
             #expect(await doomed.value.outcome == .cancelled)
+        }
+    }
+
+    @Test("An interpreter that never says anything makes its jobs go back; only again and again is it a failure, and never the service's")
+    func silentHost() async throws {
+        let tree = try ServiceTree(["svc.py": "def worker(**_): return 1\n"])
+        let python = tree.folder.appending(path: "python")
+        try Data("#!/bin/sh\nexec sleep 3600\n".utf8).write(to: python)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: python.path)
+        var configuration = tree.configuration(startLimit: .milliseconds(100))
+        configuration.importLimit = .milliseconds(100)
+        try await withHosts(tree, configuration) { hosts in
+            var job = tree.job("svc.worker")
+            job.python = python.path
+            var exits: [JobExit] = []
+            for _ in 1...3 { exits.append(await hosts.run(job, onProgress: { _, _ in })) }
+            #expect(exits.map(\.outcome) == [.released, .released, .failed])
+            #expect(exits[2].kind == .resources)
+            #expect(exits[2].failure?.type == "HostSilent")
+            #expect(exits[2].failure?.message.contains(python.path) == true)
+        }
+    }
+
+    @Test("Each service may have an interpreter of its own, and say that nothing is kept between its jobs")
+    func interpreters() async throws {
+        let tree = try ServiceTree([
+            "svc.py": """
+            import os, sys
+            here = os.getpid()
+
+            def worker(**_):
+                return [sys.executable, here == os.getpid(), sys.flags.dont_write_bytecode]
+            """
+        ])
+        let usual = tree.configuration().python
+        let other = tree.folder.appending(path: "other-python").path
+        try FileManager.default.createSymbolicLink(atPath: other, withDestinationPath: usual)
+        try await withHosts(tree) { hosts in
+            var job = tree.job("svc.worker")
+            #expect(await hosts.run(job, onProgress: { _, _ in }).result == [.string(usual), false, 1])
+            job.python = other
+            #expect(await hosts.run(job, onProgress: { _, _ in }).result == [.string(other), false, 1])
+            job.preload = false
+            for _ in 1...2 {
+                #expect(await hosts.run(job, onProgress: { _, _ in }).result == [.string(other), true, 1])
+            }
+        }
+    }
+
+    @Test("What a job had too much of is named with its limit and with the cure")
+    func limits() async throws {
+        let tree = try ServiceTree([
+            "svc.py": """
+            import os, time
+
+            def hoard(params, **_):
+                kept = b"x" * params
+                time.sleep(3600)
+
+            def ask(params, **_):
+                return len(bytearray(params))
+
+            def fork(**_):
+                for _ in range(5):
+                    os.fork()
+                time.sleep(3600)
+            """
+        ])
+        var configuration = tree.configuration()
+        configuration.environment["JOB_PROCESSES"] = "10"
+        try await withHosts(tree, configuration) { hosts in
+            var job = tree.job("svc.hoard", params: .integer(90 << 20), timeout: nil)
+            job.memory = 64 << 20
+            let hoard = await hosts.run(job, onProgress: { _, _ in })
+            #expect(hoard.kind == .outOfMemory)
+            #expect(hoard.failure?.type == "MemoryLimit")
+            #expect(hoard.failure?.message.contains("64M") == true, "\(hoard)")
+            #expect((hoard.usage?.peakMemory ?? 0) > 64 << 20)
+
+            job = tree.job("svc.ask", attempt: 2, params: .integer(1 << 31))
+            job.memory = 64 << 20
+            let ask = await hosts.run(job, onProgress: { _, _ in })
+            #expect(ask.kind == .outOfMemory)
+            #expect(ask.failure?.type == "MemoryError")
+            #expect(ask.failure?.message.contains("64M") == true, "\(ask)")
+
+            let fork = await hosts.run(tree.job("svc.fork", attempt: 3, timeout: nil), onProgress: { _, _ in })
+            #expect(fork.kind == .resources)
+            #expect(fork.failure?.type == "ProcessLimit")
+            #expect(fork.failure?.message.contains("10 are allowed") == true)
+            #expect(fork.failure?.message.contains("JOB_PROCESSES") == true)
+        }
+    }
+
+    @Test("The end of the log comes with the exit, that of an import that failed too")
+    func tail() async throws {
+        let tree = try ServiceTree([
+            "svc.py": """
+            import os
+
+            def worker(**_):
+                for number in range(300): print("line", number)
+                os.write(1, bytes([255, 10]))
+                os.abort()
+            """,
+            "broken.py": "print('about to fail')\nimport nothing_of_this_name\n",
+        ])
+        try await withHosts(tree) { hosts in
+            let exit = await hosts.run(tree.job("svc.worker"), onProgress: { _, _ in })
+            #expect(exit.kind == .killed)
+            let lines = (exit.tail ?? "").split(separator: "\n")
+            #expect(exit.tail?.count { $0.isNewline } == 200)
+            #expect(lines.contains("line 299"))
+            #expect(lines.contains("\u{fffd}"))
+            let log = try tree.log(exit)
+            #expect(log.contains("line 0\n"))
+            let broken = await hosts.run(tree.job("broken.worker", attempt: 2), onProgress: { _, _ in })
+            #expect(broken.tail == "about to fail\n")
+        }
+    }
+
+    @Test("A command is any program; its output is its result")
+    func commands() async throws {
+        let tree = try ServiceTree([:])
+        try await withHosts(tree) { hosts in
+            var job = tree.job("")
+            job.service = "any"
+            job.command = ["sh", "-c", "echo '{\"found\": 3}'; echo noise >&2"]
+            let fine = await hosts.run(job, onProgress: { _, _ in })
+            #expect(fine.kind == .completed, "\(fine)")
+            #expect(fine.result == ["found": 3])
+            #expect(fine.tail?.contains("noise") == true)
+            job.attempt = 2
+            job.command = ["sh", "-c", "echo plain; exit 3"]
+            let failed = await hosts.run(job, onProgress: { _, _ in })
+            #expect(failed.kind == .exception)
+            #expect(failed.failure?.type == "ExitStatus")
+            #expect(failed.exitCode == 3)
+            job.attempt = 3
+            job.command = ["sh", "-c", "kill -SEGV $$"]
+            #expect(await hosts.run(job, onProgress: { _, _ in }).kind == .killed)
+            job.attempt = 4
+            job.command = ["/nowhere/program"]
+            let missing = await hosts.run(job, onProgress: { _, _ in })
+            #expect(missing.outcome == .failed)
+            #expect("\(missing)".contains("/nowhere/program"))
         }
     }
 

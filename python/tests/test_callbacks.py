@@ -20,7 +20,7 @@ class CallbacksTest(unittest.TestCase):
 
     def test_greeting(self):
         running = self.start({})
-        self.assertEqual(running.hello["protocol"], 1)
+        self.assertEqual(running.hello["protocol"], 2)
         self.assertEqual(running.hello["role"], "callbacks")
         self.assertEqual(running.hello["pid"], running.process.pid)
 

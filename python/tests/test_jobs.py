@@ -108,15 +108,6 @@ class JobsTest(unittest.TestCase):
         self.assertEqual(running.process.wait(host.LIMIT), 0)
         self.assertTrue(host.eventually(lambda: not any(map(host.is_alive, pids))))
 
-    def test_a_job_that_fills_its_log_is_ended(self):
-        running = self.start({"svc.py": "import signal\ndef loud(**_):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-                                        "    while True: print('x' * 1000, flush=True)\n"
-                                        "def quiet(**_): print('x' * 1000)\n"},
-                             environment={"JOB_LOG_LIMIT": "100000"})
-        exited = running.run("svc.loud", grace=3600)
-        self.assertEqual((exited["stopped"], exited["logLimit"], exited["ending"]), ("log", 100000, None))
-        self.assertIsNone(running.run("svc.quiet", job="k")["stopped"])
-
     def test_what_left_the_group_ends_with_its_job_and_with_no_other(self):
         running = self.start({"svc.py": "\n".join([
             "import os, subprocess, time",

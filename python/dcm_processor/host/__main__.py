@@ -1,6 +1,5 @@
 """`python -m dcm_processor.host callbacks|jobs [--fd N]`."""
 
-import argparse
 import importlib
 import os
 import socket
@@ -10,15 +9,11 @@ from . import frames
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="dcm_processor.host", description="Runs services' Python code for DCM Processor.")
-    parser.add_argument("role", choices=["callbacks", "jobs"])
-    parser.add_argument("--fd", type=int, default=3, help="the inherited socket (default: 3)")
-    arguments = parser.parse_args()
-
-    _close_strangers(arguments.fd)
+    role, descriptor = _arguments(sys.argv[1:])
+    _close_strangers(descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-    connection = socket.socket(fileno=arguments.fd)
+    connection = socket.socket(fileno=descriptor)
     os.set_inheritable(connection.fileno(), False)
     channel = frames.FrameChannel(connection)
     settings = channel.receive()
@@ -32,11 +27,18 @@ def main():
     channel.send({
         "type": "hello",
         "protocol": frames.PROTOCOL,
-        "role": arguments.role,
+        "role": role,
         "pid": os.getpid(),
         "python": ".".join(str(part) for part in sys.version_info[:3]),
     })
-    importlib.import_module(f".{arguments.role}", __package__).serve(channel, settings)
+    importlib.import_module(f".{role}", __package__).serve(channel, settings)
+
+
+def _arguments(words):
+    """(role, number of the inherited socket). By hand: argparse costs every idle host half a megabyte."""
+    if words[:1] not in (["callbacks"], ["jobs"]) or words[1:] != [] and (len(words) != 3 or words[1] != "--fd" or not words[2].isdigit()):
+        sys.exit("usage: python -m dcm_processor.host callbacks|jobs [--fd N]    (N: the inherited socket, 3 without it)")
+    return words[0], int(words[2]) if len(words) == 3 else 3
 
 
 def _close_strangers(own):

@@ -9,17 +9,20 @@ Both sides begin with a `hello` that carries the protocol's number. The messages
                -> threads {request, module}: the module's import has started threads, start another host and name the module in
                   its hello's `late`; it is then imported in each request's process
     jobs       <- run {job, entry, jobName, headers, params, addedParams, attempt, runId, workdir, log, data, environment,
-                       timeout (seconds or null), grace (seconds)}
+                       timeout (seconds or null), grace (seconds), and maybe: memory (bytes), processes, nice, ionice, command
+                       (a list of words instead of the entry), checkpoint (a path)}
                <- stop {job, reason}
+               -> importing {job}: the module is being imported; what takes its time from here on is the service's code
                -> started {job, pid}, progress {job, fraction, text},
-                  exited {job, stopped: timeout | cancel | log | null, ...}
-               -> refused {job, reason: stale | threads | import | resources, error?}: not started, this host is of no more use
+                  exited {job, stopped: timeout | cancel | memory | processes | null, ...}
+               -> refused {job, reason: stale | worn | threads | import | resources, error?, tail?}: not started, and but for
+                  `resources` this host is of no more use
 """
 
 import json
 import struct
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 LIMIT = 256 * 1024 * 1024
 """Bytes of the longest frame that is read: far above what headers reach, far below what would hurt."""

@@ -1,20 +1,22 @@
 """A worker's host: imports one service's module once and forks a process for each job.
 
 The host itself runs nothing of a job. It starts, watches, ends and reaps; what a job does to its own process, be it a crash,
-stays there.
+stays there. It also reads what the job prints (see `logs`).
+
+One process is forked ahead of the next order, when there is nothing else to do, so that the fork costs the next job no time.
 """
 
 import collections
 import gc
 import json
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
 import time
 
-from . import child, processes, services, values
+from . import child, frames, logs, processes, services, values
 
 DUMP_PAUSE = 0.3
 """Seconds between the dump of the stacks and SIGTERM: a dump takes milliseconds unless the machine is very busy."""
@@ -24,15 +26,43 @@ PROGRESS_INTERVAL = 0.2
 
 ARTIFACT_LIMIT = 1000
 
-LOG_LIMIT = 256 * 1024 * 1024
-"""Bytes of one job's log; the variable JOB_LOG_LIMIT says otherwise."""
+LOOK_INTERVAL = 0.5
+"""Seconds between two looks at a job's processes, at least."""
 
-LOG_GRACE = 1.0
-"""Seconds at most between SIGTERM and SIGKILL of a job whose log is too long: it goes on filling the disk."""
+LOOK_COST = 0.001
+"""The share of time that looks may take: a job with hundreds of processes is looked at less often."""
+
+LOOK_PATIENCE = 5.0
+"""Seconds between two looks, at most."""
+
+SPARE_PATIENCE = 30.0
+"""Seconds that a process waits for an order before it goes: an idle host is one process."""
+
+SPARE_ORDER_LIMIT = 64 * 1024
+"""Bytes of an order that a waiting process can be sent in one message; a longer one is inherited by a new process."""
+
+FORK_LIMIT = 10_000
+"""Forks of one host. What leaks in an interpreter that only forks is little, but nobody has tested it for a year."""
+
+GROWTH_LIMIT = 256 * 1024 * 1024
+GROWTH_FACTOR = 1.5
+GROWTH_FLOOR = 32 * 1024 * 1024
+"""Bytes that a host may have above what it had after its import: each fork copies the tables of all of it."""
+
+PROTOCOL_ERROR = 76
+"""The exit status of a host that was told what it does not understand."""
 
 
 def serve(channel, settings):
-    JobHost(channel, settings).serve()
+    logs.open_streams()
+    try:
+        JobHost(channel, settings).serve()
+    except (frames.ProtocolError, KeyError, TypeError, ValueError, AttributeError) as error:
+        import traceback
+
+        traceback.print_exc()
+        print(f"The host of jobs ends: it was told what it does not understand ({type(error).__name__}: {error}).", file=sys.stderr)
+        sys.exit(PROTOCOL_ERROR)
 
 
 class JobHost:
@@ -44,34 +74,54 @@ class JobHost:
         service = settings.get("service")
         self._code = services.CodeStamp([os.path.join(self._root, service)] if service else [])
         self._jobs = {}
-        self._is_prepared = False
+        self._functions = {}
         self._is_open = True
-        self._log_limit = _log_limit()
+        self._log_limit = _setting("JOB_LOG_LIMIT", 64 * 1024 * 1024, "the bytes that one job's log may have")
+        self._log_rate = _setting("JOB_LOG_RATE", 32 * 1024 * 1024, "the bytes of a job's output that are read in a second")
+        self._process_limit = _setting("JOB_PROCESSES", 1000, "the processes that one job may have")
+        self._fork_limit = settings.get("forkLimit") or FORK_LIMIT
+        self._growth_limit = settings.get("growthLimit") or GROWTH_LIMIT
+        self._spare_patience = settings.get("sparePatience") or SPARE_PATIENCE
+        self._forks = 0
+        self._size = 0
+        self._spare = None
+        self._wants_spare = False
         # What the module's import has started: it belongs to no job.
         self._own = set()
+        self._kills = processes.KernelKills()
         processes.adopt_orphans()
         # An interpreter that only forks has nothing to collect, and a collection would copy the pages that it shares.
         gc.disable()
+        processes.share_pages()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(channel.connection, selectors.EVENT_READ, self._take_orders)
-        self._selector.register(self._wake_reader, selectors.EVENT_READ, self._drain_wake)
+        self._has_news = False
+        self._poll = select.epoll()
+        self._handlers = {}
+        self._listen(channel.connection.fileno(), self._take_orders)
+        self._listen(self._wake_reader.fileno(), self._drain_wake)
 
     def serve(self):
         if self._channel.has_ready:
             self._take_orders()  # they came together with the greeting
         try:
             while self._is_open:
-                for key, _ in self._selector.select(self._pause()):
-                    key.data()
-                self._reap()
-                self._run_timers()
+                events = self._poll.poll(0 if self._wants_spare else self._pause())
+                for file, _ in events:
+                    handler = self._handlers.get(file)
+                    if handler is not None:  # the event before may have closed it
+                        handler()
+                if self._jobs:
+                    self._reap()
+                    self._run_timers()
+                if not events:
+                    self._tend_spare()
         finally:
             # Nobody is left who could hear of these jobs.
+            self._drop_spare()
             for job in self._jobs.values():
                 job.kill(signal.SIGKILL)
             processes.end_children(lambda pid: pid not in self._own)
@@ -81,6 +131,14 @@ class JobHost:
             self._channel.send(message)
         except ConnectionError:
             self._is_open = False
+
+    def _listen(self, file, handler):
+        self._poll.register(file, select.EPOLLIN)
+        self._handlers[file] = handler
+
+    def _ignore(self, file):
+        if self._handlers.pop(file, None) is not None:
+            self._poll.unregister(file)
 
     # Orders
 
@@ -98,35 +156,58 @@ class JobHost:
     def _start(self, order):
         if self._code.is_stale():
             return self._refuse(order, "stale")
+        if self._is_worn():
+            return self._refuse(order, "worn")
         try:
-            log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            file = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError as error:
             return self._refuse(order, "resources", error)
-        try:
-            load = self._loader(order, log)
-            if load is not None:
-                self._fork(order, log, load)
-        finally:
-            os.close(log)
+        log = logs.JobLog(order["log"], file, self._log_limit, self._log_rate)
+        if self._preload and not order.get("command") and order["entry"] not in self._functions and not self._load(order, file):
+            return log.close()
+        if order.get("processes") is None:
+            order["processes"] = self._process_limit
+        process = self._take_spare(order)
+        if process is None:
+            try:
+                process = self._fork(order, log)
+            except OSError as error:
+                log.close()
+                return self._refuse(order, "resources", error)
+        self._wants_spare = True
+        log.attach(process.outputs, order.get("command") is not None)
+        job = _Job(order, process, log, self._kills.count())
+        self._jobs[job.name] = job
+        self._listen(job.channel.fileno(), lambda: self._hear(job))
+        for pipe in process.outputs:
+            self._listen(pipe, lambda pipe=pipe: self._read(job, pipe))
+        self._send({"type": "started", "job": job.name, "pid": job.pid})
 
-    def _loader(self, order, log):
-        """What gives the job's function in the job's process; None when the order was refused here."""
-        if not self._preload:
-            return lambda: services.resolve(order["entry"])
+    def _load(self, order, log):
+        """Finds a function that was not asked for before, which imports its module when it is the first.
+
+        Returns False when the order was refused.
+        """
+        # From here on it is the import that takes its time, no longer a machine that has no time for us.
+        self._send({"type": "importing", "job": order["job"]})
         try:
             function = self._imported(order["entry"], log)
+            taken = child.accepted(function)
         except BaseException as error:
             self._refuse(order, "import", error)
-            return None
-        if not self._is_prepared:
+            return False
+        if not self._functions:
             if processes.has_threads():
                 self._refuse(order, "threads")
-                return None
+                return False
             self._code.include_loaded(self._root)
             processes.share_pages()
             self._own = processes.children()
-            self._is_prepared = True
-        return lambda: function
+        # A process that waits does not know the function, nor what looking it up has imported.
+        self._drop_spare()
+        self._functions[order["entry"]] = (function, taken)
+        self._size = self._size or processes.resident(os.getpid())
+        return True
 
     def _imported(self, entry, log):
         """Resolves a function; what its import prints goes to the log of the job that caused it."""
@@ -142,7 +223,7 @@ class JobHost:
             for stream in (sys.stdout, sys.stderr):
                 try:
                     stream.flush()
-                except (OSError, ValueError):
+                except (OSError, ValueError, AttributeError):
                     pass
             for number, saved in enumerate(kept, start=1):
                 os.dup2(saved, number)
@@ -154,46 +235,123 @@ class JobHost:
             "job": order["job"],
             "reason": reason,
             "error": None if error is None else values.failure(error, skip=2),
+            "tail": logs.tail_of_file(order["log"]) if reason == "import" else None,
         })
 
-    def _fork(self, order, log, load):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        parent = os.getpid()
+    def _is_worn(self):
+        """Whether this host shall be followed by a new one, which costs one import.
+
+        Each fork copies the tables of the host's whole memory, so a host that has grown makes every job slower; and what leaks in
+        it (an interpreter, a library's fork handlers) would stay for as long as the worker runs.
+        """
+        if self._forks >= self._fork_limit:
+            return True
+        if not self._size:
+            return False
+        growth = processes.resident(os.getpid()) - self._size
+        return growth > self._growth_limit or growth > max(GROWTH_FLOOR, self._size * (GROWTH_FACTOR - 1))
+
+    # Processes
+
+    def _fork(self, order, log=None):
+        """A process for an order, or for the next one when that is None. Raises OSError."""
+        host = os.getpid()
+        opened = []
         try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            opened += [ours, theirs]
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            pipes = []
+            for _ in range(2):
+                pipes += os.pipe2(os.O_CLOEXEC)
+            self._forks += 1
             pid = os.fork()
-        except OSError as error:
-            ours.close()
-            theirs.close()
-            return self._refuse(order, "resources", error)
+        except OSError:
+            for end in opened:
+                end.close()
+            for end in pipes if opened else []:
+                os.close(end)
+            raise
+        readers, writers = pipes[::2], pipes[1::2]
         if pid == 0:
             try:
                 self._forget_everything()
+                if log is not None:
+                    log.abandon()
                 ours.close()
-                child.run(order, theirs, log, load, parent)
+                for reader in readers:
+                    os.close(reader)
+                child.run(theirs, writers, host, self._functions, order)
             finally:
                 os._exit(child.BROKEN)
         theirs.close()
+        for writer in writers:
+            os.close(writer)
         try:
             os.setpgid(pid, pid)  # here and in the child, because either may be first
         except OSError:
             pass
         ours.setblocking(False)
-        job = _Job(order, pid, ours)
-        self._jobs[job.name] = job
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(job))
-        self._send({"type": "started", "job": job.name, "pid": pid})
+        for reader in readers:
+            os.set_blocking(reader, False)
+        return _Process(pid, ours, readers)
 
     def _forget_everything(self):
         """In the child: lets go of what belongs to the host."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._selector.close()
+        self._poll.close()
         self._channel.connection.close()
         self._wake_reader.close()
         self._wake_writer.close()
+        self._kills.close()
         for job in self._jobs.values():
             job.channel.close()
+            job.log.abandon()
+
+    def _take_spare(self, order):
+        """The process that waits, with its order; None when there is none that can take it."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        data = child.encode(order)
+        if len(data) <= SPARE_ORDER_LIMIT:
+            try:
+                spare.channel.send(data)
+                return spare
+            except OSError:
+                pass  # somebody has killed it
+        self._end_spare(spare)
+        return None
+
+    def _tend_spare(self):
+        """When there is nothing else to do: forks the next job's process, or lets it go when no job comes."""
+        if self._wants_spare:
+            self._wants_spare = False
+            if self._spare is None and (self._functions or not self._preload):
+                try:
+                    self._spare = self._fork(None)
+                    self._spare.expires = time.monotonic() + self._spare_patience
+                except OSError:
+                    pass  # then the next job is told why
+        elif self._spare is not None and time.monotonic() >= self._spare.expires:
+            self._drop_spare()
+
+    def _drop_spare(self):
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._end_spare(spare)
+
+    @staticmethod
+    def _end_spare(spare):
+        processes.send(spare.pid, signal.SIGKILL)
+        try:
+            os.waitpid(spare.pid, 0)
+        except ChildProcessError:
+            pass
+        spare.channel.close()
+        for pipe in spare.outputs:
+            os.close(pipe)
 
     # Jobs
 
@@ -207,16 +365,41 @@ class JobHost:
             except OSError:
                 message = b""
             if not message:
-                self._selector.unregister(job.channel)
-                job.channel.close()
-                job.is_listening = False
+                self._close_channel(job)
                 return
             try:
                 job.take(json.loads(message))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 pass  # the channel is the job's own: what it writes there by itself is its own affair
 
+    def _close_channel(self, job):
+        if job.is_listening:
+            self._ignore(job.channel.fileno())
+            job.channel.close()
+            job.is_listening = False
+
+    def _read(self, job, pipe):
+        if job.log.read(pipe):
+            return
+        if job.log.resumes is None:
+            self._ignore(pipe)
+            job.log.forget(pipe)
+            return
+        # Too fast: all its output rests, and the job waits in its next write.
+        for pipe in job.log.pipes:
+            self._ignore(pipe)
+
+    def _resume(self, job):
+        job.log.resumes = None
+        for pipe in job.log.pipes:
+            self._listen(pipe, lambda pipe=pipe: self._read(job, pipe))
+
     def _reap(self):
+        now = time.monotonic()
+        # A module may have taken SIGCHLD away: each look asks too.
+        if not self._has_news and not any(now >= job.look_due for job in self._jobs.values()):
+            return
+        self._has_news = False
         for job in list(self._jobs.values()):
             try:
                 if os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -225,70 +408,94 @@ class JobHost:
                 pass  # a module that this host imported has reaped it
             # The leader is gone but not yet reaped, so its group's number cannot be anybody else's.
             job.kill(signal.SIGKILL)
-            self._hear(job)
             self._report(job)
-            if job.is_listening:
-                self._selector.unregister(job.channel)
-                job.channel.close()
+
+    def _is_ours(self, pid):
+        """Whether a child is no leftover of any job."""
+        return pid in self._own or (self._spare is not None and pid == self._spare.pid) or any(
+            pid == job.pid for job in self._jobs.values()
+        )
 
     def _belongs(self, pid, job):
-        """Whether a child is what a job that has ended left behind, in its group or outside."""
-        if pid in self._own or any(pid == other.pid for other in self._jobs.values()):
-            return False
-        if not self._jobs or processes.is_zombie(pid):
-            return True
+        """Whether a child that has lost its parent comes from a job, in its group or outside."""
         try:
             if os.getpgid(pid) == job.pid:
                 return True
         except OSError:
             return True
-        return f"{child.MARK}={job.name}".encode() in processes.environment(pid) or processes.holds(pid, job.log)
+        return f"{child.MARK}={job.name}".encode() in processes.environment(pid) or processes.holds(pid, job.files)
+
+    def _is_leftover(self, pid, job):
+        """Whether a child is what a job that has ended left behind."""
+        if self._is_ours(pid):
+            return False
+        return not self._jobs or processes.is_zombie(pid) or self._belongs(pid, job)
 
     def _report(self, job):
         try:
             _, status, usage = os.wait4(job.pid, 0)
+            job.count(usage)
         except ChildProcessError:
-            status, usage = 0, None
+            status = 0
         del self._jobs[job.name]
-        processes.end_children(lambda pid: self._belongs(pid, job))
+        for usage in processes.end_children(lambda pid: self._is_leftover(pid, job)):
+            job.count(usage)
+        self._hear(job)
+        self._close_channel(job)
+        for pipe in job.log.pipes:
+            self._ignore(pipe)
+        job.log.drain()
+        job.log.close()
         job.progress_due = 0.0
         self._tell_progress(job)
-        self._send({
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        exited = {
             "type": "exited",
             "job": job.name,
             "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            "signal": number,
             "stopped": job.stopped,
-            "logLimit": self._log_limit,
             "ending": job.ending,
             "artifacts": job.artifacts,
+            "tail": job.log.tail(),
             "usage": {
                 "wall": time.monotonic() - job.started,
-                "user": usage.ru_utime if usage else 0,
-                "system": usage.ru_stime if usage else 0,
-                "peakMemory": usage.ru_maxrss * 1024 if usage else 0,
+                "user": job.user,
+                "system": job.system,
+                "peakMemory": job.peak,
             },
-        })
+        }
+        if job.log.output is not None:
+            exited["output"] = job.log.output.decode("utf-8", "replace")
+        if job.excess is not None:
+            exited["excess"] = job.excess
+        if number == signal.SIGKILL and job.stopped is None and self._kills.count() > job.kills:
+            exited["kernelKilled"] = True
+        self._send(exited)
+        self._wants_spare = True
 
     # Time
 
     def _pause(self):
         """Seconds until something is due, None for never. While jobs run it is bounded: a module may have taken SIGCHLD away."""
         due = [moment for job in self._jobs.values() for moment in job.due()]
-        if not self._jobs:
-            return None
-        return max(0.0, min([0.5] + [moment - time.monotonic() for moment in due]))
+        if self._spare is not None:
+            due.append(self._spare.expires)
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _run_timers(self):
         now = time.monotonic()
         for job in self._jobs.values():
             if job.stopped is None and job.deadline is not None and now >= job.deadline:
                 job.stop("timeout")
-            elif job.stopped is None and job.log_size() > self._log_limit:
-                job.stop("log")
             while job.steps and now >= job.steps[0][0]:
                 job.kill(job.steps.popleft()[1])
-            self._tell_progress(job)
+            if job.log.resumes is not None and now >= job.log.resumes:
+                self._resume(job)
+            if now >= job.look_due:
+                self._look(job)
+            if job.progress is not None:
+                self._tell_progress(job)
 
     def _tell_progress(self, job):
         now = time.monotonic()
@@ -298,30 +505,85 @@ class JobHost:
             job.progress_due = now + PROGRESS_INTERVAL
 
     def _drain_wake(self):
+        self._has_news = True
         try:
             while self._wake_reader.recv(4096):
                 pass
         except BlockingIOError:
             pass
 
+    # What a job uses
 
-class _Job:
-    """A forked process, the leader of its group."""
+    def _members(self, job):
+        """All processes of a job that can be told to be its own."""
+        found = {job.pid} | processes.descendants(job.pid)
+        for pid in processes.children():
+            if not self._is_ours(pid) and not processes.is_zombie(pid) and self._belongs(pid, job):
+                found |= {pid} | processes.descendants(pid)
+        return found
 
-    def __init__(self, order, pid, channel):
-        self.name = order["job"]
-        self.log = order["log"]
+    def _look(self, job):
+        """Measures a job's processes, and ends them when they are too many or too large."""
+        start = time.thread_time()
+        members = self._members(job)
+        size = sum(processes.resident(pid) for pid in members)
+        if len(members) > 1 and (size > job.peak or (job.memory is not None and size > job.memory)):
+            # Forked processes share pages, which the sum counts once for each of them.
+            size = sum(processes.proportional(pid) for pid in members)
+        job.peak = max(job.peak, size)
+        if job.stopped is None and job.memory is not None and size > job.memory:
+            job.exceed("memory", {"memory": size, "limit": job.memory})
+            self._destroy(job)
+        elif len(members) > job.processes and job.stopped != "memory":
+            # Also one that is being ended for something else: until its grace is over nobody else could work.
+            job.exceed("processes", {"processes": len(members), "limit": job.processes})
+            self._destroy(job)
+        cost = time.thread_time() - start
+        job.look_due = time.monotonic() + min(LOOK_PATIENCE, max(LOOK_INTERVAL, cost / LOOK_COST))
+
+    def _destroy(self, job):
+        """Ends a job at once. First nothing of it moves any more: one process that is killed lets another one be born."""
+        for pid in processes.freeze(job.pid, lambda: self._members(job)):
+            processes.send(pid, signal.SIGKILL)
+        job.kill(signal.SIGKILL)
+
+
+class _Process:
+    """A forked process and our ends of what connects us."""
+
+    def __init__(self, pid, channel, outputs):
         self.pid = pid
         self.channel = channel
+        self.outputs = outputs
+        self.expires = 0.0
+
+
+class _Job:
+    """A process with an order, the leader of its group."""
+
+    def __init__(self, order, process, log, kills):
+        self.name = order["job"]
+        self.log = log
+        self.pid = process.pid
+        self.channel = process.channel
+        self.files = [(found.st_dev, found.st_ino) for found in map(os.fstat, process.outputs)]
         self.is_listening = True
         self.started = time.monotonic()
         self.deadline = None if order.get("timeout") is None else self.started + order["timeout"]
+        self.memory = order.get("memory")
+        self.processes = order["processes"]
         self.stopped = None
+        self.excess = None
         self.steps = collections.deque()
         self.ending = None
         self.artifacts = []
         self.progress = None
         self.progress_due = 0.0
+        self.look_due = self.started + LOOK_INTERVAL
+        self.kills = kills
+        self.peak = 0
+        self.user = 0.0
+        self.system = 0.0
         self._grace = order["grace"]
 
     def take(self, message):
@@ -332,6 +594,12 @@ class _Job:
         elif message["type"] == "artifact" and len(self.artifacts) < ARTIFACT_LIMIT:
             self.artifacts.append({key: str(message[key]) for key in ("name", "path", "kind")})
 
+    def count(self, usage):
+        """Adds what a process has used, with those that it has waited for."""
+        self.user += usage.ru_utime
+        self.system += usage.ru_stime
+        self.peak = max(self.peak, usage.ru_maxrss * 1024)
+
     def stop(self, reason):
         """SIGTERM to the group, SIGKILL when the grace is over; before a timeout's SIGTERM the stacks are dumped into the log."""
         if self.stopped is not None:
@@ -340,19 +608,15 @@ class _Job:
         now = time.monotonic()
         if reason == "timeout":
             # To the leader alone: for other programs of the group the signal would be deadly.
-            try:
-                os.kill(self.pid, signal.SIGUSR1)
-            except OSError:
-                pass
+            processes.send(self.pid, signal.SIGUSR1)
             now += DUMP_PAUSE
         self.steps.append((now, signal.SIGTERM))
-        self.steps.append((now + (min(self._grace, LOG_GRACE) if reason == "log" else self._grace), signal.SIGKILL))
+        self.steps.append((now + self._grace, signal.SIGKILL))
 
-    def log_size(self):
-        try:
-            return os.stat(self.log).st_size
-        except OSError:
-            return 0
+    def exceed(self, reason, excess):
+        if self.stopped is None:
+            self.stopped = reason
+            self.excess = excess
 
     def kill(self, number):
         try:
@@ -361,16 +625,19 @@ class _Job:
             pass
 
     def due(self):
+        yield self.look_due
         if self.stopped is None and self.deadline is not None:
             yield self.deadline
         if self.steps:
             yield self.steps[0][0]
         if self.progress is not None:
             yield self.progress_due
+        if self.log.resumes is not None:
+            yield self.log.resumes
 
 
-def _log_limit():
-    text = os.environ.get("JOB_LOG_LIMIT") or str(LOG_LIMIT)
+def _setting(name, default, meaning):
+    text = os.environ.get(name) or str(default)
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        sys.exit(f"JOB_LOG_LIMIT is {text!r}: give the bytes that one job's log may have, for example {LOG_LIMIT}")
+        sys.exit(f"{name} is {text!r}: give {meaning}, for example {default}")
     return int(text)

@@ -1,9 +1,8 @@
 """What can go over the wire: values, errors, captured text, each with a limit."""
 
-import datetime
 import json
 import os
-import traceback
+import sys
 
 DEPTH_LIMIT = 100
 """Levels of nesting; readers of JSON stop somewhere between 128 and 512."""
@@ -36,7 +35,9 @@ def _converted(value):
         return list(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, (datetime.date, datetime.datetime, datetime.time)):
+    # Who has such a value has imported its module; an idle host need not carry it.
+    datetime = sys.modules.get("datetime")
+    if datetime is not None and isinstance(value, (datetime.date, datetime.datetime, datetime.time)):
         return value.isoformat()
     if hasattr(value, "tolist") and hasattr(value, "dtype"):
         return value.tolist()
@@ -71,6 +72,8 @@ def result(value, limit):
 
 def failure(error, skip=1):
     """An exception as {type, message, traceback}, without the `skip` frames of ours that stand before the service's code."""
+    import traceback  # late, as above
+
     trace = error.__traceback__
     for _ in range(skip):
         if trace is not None and trace.tb_next is not None:
