@@ -18,10 +18,8 @@ extension Row {
 
     func optional<Value: Decodable>(_ type: Value.Type, _ column: String) throws -> Value? {
         guard let text = self[column] as String? else { return nil }
-        let decoder = JSONDecoder()
-        decoder.dateDecodingStrategy = .secondsSince1970
         do {
-            return try decoder.decode(type, from: Data(text.utf8))
+            return try JSONCoding.decode(type, from: [UInt8](text.utf8))
         } catch {
             throw damaged(column)
         }

@@ -22,23 +22,16 @@ struct SQLiteTransaction: LedgerTransaction {
 /// How structured columns are written: JSON text, times as seconds since 1970.
 enum LedgerJSON {
     static func text(_ value: some Encodable) -> String {
-        let encoder = JSONEncoder()
-        encoder.dateEncodingStrategy = .secondsSince1970
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        encoder.nonConformingFloatEncodingStrategy = .convertToString(
-            positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
         do {
-            return try String(decoding: encoder.encode(value), as: UTF8.self)
+            return try String(decoding: JSONCoding.encode(value, sortsKeys: true), as: UTF8.self)
         } catch {
             preconditionFailure("A ledger value cannot be written as JSON: \(error)")
         }
     }
 
     static func value<Value: Decodable>(_ type: Value.Type, from text: String, column: String) throws -> Value {
-        let decoder = JSONDecoder()
-        decoder.dateDecodingStrategy = .secondsSince1970
         do {
-            return try decoder.decode(type, from: Data(text.utf8))
+            return try JSONCoding.decode(type, from: [UInt8](text.utf8))
         } catch {
             throw LedgerError(code: .corrupt, message: "The ledger's column \(column) holds something that this version cannot read.")
         }

@@ -52,23 +52,19 @@ extension JSONValue {
     /// Parses one JSON document.
     /// - Throws: Foundation's `DecodingError.dataCorrupted` for anything that is not JSON.
     package init(json: some DataProtocol) throws {
-        self = try JSONDecoder().decode(JSONValue.self, from: Data(json))
+        self = try JSONCoding.document(json) ?? JSONDecoder().decode(JSONValue.self, from: Data(json))
     }
 
     /// The document as UTF-8, keys sorted so that equal values have equal bytes.
-    package func encoded() -> Data {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        encoder.nonConformingFloatEncodingStrategy = .convertToString(
-            positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
-        do {
-            return try encoder.encode(self)
-        } catch {
-            preconditionFailure("JSONValue holds only what JSON can say, yet encoding failed: \(error)")
-        }
+    package func encoded() -> Data { Data(sortedBytes) }
+
+    private var sortedBytes: [UInt8] {
+        var writer = JSONWriter(sortsKeys: true)
+        writer.write(self)
+        return writer.bytes
     }
 
-    package var text: String { String(decoding: encoded(), as: UTF8.self) }
+    package var text: String { String(decoding: sortedBytes, as: UTF8.self) }
 }
 
 extension JSONValue: Codable {

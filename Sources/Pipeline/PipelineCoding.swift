@@ -1,5 +1,6 @@
 package import AMQP
 package import Foundation
+import Jobs
 
 /// A message that this version cannot read. It goes to the dead-letter exchange, never back to its queue.
 package struct UndecodableMessage: Error, CustomStringConvertible {
@@ -84,13 +85,8 @@ extension AMQPDelivery {
 /// How bodies are written. Dates are seconds since 1970.
 package enum PipelineJSON {
     package static func encode(_ value: some Encodable) -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.dateEncodingStrategy = .secondsSince1970
-        encoder.outputFormatting = [.withoutEscapingSlashes]
-        encoder.nonConformingFloatEncodingStrategy = .convertToString(
-            positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
         do {
-            return try [UInt8](encoder.encode(value))
+            return try JSONCoding.encode(value)
         } catch {
             preconditionFailure("A message of ours cannot be written as JSON: \(error)")
         }
@@ -98,10 +94,8 @@ package enum PipelineJSON {
 
     /// Errors say where in the document the trouble is and never show a value: values can be patient data.
     package static func decode<Value: Decodable>(_ value: Value.Type, from body: some DataProtocol) throws(UndecodableMessage) -> Value {
-        let decoder = JSONDecoder()
-        decoder.dateDecodingStrategy = .secondsSince1970
         do {
-            return try decoder.decode(value, from: Data(body))
+            return try JSONCoding.decode(value, from: body)
         } catch let error as DecodingError {
             throw UndecodableMessage(reason: describe(error))
         } catch {

@@ -7,6 +7,7 @@ struct Bench: AsyncParsableCommand {
         AMQPBench.self,
         LedgerBench.self,
         RouterBench.self,
+        WorkerBench.self,
     ]
 
     static let configuration = CommandConfiguration(

@@ -14,7 +14,7 @@ enum Host {
         return lines.first { $0.hasPrefix("model name") }?.split(separator: ":").last?.trimmingCharacters(in: .whitespaces) ?? "unknown"
     }
 
-    private static var load: String {
+    static var load: String {
         let text = (try? String(contentsOfFile: "/proc/loadavg", encoding: .utf8)) ?? ""
         return text.split(separator: " ").prefix(2).joined(separator: ", ")
     }

@@ -10,15 +10,28 @@ enum ProcessUsage {
         return Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
     }
 
-    /// Of another process, in steps of a clock tick (10 ms); nil when there is none.
-    static func processorSeconds(of pid: pid_t) -> Double? {
+    /// What /proc says of a process.
+    struct Status {
+        var parent: pid_t
+        /// Seconds, user and system, in steps of a clock tick (10 ms).
+        var own: Double
+        /// Of its children that have ended and were waited for, and of theirs.
+        var reaped: Double
+    }
+
+    /// Nil when there is no such process.
+    static func status(of pid: pid_t) -> Status? {
         guard let line = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8), let name = line.lastIndex(of: ")")
         else { return nil }
-        // The fields after the name start with the third; utime and stime are the 14th and 15th.
+        // The fields after the name start with the third: state, parent; utime, stime, cutime and cstime are the 14th to the 17th.
         let fields = line[line.index(after: name)...].split(separator: " ")
-        guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return nil }
-        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+        guard fields.count > 14, let parent = pid_t(fields[1]) else { return nil }
+        let seconds = fields[11...14].map { (Double($0) ?? 0) / Double(sysconf(Int32(_SC_CLK_TCK))) }
+        return Status(parent: parent, own: seconds[0] + seconds[1], reaped: seconds[2] + seconds[3])
     }
+
+    /// Of another process; nil when there is none.
+    static func processorSeconds(of pid: pid_t) -> Double? { status(of: pid)?.own }
 
     /// Resident memory of this process in MiB.
     static var residentMebibytes: Double {

@@ -22,8 +22,8 @@ final class RouterSite: Sendable {
     let broker: PrivateBroker
     /// For all that the router's neighbours do.
     let client: AMQPClient
-    private let program: RouterProgram
-    private let folder: URL
+    let program: RouterProgram
+    let folder: URL
     private let process = Mutex<ManagedProcess?>(nil)
     private let lastEvent = Atomic(0)
 
@@ -38,10 +38,14 @@ final class RouterSite: Sendable {
         self.client = client
     }
 
-    static func with(_ program: RouterProgram, _ body: (RouterSite) async throws -> Void) async throws {
+    /// - Parameter registry: makes the registry's files in a folder that is not there yet; `folder` is the site's.
+    static func with(
+        _ program: RouterProgram, registry: (_ registry: URL, _ folder: URL) throws -> Void = { registry, _ in try makeRegistry(registry) },
+        _ body: (RouterSite) async throws -> Void
+    ) async throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: "bench-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: folder) }
-        try makeRegistry(folder.appending(path: "registry"))
+        try registry(folder.appending(path: "registry"), folder)
         try await PrivateBroker.withTemporary("bench-broker") { broker in
             try await AMQPClient.with(broker.amqpURL, topology: PipelineTopology.router(channels: ["default"])) { client in
                 let site = RouterSite(program: program, folder: folder, broker: broker, client: client)
@@ -69,22 +73,33 @@ final class RouterSite: Sendable {
 
     /// Returns when it is ready.
     func startRouter() async throws {
-        let readyFile = folder.appending(path: "router.ready")
+        let router = try await start("router", program.executable)
+        process.withLock { $0 = router }
+    }
+
+    /// Starts one of the product's programs and returns when it is ready.
+    func start(_ name: String, _ executable: String, _ more: [String: String] = [:]) async throws -> ManagedProcess {
+        let readyFile = folder.appending(path: "\(name).ready")
         let own = [
             "AMQP_URL": broker.amqpURL, "STATE": folder.appending(path: "state").path, "REGISTRY": folder.appending(path: "registry").path,
             "DATA": folder.appending(path: "data").path, "LOGS": folder.appending(path: "logs").path,
             "PYTHONHOST_PATH": program.pythonPackage, "PYTHON": program.python, "READY_FILE": readyFile.path, "LOG_LEVEL": "warning",
-        ]
-        let router = try ManagedProcess(
+        ].merging(more) { $1 }
+        let started = try ManagedProcess(
             Command(
-                name: "router", executable: program.executable, environment: Command.plainEnvironment.merging(own) { $1 },
-                logFile: folder.appending(path: "router.log")))
-        process.withLock { $0 = router }
-        let limit = StackError(.timedOut, "The router was not ready after 60 s.", logFile: router.command.logFile)
-        try await poll(for: .seconds(60), orThrow: limit) {
-            try router.checkIsRunning()
-            return ReadyFile.readiness(of: readyFile, pid: router.pid) == .ready ? true : nil
+                name: name, executable: executable, environment: Command.plainEnvironment.merging(own) { $1 },
+                logFile: folder.appending(path: "\(name).log")))
+        let limit = StackError(.timedOut, "The \(name) was not ready after 60 s.", logFile: started.command.logFile)
+        do {
+            try await poll(for: .seconds(60), orThrow: limit) {
+                try started.checkIsRunning()
+                return ReadyFile.readiness(of: readyFile, pid: started.pid) == .ready ? true : nil
+            }
+        } catch {
+            await started.kill()
+            throw error
         }
+        return started
     }
 
     func stopRouter() async {
@@ -97,6 +112,7 @@ final class RouterSite: Sendable {
 
     /// Processor seconds of the router so far, without its Python.
     var routerSeconds: Double { process.withLock { $0?.pid }.flatMap(ProcessUsage.processorSeconds(of:)) ?? .nan }
+    var routerPid: pid_t? { process.withLock { $0?.pid } }
     var routerMemory: ProcessUsage.Memory? { process.withLock { $0?.pid }.flatMap(ProcessUsage.memory(of:)) }
 
     // MARK: Events
@@ -128,8 +144,17 @@ final class RouterSite: Sendable {
 
     /// How many runs the ledger has; in one state, or in any.
     func runs(_ state: RunState? = nil) async throws -> Int {
-        let runs = try await LedgerReader(path: Ledger.file(in: folder.appending(path: "state")).path).totals(at: Date()).runs
+        let runs = try await totals().runs
         return state.map { runs[$0] ?? 0 } ?? runs.values.reduce(0, +)
+    }
+
+    /// How many jobs of a channel are in a state.
+    func jobs(_ state: JobState, of channel: String) async throws -> Int {
+        try await totals().jobs.reduce(0) { $0 + ($1.state == state && $1.channel == channel ? $1.count : 0) }
+    }
+
+    private func totals() async throws -> LedgerTotals {
+        try await LedgerReader(path: Ledger.file(in: folder.appending(path: "state")).path).totals(at: Date())
     }
 
     func waitForRuns(_ count: Int, _ state: RunState? = nil, within limit: Duration = .seconds(300)) async throws {
