@@ -95,7 +95,10 @@ let package = Package(
             "Router",
             ["AMQP", "Bootstrap", "JobStore", "Jobs", "Pipeline", "PythonHost", "Registry", configuration, logging, lifecycle]
         ),
-        executable("Worker", ["AMQP", "Bootstrap", "Jobs", "Orthanc", "Pipeline", "PythonHost", configuration, logging, lifecycle]),
+        executable(
+            "Worker",
+            ["AMQP", "Bootstrap", "Jobs", "Orthanc", "Pipeline", "PythonHost", configuration, logging, lifecycle, signals]
+        ),
         executable("Monitor", ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Pipeline", configuration, logging, lifecycle]),
         executable(
             "DCM",

@@ -97,6 +97,14 @@ extension LedgerReader {
         }
     }
 
+    private static func number(_ value: JSONValue) -> Double? {
+        switch value {
+        case .number(let number): number
+        case .integer(let number): Double(number)
+        default: nil
+        }
+    }
+
     static func workers(_ db: Database, seenSince: Double) throws -> [LedgerWorker] {
         try Row.fetchAll(db, sql: "SELECT * FROM worker WHERE seen_at >= ? ORDER BY seen_at DESC LIMIT 500", arguments: [seenSince]).map {
             row in
@@ -112,7 +120,12 @@ extension LedgerReader {
                 busy: row["busy"],
                 startedAt: row.date("started_at"),
                 seenAt: row.date("seen_at"),
-                jobs: []
+                jobs: [],
+                isDrained: info["isDrained"]?.bool ?? false,
+                load: info["load"]?.array?.compactMap(number) ?? [],
+                memory: info["memory"]?.integer,
+                freeMemory: info["freeMemory"]?.integer,
+                gpus: info["gpus"]?.integer
             )
         }
     }

@@ -200,6 +200,14 @@ package struct LedgerWorker: Sendable {
     package var startedAt: Date
     package var seenAt: Date
     package var jobs: [LedgerWorkerJob]
+    /// By an operator; `state` is `draining` then.
+    package var isDrained = false
+    /// The machine's load over 1, 5 and 15 minutes; empty when it does not say.
+    package var load: [Double] = []
+    /// Bytes of the machine or its container.
+    package var memory: Int64?
+    package var freeMemory: Int64?
+    package var gpus: Int64?
 }
 
 /// A job that a worker runs now.

@@ -14,6 +14,7 @@ package struct Explanation: Sendable, Hashable, Codable {
         case prioritySet = "priority-set"
         case workerLost = "worker-lost"
         case released
+        case notHere = "not-here"
         case retried
         case rerun
         case hintLost = "hint-lost"

@@ -17,6 +17,8 @@ package enum JobReason: String, Sendable, Hashable, CaseIterable {
     case stopping
     case workerLost = "worker-lost"
     case released
+    /// Handed back by a worker that has not what the job needs.
+    case notHere = "not-here"
     case retrying
     case succeeded
     case cancelled
@@ -71,8 +73,8 @@ extension JobState {
     package var reasons: Set<JobReason> {
         switch self {
         case .waiting: [.waitingForDependencies, .retried, .rerun]
-        case .ready: [.ready, .retried, .rerun, .hintLost, .channelPaused, .raised, .prioritySet, .workerLost, .released]
-        case .dispatched: [.queued, .raised, .prioritySet]
+        case .ready: [.ready, .retried, .rerun, .hintLost, .channelPaused, .raised, .prioritySet, .workerLost, .released, .notHere]
+        case .dispatched: [.queued, .raised, .prioritySet, .notHere]
         case .running: [.running, .stopping]
         case .retrying: [.retrying]
         case .succeeded: [.succeeded]

@@ -74,6 +74,8 @@ extension JobQuestion {
         case (.ready, .released):
             Explanation(
                 .released, "Worker \(lostWorker.name) handed it back unfinished; it waits \(place).", [lostWorker, channel], since: since)
+        case (.ready, .notHere), (.dispatched, .notHere):
+            Explanation(.notHere, "\(sentencePart(job.reason.text)); it waits \(place).", [lostWorker, channel], since: since)
         case (.ready, .retried): Explanation(.retried, "Retried by \(person.name), it waits \(place).", [person, channel], since: since)
         case (.ready, .rerun):
             Explanation(.rerun, "Done once more at the wish of \(person.name), it waits \(place).", [person, channel], since: since)

@@ -12,7 +12,8 @@ extension Run {
         jobs[index].state = .dispatched
         jobs[index].dispatchedAt = now
         // How it came by its priority is more than that it waits.
-        if job.cause != .raised, job.cause != .prioritySet { jobs[index].reason = .queued(channel: job.definition.channel) }
+        let told: [JobReason?] = [.raised, .prioritySet, .notHere]
+        if !told.contains(job.cause) { jobs[index].reason = .queued(channel: job.definition.channel) }
     }
 
     mutating func repairHint(_ index: Int, _ attempt: Int, _ dispatch: Int, _ now: Date, _ effects: inout [RunEffect]) {
@@ -70,13 +71,15 @@ extension Run {
         }
     }
 
-    mutating func makeReady(_ index: Int, _ reason: Reason, _ now: Date, _ effects: inout [RunEffect]) {
+    /// - Parameter pause: how long its message waits before workers see it.
+    mutating func makeReady(_ index: Int, _ reason: Reason, _ now: Date, after pause: RetryDelay? = nil, _ effects: inout [RunEffect]) {
         jobs[index].state = .ready
         jobs[index].reason = reason
         jobs[index].worker = nil
         jobs[index].notBefore = nil
         if jobs[index].queuedAt == nil { jobs[index].queuedAt = now }
-        sendHint(index, now, &effects)
+        guard let pause else { return sendHint(index, now, &effects) }
+        sendHint(index, delay: pause, pause: Double(pause.seconds), &effects)
     }
 
     /// Sends the hint so that it arrives when the job is due.

@@ -19,6 +19,14 @@ extension Run {
         // However it ended: it was to end.
         case .cancelled where job.cancelRequested, .failed where job.cancelRequested, .released where job.cancelRequested:
             end(index, .cancelled, .cancelled(by: job.reason.subject), now)
+        case .released where exit.kind == .resources:
+            jobs[index].queuedAt = now
+            // At once it would come back to the same worker, again and again.
+            let lack = exit.failure?.message ?? "it has not what the job needs"
+            let reason = Reason(
+                .notHere, "Not for worker \(job.worker ?? "?"): \(lack). Offered again every \(Self.notHerePause.seconds) s.",
+                subject: job.worker)
+            makeReady(index, reason, now, after: Self.notHerePause, &effects)
         case .cancelled, .released:
             jobs[index].queuedAt = now
             let reason = Reason(.released, "Worker \(job.worker ?? "?") handed it back unfinished.", subject: job.worker)
@@ -26,6 +34,8 @@ extension Run {
         case .failed: fail(index, exit, now, &effects)
         }
     }
+
+    private static let notHerePause = RetryDelay.thirtySeconds
 
     private mutating func fail(_ index: Int, _ exit: JobExit, _ now: Date, _ effects: inout [RunEffect]) {
         let job = jobs[index]

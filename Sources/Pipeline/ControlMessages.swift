@@ -26,12 +26,15 @@ package struct CommandMessage: Sendable, Hashable, Codable {
         case reprocessRun = "reprocess-run"
         case pauseChannel = "pause-channel"
         case resumeChannel = "resume-channel"
+        /// The worker ends what it runs and takes nothing more until it is resumed.
+        case drainWorker = "drain-worker"
+        case resumeWorker = "resume-worker"
     }
 
     /// Unique to the command: a repeated delivery is carried out once.
     package var id: String
     package var action: Action
-    /// A job's id, a run's id or a channel's name, as the action wants.
+    /// A job's id, a run's id, a channel's name or a worker's id, as the action wants.
     package var target: String
     /// Who asked: a user's name or `api`.
     package var actor: String
@@ -85,17 +88,33 @@ package struct ControlMessage: Sendable, Hashable, Codable {
     package static let type = "dcm.control.v1"
 
     package enum Action: String, Sendable, Codable {
+        /// Ends the attempt of `job` that has `token`.
         case cancel
+        /// `worker` takes no more jobs.
+        case drain
+        /// `worker` takes jobs again.
+        case undrain
     }
 
-    package var action: Action
-    package var job: JobID
-    package var token: Int
+    /// nil for one that this version does not know: it is for others.
+    package var action: Action?
+    package var job: JobID?
+    package var token: Int?
+    package var worker: String?
 
-    package init(action: Action, job: JobID, token: Int) {
+    package init(action: Action, job: JobID? = nil, token: Int? = nil, worker: String? = nil) {
         self.action = action
         self.job = job
         self.token = token
+        self.worker = worker
+    }
+
+    package init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        action = Action(rawValue: try values.decode(String.self, forKey: .action))
+        job = try values.decodeIfPresent(JobID.self, forKey: .job)
+        token = try values.decodeIfPresent(Int.self, forKey: .token)
+        worker = try values.decodeIfPresent(String.self, forKey: .worker)
     }
 }
 

@@ -174,9 +174,19 @@ package struct WorkerInfo: Sendable, Hashable, Codable {
     package var channels: [String]
     package var startedAt: Date
     package var state: State
+    /// An operator wants it to take no more jobs. nil from a worker that knows no such thing.
+    package var isDrained: Bool?
+    /// The machine's load over 1, 5 and 15 minutes.
+    package var load: [Double]?
+    /// Bytes of the machine or the container around the worker.
+    package var memory: Int64?
+    package var freeMemory: Int64?
+    /// How many GPUs its jobs share.
+    package var gpus: Int?
 
     package init(
-        id: String, host: String, pid: Int, version: String, slots: Int, channels: [String], startedAt: Date, state: State = .running
+        id: String, host: String, pid: Int, version: String, slots: Int, channels: [String], startedAt: Date, state: State = .running,
+        isDrained: Bool? = nil, load: [Double]? = nil, memory: Int64? = nil, freeMemory: Int64? = nil, gpus: Int? = nil
     ) {
         self.id = id
         self.host = host
@@ -186,6 +196,11 @@ package struct WorkerInfo: Sendable, Hashable, Codable {
         self.channels = channels
         self.startedAt = startedAt
         self.state = state
+        self.isDrained = isDrained
+        self.load = load
+        self.memory = memory
+        self.freeMemory = freeMemory
+        self.gpus = gpus
     }
 }
 

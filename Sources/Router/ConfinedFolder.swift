@@ -33,6 +33,12 @@ struct ConfinedFolder: Sendable {
         try folder.remove(name)
     }
 
+    /// Deletes what stands in the folder `path` under a name that starts with `prefix`.
+    func removeAll(in path: String, startingWith prefix: String) throws {
+        guard !prefix.isEmpty, let (parent, name) = try resolve(path), let folder = try parent.folder(name) else { return }
+        for entry in try folder.entries() where entry.hasPrefix(prefix) { try folder.remove(entry) }
+    }
+
     /// - Returns: the folder that holds what the path names; nil when there is none.
     private func resolve(_ path: String) throws -> (Folder, name: String)? {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
@@ -96,7 +102,7 @@ struct ConfinedFolder: Sendable {
             guard unlinkat(descriptor, name, AT_REMOVEDIR) == 0 || errno == ENOENT else { throw Self.failure("deleted") }
         }
 
-        private func entries() throws -> [String] {
+        func entries() throws -> [String] {
             // Its own descriptor: closedir closes it.
             let copy = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
             guard copy >= 0 else { throw Self.failure("opened") }

@@ -55,6 +55,11 @@ extension RouterService {
                 let cutoff = configuration.retention.map { Date().addingTimeInterval(-$0) } ?? .distantPast
                 for artifact in run.artifacts { forgetting(run.id) { try data.removeFile(artifact, unchangedSince: cutoff) } }
                 forgetting(run.id) { try data.remove(run.dcmpath) }
+                forgetting(run.id) { try data.remove("outputs/\(run.id)") }
+                // Scratch of attempts whose worker died, and checkpoints of jobs that never succeeded: folders of no common parent.
+                for folder in [".work", ".checkpoints"] {
+                    forgetting(run.id) { try data.removeAll(in: folder, startingWith: "\(run.id).") }
+                }
                 forgetting(run.id) { try logs.remove("runs/\(run.id)") }
             }
             try await ledger.write { try $0.forgetExpiredRuns(expired.map(\.id)) }

@@ -130,6 +130,6 @@ extension AMQPPublishing {
     fileprivate static func control(_ message: ControlMessage) -> AMQPPublishing {
         .pipeline(
             exchange: PipelineExchange.control, routingKey: "", type: ControlMessage.type, body: message,
-            correlationID: message.job.run.rawValue, persistent: false, mandatory: false)
+            correlationID: message.job?.run.rawValue, persistent: false, mandatory: false)
     }
 }

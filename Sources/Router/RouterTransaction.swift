@@ -199,6 +199,8 @@ extension RouterTransaction {
         case .cancelRun: outcome = try applyToRun(command, .cancelAll(actor: command.actor))
         case .pauseChannel: outcome = try pause(command)
         case .resumeChannel: outcome = try resume(command)
+        case .drainWorker: outcome = tellWorker(command, .drain)
+        case .resumeWorker: outcome = tellWorker(command, .undrain)
         case .reprocessRun: outcome = "refused: the run is not known"
         }
         try record(command, outcome)
@@ -247,6 +249,12 @@ extension RouterTransaction {
         guard let effects else { return "refused: the run is not known" }
         for case .refused(let reason) in effects { return "refused: \(reason.text)" }
         return "done"
+    }
+
+    /// Whether it is heard, the worker's heartbeats say.
+    private mutating func tellWorker(_ command: CommandMessage, _ action: ControlMessage.Action) -> String {
+        after.append(.stop(ControlMessage(action: action, worker: command.target)))
+        return "done: the worker has been told"
     }
 
     private mutating func pause(_ command: CommandMessage) throws -> String {

@@ -43,8 +43,10 @@ struct AttemptTable: Sendable {
     }
 
     private var entries: [Key: Entry] = [:]
-    /// No new jobs are started.
+    /// No new jobs are started: this worker ends.
     private(set) var isDraining = false
+    /// No new hints are taken until an operator says otherwise.
+    private(set) var isDrained = false
     /// Nobody waits for a broker any more.
     private(set) var isAbandoned = false
 
@@ -117,6 +119,15 @@ struct AttemptTable: Sendable {
     mutating func drain() {
         isDraining = true
     }
+
+    /// - Returns: false when it was so before.
+    mutating func setDrained(_ isDrained: Bool) -> Bool {
+        defer { self.isDrained = isDrained }
+        return self.isDrained != isDrained
+    }
+
+    /// What heartbeats say.
+    var state: WorkerInfo.State { isDraining || isDrained ? .draining : .running }
 
     mutating func stopAll() -> [Cancel] {
         entries.keys.compactMap { stop($0, token: nil, because: .shutdown) }

@@ -27,9 +27,14 @@ func buildWorker(_ context: ServiceContext) async throws -> [any Service] {
         export: ExportJob(client: orthanc, data: context.folders.data, logger: context.logger),
         python: PythonJobs(
             hosts: WarmHosts(configuration: python, logger: context.logger),
+            configuration: python,
+            environments: ServiceEnvironments(
+                configuration: try EnvironmentsConfiguration(context.settings, context.folders, python), logger: context.logger),
             folders: context.folders,
-            killGrace: configuration.killGrace
-        )
+            killGrace: configuration.killGrace,
+            niceness: configuration.niceness
+        ),
+        resources: ResourceTokens(memory: configuration.memory, devices: configuration.gpus)
     )
     let worker = WorkerService(
         configuration: configuration,
@@ -39,7 +44,7 @@ func buildWorker(_ context: ServiceContext) async throws -> [any Service] {
         readiness: context.readiness,
         logger: context.logger
     )
-    return [context.readiness, broker, worker]
+    return [ImpatientSignal { worker.stopNow() }, context.readiness, broker, worker]
 }
 
 /// - `ORTHANC_REST_URL` (URL, `http://orthanc:8042`), `ORTHANC_REST_USERNAME`, `ORTHANC_REST_PASSWORD` (text, none)

@@ -9,8 +9,25 @@ import Synchronization
 extension WorkerService {
     // MARK: Hints
 
-    /// Takes hints from every channel for as long as the task is not cancelled.
+    /// Takes hints while no operator has drained this worker, for as long as the task is not cancelled.
     func listen(_ inbox: AsyncStream<Hint>.Continuation) async {
+        var reading: Task<Void, Never>? = Task { await self.read(inbox) }
+        for await isDrained in drainings.stream {
+            if isDrained {
+                reading?.cancel()
+                // Hints that nobody has claimed go back to their queues.
+                await reading?.value
+                reading = nil
+            } else if reading == nil {
+                reading = Task { await self.read(inbox) }
+            }
+        }
+        reading?.cancel()
+        await reading?.value
+    }
+
+    /// Takes hints from every channel for as long as the task is not cancelled.
+    private func read(_ inbox: AsyncStream<Hint>.Continuation) async {
         await withDiscardingTaskGroup { group in
             for channel in configuration.channels {
                 group.addTask { await self.take(from: PipelineQueue.jobs(channel: channel), inbox) }
@@ -106,7 +123,7 @@ extension WorkerService {
         do { try await source.waitUntilReady() } catch { return }
         readiness?.markReady()
         while !Task.isCancelled {
-            let isAnswered = await renew(table.withLock { $0.isDraining } ? .draining : .running, limit: configuration.renewalLimit)
+            let isAnswered = await renew(table.withLock { $0.state }, limit: configuration.renewalLimit)
             try? await Task.sleep(for: isAnswered ? configuration.heartbeat : min(configuration.heartbeat, Pace.scaled(.seconds(2))))
         }
     }
@@ -135,7 +152,7 @@ extension WorkerService {
 
     /// Before a job starts that must not outlive its lease: the claim may have waited long for its answer.
     func refresh(_ lease: Lease) async {
-        if lease.isOver { _ = await renew(table.withLock { $0.isDraining } ? .draining : .running, limit: configuration.renewalLimit) }
+        if lease.isOver { _ = await renew(table.withLock { $0.state }, limit: configuration.renewalLimit) }
     }
 
     /// Ends an attempt when its lease is over by our own clock. Returns when that has happened or the task is cancelled.
@@ -169,10 +186,11 @@ extension WorkerService {
         do {
             let message = try delivery.decode(ControlMessage.self, type: ControlMessage.type)
             switch message.action {
-            case .cancel:
-                let stops = table.withLock { $0.stop(message.job, token: message.token, because: .cancelled) }
-                if !stops.isEmpty { logger.info("job is cancelled", metadata: ["job.id": "\(message.job)"]) }
-                stops.forEach { $0() }
+            case .cancel: if let job = message.job, let token = message.token { cancel(job, token) }
+            case .drain where message.worker == configuration.id: await setDrained(true)
+            case .undrain where message.worker == configuration.id: await setDrained(false)
+            // To another worker, or from a router that knows more than we do.
+            case .drain, .undrain, nil: break
             }
             delivery.ack()
         } catch {
@@ -180,7 +198,33 @@ extension WorkerService {
         }
     }
 
+    private func cancel(_ job: JobID, _ token: Int) {
+        let stops = table.withLock { $0.stop(job, token: token, because: .cancelled) }
+        if !stops.isEmpty { logger.info("job is cancelled", metadata: ["job.id": "\(job)"]) }
+        stops.forEach { $0() }
+    }
+
+    /// An operator wants this worker to take no more jobs, or to take some again. What runs goes on.
+    private func setDrained(_ isDrained: Bool) async {
+        guard table.withLock({ $0.setDrained(isDrained) }) else { return }
+        logger.info(isDrained ? "drained by an operator: no more jobs are taken" : "resumed by an operator")
+        drainings.continuation.yield(isDrained)
+        // Whoever asked shall not wait for the next heartbeat to see it.
+        _ = await renew(table.withLock { $0.state }, limit: configuration.renewalLimit)
+    }
+
     // MARK: The end
+
+    /// Ends everything now: the jobs' processes are killed, and what can be handed back within moments is.
+    func stopNow() {
+        logger.warning("told to stop twice: jobs are killed now")
+        endJobs()
+        Task {
+            await runner.shutdown()
+            try? await Task.sleep(for: configuration.hastyFarewell)
+            abandon()
+        }
+    }
 
     /// Running jobs may end by themselves until the grace is over; then they are ended and handed back.
     func drain() async {

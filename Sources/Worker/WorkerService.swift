@@ -20,6 +20,8 @@ final class WorkerService: Service {
     let clock: WorkerClock
     let table = Mutex(AttemptTable())
     let slots: Slots
+    /// What an operator wants last: whether this worker is drained.
+    let drainings = AsyncStream.makeStream(of: Bool.self, bufferingPolicy: .bufferingNewest(1))
     private let startedAt = Date()
 
     init(
@@ -139,7 +141,8 @@ final class WorkerService: Service {
     // MARK: State for the other files
 
     func info(_ state: WorkerInfo.State) -> WorkerInfo {
-        WorkerInfo(
+        let machine = Machine.now()
+        return WorkerInfo(
             id: configuration.id,
             host: ProcessInfo.processInfo.hostName,
             pid: Int(ProcessInfo.processInfo.processIdentifier),
@@ -147,7 +150,12 @@ final class WorkerService: Service {
             slots: configuration.slots,
             channels: configuration.channels,
             startedAt: startedAt,
-            state: state
+            state: state,
+            isDrained: table.withLock { $0.isDrained },
+            load: machine.load,
+            memory: machine.memory,
+            freeMemory: machine.freeMemory,
+            gpus: configuration.gpus?.count
         )
     }
 }

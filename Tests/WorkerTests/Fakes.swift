@@ -1,8 +1,10 @@
 import AMQP
+import Bootstrap
 import Foundation
 import Jobs
 import Logging
 import Pipeline
+import PythonHost
 import Synchronization
 
 @testable import Worker
@@ -19,6 +21,8 @@ final class FakeSource: DeliverySource {
 
     func consume(_ queue: String, prefetch: Int, _ take: (AMQPDelivery) async -> Void) async throws {
         for await delivery in stream(queue).0 { await take(delivery) }
+        // A stream whose reader was cancelled has ended for good; the queue has not.
+        queues.withLock { $0[queue] = nil }
         try Task.checkCancellation()
     }
 
@@ -148,6 +152,18 @@ final class FakeRunner: JobRunner {
     }
 
     func shutdown() async { state.withLock { $0.isShutDown = true } }
+}
+
+extension PythonJobs {
+    /// With environments beside MODULES.
+    init(_ configuration: PythonHostConfiguration, _ folders: ServiceFolders, killGrace: Duration, logger: Logger) {
+        let environments = EnvironmentsConfiguration(
+            folder: folders.modules.deletingLastPathComponent().appending(path: "environments"), modules: folders.modules,
+            logs: folders.logs, python: configuration.python, variables: configuration.environment)
+        self.init(
+            hosts: WarmHosts(configuration: configuration, logger: logger), configuration: configuration,
+            environments: ServiceEnvironments(configuration: environments, logger: logger), folders: folders, killGrace: killGrace)
+    }
 }
 
 /// What became of a delivery.

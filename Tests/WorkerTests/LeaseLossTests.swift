@@ -108,7 +108,7 @@ struct LeaseLossTests {
         let configuration = PythonHostConfiguration(
             python: environment["PYTHON"] ?? "/usr/bin/python3", hostPath: hostPath, root: folders.modules, environment: environment)
         let runner = PythonRunner(
-            jobs: PythonJobs(hosts: WarmHosts(configuration: configuration, logger: logger), folders: folders, killGrace: .seconds(1)))
+            jobs: PythonJobs(configuration, folders, killGrace: .seconds(1), logger: logger))
         let router = FakeRouter {
             $0.leaseSeconds = 6
             $0.definition.onLeaseLoss = .kill

@@ -207,7 +207,7 @@ import Testing
         let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
         let first = Settlements()
         let late = Settlements()
-        try await withWorker(router, runner, stop: false) { source, stop in
+        try await withWorker(router, runner, stop: false) { source, _, stop in
             source.put(first.delivery(HintMessage(job: job(0), attempt: 1, dispatch: 1)), into: queue)
             #expect(await eventually { runner.state.withLock { $0.running } == 1 })
             await stop()
@@ -226,7 +226,7 @@ import Testing
     func stopsLate() async throws {
         let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
         let hint = Settlements()
-        try await withWorker(router, runner, { $0.grace = .milliseconds(50) }, stop: false) { source, stop in
+        try await withWorker(router, runner, { $0.grace = .milliseconds(50) }, stop: false) { source, _, stop in
             source.put(hint.delivery(HintMessage(job: job(0), attempt: 1, dispatch: 1)), into: queue)
             #expect(await eventually { runner.state.withLock { $0.running } == 1 })
             await stop()
@@ -245,7 +245,7 @@ import Testing
                 $0.killGrace = .milliseconds(20)
                 $0.farewell = .milliseconds(20)
             }, stop: false
-        ) { source, stop in
+        ) { source, _, stop in
             put(source, 0)
             #expect(await eventually { runner.state.withLock { $0.running } == 1 })
             router.state.withLock { $0.isBrokerAway = true }
@@ -266,13 +266,85 @@ import Testing
         return settlements
     }
 
+    @Test("A drained worker ends what it runs and takes nothing more, says so, and goes on when it is resumed")
+    func drains() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(router, runner) { source in
+            let running = put(source)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            control(source, ControlMessage(action: .drain, worker: "another"))
+            control(source, ControlMessage(action: .drain, worker: "w1"))
+            #expect(await eventually { router.state.withLock { $0.renewals.last?.worker.isDrained == true } })
+            #expect(router.state.withLock { $0.renewals.last?.worker.state } == .draining)
+            #expect(runner.state.withLock { $0.running } == 1)
+            runner.finishAll()
+            #expect(await eventually { running.all == [.ack(multiple: false)] })
+            #expect(router.state.withLock { $0.results.map(\.exit.outcome) } == [.succeeded])
+            let later = put(source, 1)
+            let heartbeats = router.state.withLock { $0.renewals.count }
+            #expect(await eventually { router.state.withLock { $0.renewals.count } > heartbeats + 5 })
+            #expect(later.all.isEmpty)
+            #expect(router.state.withLock { $0.claims.count } == 1)
+            control(source, ControlMessage(action: .undrain, worker: "w1"))
+            #expect(await eventually { later.all == [.ack(multiple: false)] })
+            #expect(await eventually { router.state.withLock { $0.renewals.last?.worker.state == .running } })
+        }
+    }
+
+    @Test("A control message that this version does not know is for others: it is acknowledged and forgotten")
+    func unknownControl() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner())
+        try await withWorker(router, runner) { source in
+            let settlements = Settlements()
+            let body = Array(#"{"action": "dance", "worker": "w1", "more": [1]}"#.utf8)
+            source.put(settlements.delivery(body, type: ControlMessage.type), into: PipelineQueue.control(worker: "w1"))
+            #expect(await eventually { settlements.all == [.ack(multiple: false)] })
+            #expect(router.state.withLock { $0.putAside } == [])
+        }
+    }
+
+    @Test("A second SIGTERM kills the jobs at once and hands them back")
+    func stopsNow() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
+        try await withWorker(router, runner, { $0.grace = .seconds(3600) }, stop: false) { source, worker, stop in
+            let hint = put(source)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            await stop()
+            #expect(await eventually { router.state.withLock { $0.renewals.last?.worker.state == .draining } })
+            #expect(hint.all.isEmpty)
+            worker.stopNow()
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            #expect(router.state.withLock { $0.results.map(\.exit.outcome) } == [.released])
+            #expect(await eventually { runner.state.withLock { $0.isShutDown } })
+        }
+    }
+
+    @Test("Heartbeats say how the machine is")
+    func machine() async throws {
+        let (router, runner) = (FakeRouter(), FakeRunner())
+        try await withWorker(router, runner, { $0.gpus = ["0", "1"] }) { _ in
+            #expect(await eventually { router.state.withLock { !$0.renewals.isEmpty } })
+        }
+        let info = try #require(router.state.withLock { $0.renewals.first?.worker })
+        #expect(info.load?.count == 3)
+        #expect(try #require(info.freeMemory) > 0)
+        #expect(try #require(info.memory) >= #require(info.freeMemory))
+        #expect(info.gpus == 2)
+        #expect(info.isDrained == false)
+    }
+
+    private func control(_ source: FakeSource, _ message: ControlMessage) {
+        let delivery = Settlements().delivery(PipelineJSON.encode(message), type: ControlMessage.type)
+        source.put(delivery, into: PipelineQueue.control(worker: "w1"))
+    }
+
     private func withWorker(
         _ router: FakeRouter,
         _ runner: FakeRunner,
         _ change: (inout WorkerConfiguration) -> Void = { _ in },
         _ body: (FakeSource) async throws -> Void
     ) async throws {
-        try await withWorker(router, runner, change, stop: true) { source, _ in try await body(source) }
+        try await withWorker(router, runner, change, stop: true) { source, _, _ in try await body(source) }
     }
 
     /// Runs a worker for the time of `body`, which may stop it; waits for its end.
@@ -281,7 +353,7 @@ import Testing
         _ runner: FakeRunner,
         _ change: (inout WorkerConfiguration) -> Void = { _ in },
         stop: Bool,
-        _ body: (FakeSource, () async -> Void) async throws -> Void
+        _ body: (FakeSource, WorkerService, () async -> Void) async throws -> Void
     ) async throws {
         var configuration = WorkerConfiguration(id: "w1")
         configuration.heartbeat = .milliseconds(10)
@@ -293,7 +365,7 @@ import Testing
         let group = ServiceGroup(services: [worker], logger: logger)
         try await withThrowingTaskGroup(of: Void.self) { tasks in
             tasks.addTask { try await group.run() }
-            try await body(source) { await group.triggerGracefulShutdown() }
+            try await body(source, worker) { await group.triggerGracefulShutdown() }
             await group.triggerGracefulShutdown()
             try await tasks.waitForAll()
         }

@@ -32,6 +32,8 @@ struct APIController: Sendable {
         api.post("/jobs/:id/cancel") { try await command(.cancelJob, $0, $1) }
         api.post("/jobs/:id/rerun") { try await command(.rerunJob, $0, $1) }
         api.post("/jobs/:id/priority") { try await command(.setPriority, $0, $1) }
+        api.post("/workers/:id/drain") { try await command(.drainWorker, $0, $1) }
+        api.post("/workers/:id/resume") { try await command(.resumeWorker, $0, $1) }
         api.post("/channels/:id/pause") { try await command(.pauseChannel, $0, $1) }
         api.post("/channels/:id/resume") { try await command(.resumeChannel, $0, $1) }
     }

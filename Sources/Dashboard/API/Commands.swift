@@ -46,6 +46,14 @@ struct Commands: Sendable {
         case .retryRun, .cancelRun, .reprocessRun:
             guard let state = try await ledger.runState(target) else { throw Problem.notFound("There is no run '\(target)'.") }
             if action == .cancelRun, state.isTerminal { throw Problem.conflict("The run has ended already: it is \(state.rawValue).") }
+        case .drainWorker, .resumeWorker:
+            guard let worker = try await ledger.workers().first(where: { $0.id == target }) else {
+                throw Problem.notFound("There is no worker '\(target)'.")
+            }
+            let presence = worker.presence(at: Date())
+            if presence == .stopped || presence == .lost {
+                throw Problem.conflict("The worker is \(presence.rawValue): nobody would hear it.")
+            }
         case .pauseChannel, .resumeChannel:
             guard ChannelName.isValid(target) else {
                 throw Problem.badRequest("A channel's name is 1 to 64 characters of a-z, 0-9, dash and underscore.")

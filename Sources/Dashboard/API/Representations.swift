@@ -125,6 +125,12 @@ extension JSONValue {
         job["resourceId"] = .string(detail.run.resourceID)
         job["entry"] = .string(detail.definition.entry)
         job["kind"] = .string(detail.definition.kind.rawValue)
+        job["command"] = .array(detail.definition.command.map(JSONValue.string))
+        job["resources"] = [
+            "memory": detail.definition.resources.memory.map(JSONValue.integer) ?? .null,
+            "gpus": JSONValue(detail.definition.resources.gpus),
+        ]
+        job["environment"] = JSONValue(detail.definition.environment)
         job["timeout"] = JSONValue(detail.definition.timeout.seconds)
         job["retry"] = JSONValue(detail.definition.retry)
         job["params"] = HeaderMask.masked(detail.definition.params)
@@ -176,6 +182,7 @@ extension JSONValue {
             "signal": JSONValue(attempt.exit?.signal),
             "usage": usage,
             "error": JSONValue(attempt.exit?.failure),
+            "tail": JSONValue(attempt.exit?.tail),
             "progress": JSONValue(attempt.progress),
         ]
     }
@@ -221,6 +228,11 @@ extension JSONValue {
             "slots": JSONValue(worker.slots),
             "busy": JSONValue(worker.jobs.count),
             "channels": .array(worker.channels.map(JSONValue.string)),
+            "drained": .bool(worker.isDrained),
+            "load": .array(worker.load.map(JSONValue.number)),
+            "memory": worker.memory.map(JSONValue.integer) ?? .null,
+            "freeMemory": worker.freeMemory.map(JSONValue.integer) ?? .null,
+            "gpus": worker.gpus.map(JSONValue.integer) ?? .null,
             "startedAt": JSONValue(worker.startedAt),
             "seenAt": JSONValue(worker.seenAt),
             "jobs": .array(
@@ -261,6 +273,7 @@ extension JSONValue {
                 "stage": .string(job.stage.rawValue),
                 "kind": .string(job.kind.rawValue),
                 "entry": .string(job.entry),
+                "command": .array(job.command.map(JSONValue.string)),
                 "channel": .string(job.channel),
                 "priority": .string(job.priority.name),
                 "timeout": JSONValue(job.timeout.seconds),

@@ -16,6 +16,8 @@ private struct JobPage {
         var memory: String
         var exit: String
         var message: String?
+        /// The end of its log as the worker reported it.
+        var tail: String?
         var logURL: String
         var isShown: Bool
     }
@@ -62,6 +64,8 @@ private struct JobPage {
     var service: String
     var stage: String
     var entry: String
+    var command: String?
+    var needs: String?
     var mark: String
     var explanation: String
     var isRunning: Bool
@@ -148,6 +152,8 @@ extension JobPage {
             service: job.service.isEmpty ? "built-in" : job.service,
             stage: job.stage.rawValue,
             entry: definition.entry,
+            command: definition.command.isEmpty ? nil : definition.command.map(Self.quoted).joined(separator: " "),
+            needs: Self.needs(definition),
             mark: StateMark.html(job.state),
             explanation: explanation.html,
             isRunning: job.state == .running,
@@ -183,6 +189,22 @@ extension JobPage {
             addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text(HeaderMask.masked($0)) },
             result: detail.result.map { PrettyJSON.text(HeaderMask.masked($0)) }
         )
+    }
+}
+
+extension JobPage {
+    /// As a shell would want it.
+    private static func quoted(_ word: String) -> String {
+        let isPlain = !word.isEmpty && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_./=:,+%@".contains($0)) }
+        return isPlain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
+    }
+
+    private static func needs(_ job: JobDefinition) -> String? {
+        var parts: [String] = []
+        if let memory = job.resources.memory { parts.append("\(ByteCount.text(memory)) memory") }
+        if job.resources.gpus > 0 { parts.append(job.resources.gpus == 1 ? "1 GPU" : "\(job.resources.gpus) GPUs") }
+        if let environment = job.environment { parts.append("environment \(environment)") }
+        return parts.isEmpty ? nil : parts.joined(separator: ", ")
     }
 }
 
@@ -225,6 +247,7 @@ extension JobPage.AttemptRow {
             memory: exit?.usage.flatMap { $0.peakMemory > 0 ? Display.bytes($0.peakMemory) : nil } ?? "",
             exit: code,
             message: exit?.failure?.message ?? attempt.lostReason?.text,
+            tail: isShown ? nil : exit?.tail.map(JobLog.plain),
             logURL: "/jobs/\(attempt.jobID)?token=\(attempt.token)#log",
             isShown: isShown
         )

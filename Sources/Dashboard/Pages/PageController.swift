@@ -31,18 +31,21 @@ struct PageController: Sendable {
         router.post("/jobs/:id/cancel") { try await act(.cancelJob, "/jobs", $0, $1) }
         router.post("/jobs/:id/rerun") { try await act(.rerunJob, "/jobs", $0, $1) }
         router.post("/jobs/:id/priority") { try await act(.setPriority, "/jobs", $0, $1) }
+        router.post("/workers/:id/drain") { try await act(.drainWorker, nil, $0, $1) }
+        router.post("/workers/:id/resume") { try await act(.resumeWorker, nil, $0, $1) }
         router.post("/channels/:id/pause") { try await act(.pauseChannel, nil, $0, $1) }
         router.post("/channels/:id/resume") { try await act(.resumeChannel, nil, $0, $1) }
     }
 
-    /// - Parameter folder: where the target's own page is; nil for channels, which share one.
+    /// - Parameter folder: where the target's own page is; nil for channels and workers, which share one.
     private func act(
         _ action: CommandMessage.Action, _ folder: String?, _ request: Request, _ context: DashboardContext
     ) async throws -> Response {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let target = try context.parameters.require("id")
         _ = try await commands.send(action, target: target, priority: context.form["priority"], by: identity)
-        let page = folder.map { "\($0)/\(target)" } ?? "/queues"
+        let list = action == .drainWorker || action == .resumeWorker ? "/workers" : "/queues"
+        let page = folder.map { "\($0)/\(target)" } ?? list
         return .redirect(to: "\(page)?done=\(action.rawValue)")
     }
 
@@ -57,6 +60,8 @@ struct PageController: Sendable {
         case .reprocessRun: "Reprocessing asked for. The new run appears below in a moment."
         case .pauseChannel: "Pause asked for. What runs goes on, nothing new starts."
         case .resumeChannel: "Resuming asked for. Waiting jobs start in a moment."
+        case .drainWorker: "Draining asked for. The worker ends what it runs and takes nothing new."
+        case .resumeWorker: "Resuming asked for. The worker takes jobs again in a moment."
         }
     }
 

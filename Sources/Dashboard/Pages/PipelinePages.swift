@@ -77,6 +77,12 @@ private struct WorkersPage {
         var channels: String
         var started: String
         var seen: String
+        /// Load, memory and GPUs, as far as it says.
+        var machine: String
+        /// Takes jobs, so that it can be drained.
+        var canDrain: Bool
+        /// Was drained, so that it can be resumed.
+        var canResume: Bool
         var jobs: [Job]
     }
 
@@ -120,18 +126,33 @@ private struct ServicesPage {
     var rows: [Row]
 }
 
+extension LedgerWorker {
+    fileprivate var machine: String {
+        var parts: [String] = []
+        if let load = load.first {
+            parts.append("load \(load.formatted(.number.precision(.fractionLength(2)).locale(.init(identifier: "en"))))")
+        }
+        if let freeMemory, let memory { parts.append("\(Display.bytes(freeMemory)) of \(Display.bytes(memory)) free") }
+        if let gpus, gpus > 0 { parts.append(gpus == 1 ? "1 GPU" : "\(gpus) GPUs") }
+        return parts.joined(separator: ", ")
+    }
+}
+
 extension PageController {
     @Sendable func showWorkers(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
         let rows = try await overview.get().workers.map { worker in
             let busy = worker.jobs.count
+            let presence = worker.presence(at: now)
             return WorkersPage.Row(
                 id: worker.id, host: worker.host, pid: worker.pid.map(String.init) ?? "", version: worker.version ?? "",
-                mark: StateMark.html(worker.presence(at: now).rawValue, like: worker.presence(at: now).rawValue),
+                mark: StateMark.html(worker.isDrained && presence == .draining ? "drained" : presence.rawValue, like: presence.rawValue),
                 slots: "\(busy) of \(worker.slots)",
                 meter: Markup.meter(worker.slots == 0 ? 0 : Double(busy) / Double(worker.slots), "\(busy) of \(worker.slots) slots in use"),
                 channels: worker.channels.joined(separator: ", "), started: Markup.time(worker.startedAt, isRelative: true),
                 seen: Markup.time(worker.seenAt, isRelative: true),
+                machine: worker.machine,
+                canDrain: presence == .running, canResume: presence == .draining && worker.isDrained,
                 jobs: worker.jobs.map { job in
                     .init(id: job.id, name: job.name, took: job.startedAt.map { Display.duration(now.timeIntervalSince($0)) } ?? "")
                 })
