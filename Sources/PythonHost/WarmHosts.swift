@@ -188,8 +188,7 @@ package actor WarmHosts {
     private func host(for key: Key) throws -> (JobHost, isFresh: Bool) {
         if let host = hosts[key], host.isUsable { return (host, false) }
         makeRoom()
-        var configuration = configuration
-        configuration.python = key.python
+        let configuration = configuration.with(python: key.python)
         let host = try JobHost(configuration, service: key.service, preloads: key.preloads && !withThreads.contains(key))
         logger.debug("host of jobs started", metadata: ["host.pid": "\(host.pid)", "module": "\(key.module)"])
         hosts[key] = host

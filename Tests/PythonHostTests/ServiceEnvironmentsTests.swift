@@ -246,15 +246,23 @@ struct ServiceEnvironmentsTests {
             import other_package, tiny_package
 
             def worker(**_):
-                return [tiny_package.name, other_package.name, importlib.util.find_spec("numpy") is None, sys.prefix]
+                import dcm_processor
+                return [
+                    tiny_package.name, other_package.name, importlib.util.find_spec("numpy") is None, sys.prefix, shutil.which("pip"),
+                ]
             """,
         ])
         for name in ["tiny", "other"] { try site.wheel("\(name)_package", in: "svc/wheels") }
         let environments = site.environments(python: "/usr/bin/python3")
         let python = try await environments.python(for: "svc", named: nil).get()
         let prefix = URL(filePath: python).deletingLastPathComponent().deletingLastPathComponent().path
-        let output = try site.output(of: python, "import svc; print(*svc.worker())")
-        #expect(output == "tiny_package other_package True \(prefix)")
+        let hosts = WarmHosts(configuration: site.tree.configuration(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        var job = site.tree.job("svc.worker")
+        job.python = python
+        let exit = await hosts.run(job, onProgress: { _, _ in })
+        await hosts.shutdown()
+        #expect(exit.result == ["tiny_package", "other_package", true, .string(prefix), .string("\(prefix)/bin/pip")])
+        #expect(exit.failure == nil)
     }
 }
 
@@ -340,22 +348,17 @@ private final class EnvironmentSite: Sendable {
                 wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
                 wheel.writestr(info + "RECORD", f"\(name).py,,\\n{info}METADATA,,\\n{info}WHEEL,,\\n{info}RECORD,,\\n")
             """
-        _ = try output(of: "/usr/bin/python3", code)
+        try run(code)
     }
 
-    /// What Python code prints, run in MODULES.
-    func output(of python: String, _ code: String) throws -> String {
+    private func run(_ code: String) throws {
         let process = Process()
-        let pipe = Pipe()
-        process.executableURL = URL(filePath: python)
+        process.executableURL = URL(filePath: "/usr/bin/python3")
         process.arguments = ["-B", "-c", code]
         process.currentDirectoryURL = tree.root
         process.environment = ["PATH": "/usr/bin:/bin"]
-        process.standardOutput = pipe
         try process.run()
-        let data = try pipe.fileHandleForReading.readToEnd() ?? Data()
         process.waitUntilExit()
         #expect(process.terminationStatus == 0)
-        return String(decoding: data, as: UTF8.self).trimmingCharacters(in: .newlines)
     }
 }
