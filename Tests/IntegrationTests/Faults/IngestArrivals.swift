@@ -71,4 +71,30 @@ extension PipelineProcesses {
             try await stableStudies().count { $0 == id } >= times ? true : nil
         }
     }
+
+    /// When the change log first called each of so many studies stable, by Orthanc's id.
+    func watchStable(_ count: Int) async throws -> [String: Date] {
+        var seen: [String: Date] = [:]
+        var last: Int64 = 0
+        let deadline = ContinuousClock.now + .seconds(60)
+        while seen.count < count {
+            guard ContinuousClock.now < deadline else { throw TestFailure("After 60 s \(seen.count) of \(count) studies are stable.") }
+            let page = try await orthanc.ask("GET", "/changes?since=\(last)&limit=1000")
+            let now = Date()
+            for change in page["Changes"]?.array ?? [] {
+                last = max(last, change["Seq"]?.integer ?? 0)
+                guard change["ChangeType"]?.string == "StableStudy", let id = change["ID"]?.string, id != study.id else { continue }
+                if seen[id] == nil { seen[id] = now }
+            }
+            // Shorter than `until` would, because this is a measurement.
+            try await Task.sleep(for: .milliseconds(3))
+        }
+        return seen
+    }
+
+    /// The lines of Orthanc's log that tell of a request, since the log level is `verbose`.
+    func requests() -> [String] {
+        let log = (try? String(contentsOf: orthanc.node.logFile, encoding: .utf8)) ?? ""
+        return log.split(separator: "\n").filter { $0.contains("(http) ") && $0.contains(" /") }.map(String.init)
+    }
 }

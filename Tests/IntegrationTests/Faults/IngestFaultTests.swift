@@ -194,10 +194,12 @@ import Testing
         }
     }
 
-    /// Without a journal ingest begins anew: with `START=now` what is there is taken as known, with `START=all` all of it gets its event
-    /// again. The router knows what it had.
+    /// Without a journal ingest begins anew: with `START=now` what is there is taken as known, but for what came a moment ago, with
+    /// `START=all` all of it gets its event again. The router knows what it had.
     @Test(arguments: ["now", "all"]) func aDeletedJournalDoublesNothing(start: String) async throws {
-        try await following(PipelineProcesses.Archive(), ["START": start]) { pipeline, ingest in
+        // A moment is 16 s.
+        let settings = ["START": start, "DCM_PACE": "1"]
+        try await following(PipelineProcesses.Archive(), settings) { pipeline, ingest in
             try await pipeline.send([Arrivals.study(), Arrivals.study()])
             try await pipeline.account()
             await ingest.kill()
@@ -207,7 +209,36 @@ import Testing
             let meanwhile = Arrivals.study()
             try await pipeline.send(meanwhile)
             try await pipeline.stable(meanwhile)
-            try await pipeline.start(.ingest, "again", ["START": start])
+            try await pipeline.start(.ingest, "again", settings)
+            try await pipeline.account()
+        }
+    }
+
+    // MARK: Numbers
+
+    /// How long after Orthanc's own word a run is there, and how often Orthanc is asked for it. Printed, because they depend on the machine.
+    @Test func theTimeAndTheRequestsThatAStudyTakes() async throws {
+        try await following { pipeline, _ in
+            let studies = (1...60).map { _ in Arrivals.study(series: 2, instances: 2) }
+            try await pipeline.orthanc.ask("PUT", "/tools/log-level", body: Data("verbose".utf8))
+            let watch = Task { try await pipeline.watchStable(60) }
+            for study in studies { try await pipeline.send(study) }
+            let seen = try await watch.value
+            let runs = try await until("each study has its run") {
+                let runs = try await pipeline.ledger.runs(limit: 1000).items.filter { seen[$0.resourceID] != nil }
+                return runs.count == seen.count ? runs : nil
+            }
+            let waits = runs.compactMap { run in seen[run.resourceID].map { run.createdAt.timeIntervalSince($0) * 1000 } }.sorted()
+            let requests = pipeline.requests().filter { !$0.contains("/changes") && !$0.contains("/system") }
+            // A page of a sweep is for all studies.
+            let ofSweeps = requests.filter { $0.contains("/studies?") || $0.contains("/statistics") || $0.contains("/tools/now") }
+            #expect(requests.count > ofSweeps.count)
+            let perStudy = Double(requests.count - ofSweeps.count) / Double(studies.count)
+            print(
+                """
+                Ingest: run created after the stable event, \(waits.count) studies, POLL_INTERVAL 0.1 s: median \(Int(waits[waits.count / 2])) ms, \
+                p99 \(Int(waits[waits.count * 99 / 100])) ms; requests to Orthanc per study: \(perStudy), of sweeps in all: \(ofSweeps.count)
+                """)
             try await pipeline.account()
         }
     }

@@ -18,7 +18,8 @@ final class PipelineProcesses: Sendable {
     /// The test's own connection.
     let client: AMQPClient
     let orthanc: PrivateOrthanc
-    private let study: SmallStudy
+    /// There from the start.
+    let study: SmallStudy
     private let children = Mutex<[PipelineChild]>([])
     /// The router whose STATE is a disk that only it can see.
     private let ownDisk = Mutex<PipelineChild?>(nil)
