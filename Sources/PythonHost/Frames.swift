@@ -1,4 +1,5 @@
 import Foundation
+import Jobs
 
 /// Frames of the host protocol: four bytes of length (big endian), then one JSON object.
 enum Frames {
@@ -6,12 +7,10 @@ enum Frames {
     static let limit = 256 * 1024 * 1024
 
     static func encode(_ request: HostRequest) throws -> Data {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .withoutEscapingSlashes
-        let body = try encoder.encode(request)
+        let body = try JSONCoding.encode(request)
         var frame = Data(capacity: body.count + 4)
         withUnsafeBytes(of: UInt32(body.count).bigEndian) { frame.append(contentsOf: $0) }
-        frame.append(body)
+        frame.append(contentsOf: body)
         return frame
     }
 

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Jobs
 import Synchronization
 
 /// One running Python host: its process, its socket, and what it prints.
@@ -132,13 +133,12 @@ final class HostProcess: Sendable {
     /// Reads frames until the host closes its end.
     /// - Returns: what was wrong when it stopped because of nonsense.
     private func read(_ onReply: (HostReply) -> Void) -> String? {
-        let decoder = JSONDecoder()
         while let header = read(count: 4) {
             let length = Frames.length(header)
             guard length <= Frames.limit else { return "a frame of \(length) bytes" }
             guard let body = read(count: length) else { return nil }
             do {
-                onReply(try decoder.decode(HostReply.self, from: body))
+                onReply(try JSONCoding.decode(HostReply.self, from: body))
             } catch {
                 return "a frame of \(length) bytes that is no message"
             }

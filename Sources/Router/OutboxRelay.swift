@@ -4,20 +4,36 @@ import JobStore
 import Jobs
 import Logging
 import Pipeline
+import Synchronization
 
 /// Sends what was committed until the broker has confirmed it. A second copy does no harm: a hint is only a hint.
-struct OutboxRelay: Sendable {
+final class OutboxRelay: Sendable {
     let broker: AMQPClient
     let rows: BatchQueue<OutboxRow>
     /// Where confirmed rows go, to be removed from the ledger.
     let inputs: BatchQueue<RouterInput>
     let logger: Logger
 
+    init(broker: AMQPClient, rows: BatchQueue<OutboxRow>, inputs: BatchQueue<RouterInput>, logger: Logger) {
+        self.broker = broker
+        self.rows = rows
+        self.inputs = inputs
+        self.logger = logger
+    }
+
+    /// How long the ledger may go on believing that a message is still to be sent.
+    ///
+    /// A confirmation is worth no commit of its own, behind which the claim for the very same job would have to wait: it goes with
+    /// whatever is committed next. A router that dies before that sends the message again, which does no harm.
+    private static let patience = Duration.milliseconds(100)
+
+    private let isTiming = Atomic(false)
+
     /// Ends when `rows` is finished. Batches overlap: one slow confirmation holds nobody up.
     func run() async {
         await withDiscardingTaskGroup { group in
             while let batch = await rows.next(upTo: 256) {
-                group.addTask { await send(batch) }
+                group.addTask { await self.send(batch) }
             }
             group.cancelAll()
         }
@@ -39,11 +55,22 @@ struct OutboxRelay: Sendable {
             }
         }
         FaultPoint.reach(.routerOutboxPublished)
-        if !confirmed.isEmpty { inputs.append(.confirmed(confirmed)) }
+        if !confirmed.isEmpty {
+            inputs.appendPatiently(.confirmed(confirmed))
+            await hurryLater()
+        }
         guard !failed.isEmpty else { return }
         // Whatever was wrong, hurrying does not mend it; what is not sent now is still in the ledger when the router starts again.
         do { try await Task.sleep(for: .seconds(1)) } catch { return }
         rows.append(contentsOf: failed)
+    }
+
+    /// One timer at a time: it looks after all that came while it ran.
+    private func hurryLater() async {
+        guard isTiming.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged else { return }
+        try? await Task.sleep(for: Self.patience)
+        isTiming.store(false, ordering: .releasing)
+        inputs.hurry()
     }
 
     static func publishing(_ message: OutboxMessage) -> AMQPPublishing {

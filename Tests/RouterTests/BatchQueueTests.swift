@@ -27,6 +27,33 @@ import Testing
         #expect(await queue.next(upTo: 8) == nil)
     }
 
+    @Test func whatHasTimeComesWithTheNextThatHasNone() async {
+        let queue = BatchQueue<Int>()
+        queue.appendPatiently(1)
+        async let batch = queue.next(upTo: 8)
+        queue.appendPatiently(2)
+        queue.append(3)
+        #expect(await batch == [1, 2, 3])
+        // Nothing is urgent any more.
+        queue.appendPatiently(4)
+        async let later = queue.next(upTo: 8)
+        queue.hurry()
+        #expect(await later == [4])
+    }
+
+    @Test func patientElementsBehindALimitAreNotForgotten() async {
+        let queue = BatchQueue<Int>()
+        queue.append(1)
+        queue.appendPatiently(2)
+        #expect(await queue.next(upTo: 1) == [1])
+        #expect(await queue.next(upTo: 1) == [2])
+        queue.hurry()
+        queue.appendPatiently(3)
+        queue.finish()
+        #expect(await queue.next(upTo: 8) == [3])
+        #expect(await queue.next(upTo: 8) == nil)
+    }
+
     @Test func nothingIsLostBetweenManyWriters() async {
         let queue = BatchQueue<Int>()
         await withTaskGroup(of: Void.self) { group in
