@@ -89,6 +89,7 @@ let package = Package(
             [
                 "AMQP", "Bootstrap", "JobStore", "Jobs", "Orthanc", "Pipeline", configuration, logging, lifecycle,
                 .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
             ]
         ),
         executable(
@@ -116,7 +117,10 @@ let package = Package(
         tests("DashboardTests", ["Dashboard", "JobStore", "Jobs", "Pipeline", logging, lifecycle, grdb]),
         tests(
             "IngestTests",
-            ["AMQP", "Bootstrap", "Ingest", "JobStore", "Jobs", "Orthanc", "Pipeline", "Stack", configuration, lifecycle, logging],
+            [
+                "AMQP", "Bootstrap", "DCM", "Ingest", "JobStore", "Jobs", "Orthanc", "Pipeline", "Stack", configuration, lifecycle, logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             resources: [.copy("Fixtures")]
         ),
         tests(

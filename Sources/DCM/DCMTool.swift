@@ -15,6 +15,7 @@ struct DCMTool: AsyncParsableCommand {
             ServiceCommand.self,
             RunCommand.self,
             JobCommand.self,
+            SubmitCommand.self,
             SuperviseCommand.self,
         ],
     )

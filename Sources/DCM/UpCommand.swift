@@ -25,6 +25,7 @@ extension Endpoints {
         """
 
         Monitor    \(signIn())   (\(Self.tokenHint(home)))
+        Ingest     \(ingest ?? "-")   (hooks and ./dcm submit; token: ingestToken there)
         Orthanc    \(orthanc)   user \(orthancUser)
         DICOM      127.0.0.1:\(orthancDicomPort), AET ORTHANC
         RabbitMQ   \(rabbitmqManagement)   user and password as in the amqp URL there

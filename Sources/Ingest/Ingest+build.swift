@@ -24,5 +24,13 @@ func buildIngest(_ context: ServiceContext) throws -> [any Service] {
             logger: context.logger
         )
     }
-    return [context.readiness, broker, IngestService(servers: servers, onFollowing: context.readiness.markReady)]
+    guard let address = try EndpointConfiguration(settings: context.settings) else {
+        return [context.readiness, broker, IngestService(servers: servers, onFollowing: context.readiness.markReady)]
+    }
+    let endpoint = EndpointServer(configuration: address, servers: servers, logger: context.logger)
+    let ingest = IngestService(servers: servers) { [readiness = context.readiness] in
+        // Whoever waits for ingest expects to find its endpoint.
+        if endpoint.port != nil { readiness.markReady() }
+    }
+    return [context.readiness, broker, ingest, endpoint]
 }

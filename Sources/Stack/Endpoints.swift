@@ -28,6 +28,9 @@ package struct Endpoints: Codable, Sendable, Equatable {
     package var monitor: String
     /// API token with the operator role: `Authorization: Bearer <token>`.
     package var monitorToken: String
+    /// Where Orthanc's hooks ring and `./dcm submit` submits; nil in the file of an older version.
+    package var ingest: String?
+    package var ingestToken: String?
     package var orthanc: String
     package var orthancDicomPort: UInt16
     package var orthancUser: String
@@ -42,10 +45,10 @@ package struct Endpoints: Codable, Sendable, Equatable {
     package var pids: Pids
 
     package init(home: StackHome, settings: StackSettings, secrets: StackSecrets, ports: StackPorts, broker: BrokerNode) {
-        // 0.0.0.0 is a place to listen, not one to connect to.
-        let host = ["0.0.0.0", "::", "*"].contains(settings.monitorHost) ? "127.0.0.1" : settings.monitorHost
-        monitor = "http://\(host):\(ports.monitor)"
+        monitor = "http://\(Self.reachable(settings.monitorHost)):\(ports.monitor)"
         monitorToken = secrets.monitorToken
+        ingest = "http://\(Self.reachable(settings.ingestHost)):\(ports.ingest)"
+        ingestToken = secrets.ingestToken
         orthanc = "http://127.0.0.1:\(ports.orthanc)"
         orthancDicomPort = ports.dicom
         orthancUser = secrets.orthancUser
@@ -58,6 +61,11 @@ package struct Endpoints: Codable, Sendable, Equatable {
         logs = home.logs.path
         state = home.state.path
         pids = Pids()
+    }
+
+    /// 0.0.0.0 is a place to listen, not one to connect to.
+    static func reachable(_ host: String) -> String {
+        ["0.0.0.0", "::", "*"].contains(host) ? "127.0.0.1" : host
     }
 
     /// Signs a browser in. The token stands behind `#`: browsers send that part to nobody, so it is in no log of a server or proxy.

@@ -2,6 +2,22 @@ package import Foundation
 
 /// An Orthanc server with everything of its own under one folder.
 package struct OrthancNode: Sendable, Equatable {
+    /// How Orthanc rings at ingest when something has become stable: deploy/orthanc's script for Lua (`.lua`) or for its Python plugin.
+    package struct Hook: Sendable, Equatable {
+        package var script: URL
+        /// Ingest's endpoint.
+        package var url: String
+        package var token: String
+
+        package init(script: URL, url: String, token: String) {
+            self.script = script
+            self.url = url
+            self.token = token
+        }
+
+        var isLua: Bool { script.pathExtension == "lua" }
+    }
+
     package var folder: URL
     package var logFile: URL
     package var httpPort: UInt16
@@ -12,6 +28,7 @@ package struct OrthancNode: Sendable, Equatable {
     /// Seconds without a new instance after which a series, study or patient is called stable; at least 1.
     package var stableAge: Int
     package var overwriteInstances: Bool
+    package var hook: Hook?
     /// Beyond so many, the oldest one is deleted when another one comes; 0 for as many as come.
     package var maximumPatients: Int
 
@@ -25,6 +42,7 @@ package struct OrthancNode: Sendable, Equatable {
         password: String = Secret.generate(),
         stableAge: Int = 60,
         overwriteInstances: Bool = false,
+        hook: Hook? = nil,
         maximumPatients: Int = 0,
     ) {
         self.folder = folder
@@ -36,12 +54,20 @@ package struct OrthancNode: Sendable, Equatable {
         self.password = password
         self.stableAge = stableAge
         self.overwriteInstances = overwriteInstances
+        self.hook = hook
         self.maximumPatients = maximumPatients
     }
 
     package var url: String { "http://127.0.0.1:\(httpPort)" }
     private var configurationFile: URL { folder.appendingPathComponent("orthanc.json") }
     private var storageFolder: URL { folder.appendingPathComponent("Storage") }
+
+    /// Where Debian's packages put plugins, those that are there.
+    package static var plugins: [String] {
+        let folder = "/usr/share/orthanc/plugins"
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        return names.filter { $0.hasPrefix("libOrthancPython.so") }.sorted().suffix(1).map { "\(folder)/\($0)" }
+    }
 
     package func writeFiles() throws {
         for part in [folder, storageFolder] { try FileSystem.makeFolder(part, mode: 0o700) }
@@ -63,6 +89,10 @@ package struct OrthancNode: Sendable, Equatable {
         // Orthanc answers each C-STORE with two writes; without this the second waits for the sender's delayed
         // acknowledgement, and reception is 2.7 times slower.
         environment["TCP_NODELAY"] = "1"
+        if let hook {
+            environment["INGEST_URL"] = hook.url
+            environment["INGEST_TOKEN"] = hook.token
+        }
         return Command(
             name: "orthanc",
             executable: executable,
@@ -103,6 +133,11 @@ package struct OrthancNode: Sendable, Equatable {
         let RegisteredUsers: [String: String]
         let StableAge: Int
         let OverwriteInstances: Bool
+        let LuaScripts: [String]
+        let Plugins: [String]
+        let PythonScript: String?
+        /// While Lua waits for an answer, Orthanc takes no images; 1.10 knows no other limit for it.
+        let HttpTimeout = 10
         let MaximumPatientCount: Int
 
         init(node: OrthancNode, storage: String) {
@@ -114,6 +149,9 @@ package struct OrthancNode: Sendable, Equatable {
             RegisteredUsers = [node.user: node.password]
             StableAge = node.stableAge
             OverwriteInstances = node.overwriteInstances
+            LuaScripts = node.hook.map { $0.isLua ? [$0.script.path] : [] } ?? []
+            PythonScript = node.hook.flatMap { $0.isLua ? nil : $0.script.path }
+            Plugins = PythonScript == nil ? [] : OrthancNode.plugins
             MaximumPatientCount = node.maximumPatients
         }
     }

@@ -31,6 +31,7 @@ package final class PrivateOrthanc: Sendable {
         in folder: URL,
         stableAge: Int = 1,
         overwriteInstances: Bool = false,
+        hook: OrthancNode.Hook? = nil,
         maximumPatients: Int = 0,
         within limit: Duration = .seconds(30),
     ) async throws -> PrivateOrthanc {
@@ -40,6 +41,7 @@ package final class PrivateOrthanc: Sendable {
             dicomPort: try FreePorts.next(),
             stableAge: stableAge,
             overwriteInstances: overwriteInstances,
+            hook: hook,
             maximumPatients: maximumPatients,
         )
         let orthanc = PrivateOrthanc(node: node)

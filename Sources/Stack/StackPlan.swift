@@ -63,6 +63,7 @@ package struct StackPlan: Sendable {
                 user: secrets.orthancUser,
                 password: secrets.orthancPassword,
                 stableAge: try settings.stableAge(),
+                hook: hook(checkout, settings, ports, secrets),
             ),
             checkout: checkout,
             executables: executables,
@@ -74,6 +75,15 @@ package struct StackPlan: Sendable {
         return plan
     }
 
+    /// Orthanc's doorbell at ingest, where the script for it is.
+    private static func hook(
+        _ checkout: URL?, _ settings: StackSettings, _ ports: StackPorts, _ secrets: StackSecrets
+    ) -> OrthancNode.Hook? {
+        guard let script = checkout?.appendingPathComponent("deploy/orthanc/dcm-wake.lua"), FileSystem.exists(script) else { return nil }
+        return OrthancNode.Hook(
+            script: script, url: "http://\(Endpoints.reachable(settings.ingestHost)):\(ports.ingest)", token: secrets.ingestToken)
+    }
+
     package var endpoints: Endpoints {
         Endpoints(home: home, settings: settings, secrets: secrets, ports: ports, broker: broker)
     }
@@ -81,7 +91,7 @@ package struct StackPlan: Sendable {
     /// The children of a stack with so many workers, those that others wait for first.
     package func children(workers: Int) -> [ChildSpec] {
         [portMapper, brokerServer, orthancServer]
-            + Self.services.map { service($0, executable: $0) }
+            + Self.services.map { service($0, executable: $0, extra: $0 == "ingest" ? ingestEnvironment : [:]) }
             + (0..<workers).map { worker(number: $0 + 1) }
     }
 
@@ -167,6 +177,11 @@ package struct StackPlan: Sendable {
         }
     }
 
+    /// What only ingest gets: jobs see the environment of their worker.
+    private var ingestEnvironment: [String: String] {
+        ["INGEST_HOST": settings.ingestHost, "INGEST_PORT": "\(ports.ingest)", "INGEST_TOKEN": secrets.ingestToken]
+    }
+
     private func executable(_ service: String) throws -> String {
         let path = executables.appendingPathComponent("dcm-\(service)").path
         guard FileManager.default.isExecutableFile(atPath: path) else {
@@ -197,6 +212,7 @@ package struct StackPlan: Sendable {
         values["MONITOR_HOST"] = settings.monitorHost
         values["MONITOR_PORT"] = "\(ports.monitor)"
         values["MONITOR_TOKEN"] = secrets.monitorToken
+        values["INGEST_TOKEN"] = nil
         values["PYTHON"] = settings.python
         values["LOG_LEVEL"] = settings["LOG_LEVEL"] ?? "info"
         values["PYTHONHOST_PATH"] = settings["PYTHONHOST_PATH"] ?? checkout?.appendingPathComponent("python").path

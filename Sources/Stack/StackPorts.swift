@@ -10,6 +10,7 @@ package struct StackPorts: Codable, Sendable, Equatable {
     package var orthanc: UInt16
     package var dicom: UInt16
     package var monitor: UInt16
+    package var ingest: UInt16
 
     private struct Use: Sendable {
         let title: String
@@ -26,6 +27,7 @@ package struct StackPorts: Codable, Sendable, Equatable {
         Use(title: "Orthanc's HTTP", setting: "ORTHANC_HTTP_PORT", path: \.orthanc),
         Use(title: "Orthanc's DICOM", setting: "ORTHANC_DICOM_PORT", path: \.dicom),
         Use(title: "the monitor", setting: "MONITOR_PORT", path: \.monitor),
+        Use(title: "ingest's endpoint", setting: "INGEST_PORT", path: \.ingest),
     ]
 
     private static let none = StackPorts(
@@ -37,14 +39,24 @@ package struct StackPorts: Codable, Sendable, Equatable {
         orthanc: 0,
         dicom: 0,
         monitor: 0,
+        ingest: 0,
     )
+
+    /// A file of an older version lacks what is new since.
+    private static func read(_ data: Data) -> StackPorts? {
+        guard let ports = (try? JSONSerialization.jsonObject(with: data)) as? [String: Any],
+            let standard = try? JSONSerialization.jsonObject(with: JSONEncoder().encode(none)) as? [String: Any],
+            let whole = try? JSONSerialization.data(withJSONObject: standard.merging(ports) { $1 })
+        else { return nil }
+        return try? JSONDecoder().decode(StackPorts.self, from: whole)
+    }
 
     /// Reads the kept ports, replaces those that somebody else took meanwhile, and writes the file again.
     ///
     /// - Returns: the ports, and a sentence for each one that had to move.
     /// - Throws: ``StackError`` `.portTaken` when a port that a setting asks for is not free.
     package static func resolve(_ file: URL, settings: StackSettings) throws -> (ports: StackPorts, notes: [String]) {
-        let kept = (try? Data(contentsOf: file)).flatMap { try? JSONDecoder().decode(StackPorts.self, from: $0) }
+        let kept = (try? Data(contentsOf: file)).flatMap(read)
         var ports = kept ?? none
         var notes: [String] = []
         for use in uses {

@@ -1,4 +1,4 @@
-/// The passwords and the token of a stack.
+/// The passwords and tokens of a stack.
 package struct StackSecrets: Sendable {
     package let brokerUser: String
     package let brokerPassword: String
@@ -6,6 +6,7 @@ package struct StackSecrets: Sendable {
     package let orthancUser: String
     package let orthancPassword: String
     package let monitorToken: String
+    package let ingestToken: String
 
     /// Adds what is missing to DIR/.env, mode 600. To be called before the settings are read, so that the generated values
     /// have the rank of the file they are in.
@@ -18,6 +19,7 @@ package struct StackSecrets: Sendable {
             ("ORTHANC_REST_USERNAME", "dcm"),
             ("ORTHANC_REST_PASSWORD", Secret.generate()),
             ("MONITOR_TOKEN", Secret.generate(length: 40)),
+            ("INGEST_TOKEN", Secret.generate(length: 40)),
         ]
         try EnvironmentFile.append(
             wanted.filter { present[$0.name, default: ""].isEmpty },
@@ -33,5 +35,6 @@ package struct StackSecrets: Sendable {
         orthancUser = settings["ORTHANC_REST_USERNAME"] ?? ""
         orthancPassword = settings["ORTHANC_REST_PASSWORD"] ?? ""
         monitorToken = settings["MONITOR_TOKEN"] ?? ""
+        ingestToken = settings["INGEST_TOKEN"] ?? ""
     }
 }

@@ -5,8 +5,8 @@ package import Foundation
 /// Keys this type reads itself; all others are passed on to the services as they are:
 /// - `WORKERS` (int, 2): worker processes at the first start; `--workers` wins and is remembered.
 /// - `ORTHANC_STABLE_AGE` (int, 60): seconds without a new instance until Orthanc calls a resource stable.
-/// - `MONITOR_HOST` (address, 127.0.0.1): where the monitor listens.
-/// - `MONITOR_PORT`, `ORTHANC_HTTP_PORT`, `ORTHANC_DICOM_PORT`, `RABBITMQ_PORT`, `RABBITMQ_MANAGEMENT_PORT` (int): a fixed port
+/// - `MONITOR_HOST`, `INGEST_HOST` (address, 127.0.0.1): where the monitor and ingest's endpoint listen.
+/// - `MONITOR_PORT`, `INGEST_PORT`, `ORTHANC_HTTP_PORT`, `ORTHANC_DICOM_PORT`, `RABBITMQ_PORT`, `RABBITMQ_MANAGEMENT_PORT` (int): a fixed port
 ///   in place of a free one.
 /// - `PYTHON` (path, /usr/bin/python3): the interpreter for callbacks and jobs.
 package struct StackSettings: Sendable {
@@ -55,5 +55,6 @@ package struct StackSettings: Sendable {
     package func stableAge() throws -> Int { try integer("ORTHANC_STABLE_AGE", in: 1...86_400) ?? 60 }
     package func workers() throws -> Int? { try integer("WORKERS", in: 0...256) }
     package var monitorHost: String { self["MONITOR_HOST"] ?? "127.0.0.1" }
+    package var ingestHost: String { self["INGEST_HOST"] ?? "127.0.0.1" }
     package var python: String { self["PYTHON"] ?? "/usr/bin/python3" }
 }

@@ -23,12 +23,14 @@ final class OrthancFixture: Sendable {
         journal = try IngestJournal(folder: folder.appending(path: "state"))
     }
 
-    static func with(stableAge: Int = 1, _ body: (OrthancFixture) async throws -> Void) async throws {
+    static func with(
+        stableAge: Int = 1, hook: OrthancNode.Hook? = nil, _ body: (OrthancFixture) async throws -> Void
+    ) async throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: "ingest-\(UUID().uuidString)", directoryHint: .isDirectory)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
         let orthanc = try await PrivateOrthanc.start(
-            in: folder.appending(path: "orthanc", directoryHint: .isDirectory), stableAge: stableAge)
+            in: folder.appending(path: "orthanc", directoryHint: .isDirectory), stableAge: stableAge, hook: hook)
         do {
             try await body(OrthancFixture(folder: folder, orthanc: orthanc))
             await orthanc.stop()

@@ -21,7 +21,8 @@ struct EndpointsTests {
             let object = try #require(content as? [String: Any])
             #expect(
                 Set(object.keys) == [
-                    "monitor", "monitorToken", "orthanc", "orthancDicomPort", "orthancUser", "orthancPassword", "amqp",
+                    "monitor", "monitorToken", "ingest", "ingestToken", "orthanc", "orthancDicomPort", "orthancUser", "orthancPassword",
+                    "amqp",
                     "rabbitmqManagement", "data", "registry", "modules", "logs", "state", "pids",
                 ]
             )
