@@ -138,7 +138,7 @@ let package = Package(
             ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", "Stack", configuration, logging, lifecycle]),
         tests("OrthancTests", ["Jobs", "Orthanc", logging]),
         tests("PipelineTests", ["AMQP", "Jobs", "Pipeline"]),
-        tests("PythonHostTests", ["Jobs", "PythonHost", logging]),
+        tests("PythonHostTests", ["Jobs", "PythonHost", "TestSupport", logging]),
         tests("RegistryTests", ["Jobs", "Registry", "TestSupport"]),
         tests(
             "RouterTests",

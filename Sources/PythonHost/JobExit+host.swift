@@ -145,7 +145,7 @@ extension JobExit.Failure {
     static func killed(by signal: Int) -> JobExit.Failure {
         let name = sigabbrev(signal).map { "SIG\($0)" } ?? "unknown"
         let hint =
-            switch Int32(signal) {
+            switch Int32(truncatingIfNeeded: signal) {
             case SIGKILL: " The kernel does that when the machine or the container runs out of memory, or somebody did it by hand."
             case SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT: " Compiled code has crashed: the end of the log shows where Python was."
             default: ""
@@ -172,7 +172,8 @@ extension JobExit.Failure {
     }
 
     private static func bytes(_ count: Int64?) -> String {
-        count.map { ByteCount.text($0) } ?? "an unknown amount"
+        guard let count else { return "an unknown amount" }
+        return count.isMultiple(of: 1 << 20) ? ByteCount.text(count) : "\(count >> 20)M"
     }
 
     private static func sigabbrev(_ signal: Int) -> String? {
@@ -180,6 +181,6 @@ extension JobExit.Failure {
             SIGHUP: "HUP", SIGINT: "INT", SIGQUIT: "QUIT", SIGILL: "ILL", SIGTRAP: "TRAP", SIGABRT: "ABRT", SIGBUS: "BUS", SIGFPE: "FPE",
             SIGKILL: "KILL", SIGUSR1: "USR1", SIGSEGV: "SEGV", SIGUSR2: "USR2", SIGPIPE: "PIPE", SIGALRM: "ALRM", SIGTERM: "TERM",
             SIGXCPU: "XCPU", SIGXFSZ: "XFSZ", SIGSYS: "SYS",
-        ][Int32(signal)]
+        ][Int32(truncatingIfNeeded: signal)]
     }
 }
