@@ -188,9 +188,15 @@ def _attach(channel, data, workdir, checkpoint=None):
     _job.workdir = workdir
     _job.checkpoint = checkpoint
     _job.process = os.getpid()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
+    _open_log()
+
+
+def _open_log():
+    """Called by the host before it forks, so that the process of a job finds the handler made."""
+    if len(log.handlers) == 1:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
 
 
 def _defer_stop():

@@ -67,5 +67,35 @@ class CodeStampTest(unittest.TestCase):
         self.assertFalse(self.stamp.is_stale())
 
 
+class SettledCodeStampTest(CodeStampTest):
+    """The same by the folders' stats alone, once they can be trusted."""
+
+    def setUp(self):
+        settled, services.SETTLED = services.SETTLED, 0
+        self.addCleanup(setattr, services, "SETTLED", settled)
+        super().setUp()
+        probe = self.tree.folder / "probe"
+
+        def has_ticked():
+            probe.write_text("")
+            return os.stat(probe).st_mtime_ns > os.stat(self.tree.root / "svc").st_ctime_ns
+
+        self.assertTrue(host.eventually(has_ticked))
+        # Files are not folders: what follows is about those that are known.
+        self.stamp = services.CodeStamp([self.tree.root / "svc"])
+        self.assertTrue(self.stamp._listed)
+        known = max(found[1] for found in self.stamp._listed.values())
+
+        def has_moved_on():
+            probe.write_text("x")
+            return os.stat(probe).st_mtime_ns > known
+
+        self.assertTrue(host.eventually(has_moved_on))
+
+    def test_a_folder_that_goes(self):
+        shutil.rmtree(self.tree.root / "svc")
+        self.assertTrue(self.stamp.is_stale())
+
+
 if __name__ == "__main__":
     unittest.main()

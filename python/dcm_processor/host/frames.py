@@ -28,6 +28,7 @@ LIMIT = 256 * 1024 * 1024
 """Bytes of the longest frame that is read: far above what headers reach, far below what would hurt."""
 
 _LENGTH = struct.Struct(">I")
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class ProtocolError(Exception):
@@ -72,7 +73,7 @@ class FrameBuffer:
 
 def encode(message):
     # Lone surrogates (file names that are not UTF-8) become "?": no JSON reader on the other side takes them.
-    body = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    body = _encoder.encode(message).encode("utf-8", "replace")
     return _LENGTH.pack(len(body)) + body
 
 

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 
+from .. import job as sdk
 from . import child, frames, logs, processes, services, values
 
 DUMP_PAUSE = 0.3
@@ -49,12 +50,16 @@ GROWTH_FACTOR = 1.5
 GROWTH_FLOOR = 32 * 1024 * 1024
 """Bytes that a host may have above what it had after its import: each fork copies the tables of all of it."""
 
+WEAR_INTERVAL = 16
+"""Forks between two looks at the host's own size."""
+
 PROTOCOL_ERROR = 76
 """The exit status of a host that was told what it does not understand."""
 
 
 def serve(channel, settings):
     logs.open_streams()
+    sdk._open_log()
     try:
         JobHost(channel, settings).serve()
     except (frames.ProtocolError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -246,7 +251,7 @@ class JobHost:
         """
         if self._forks >= self._fork_limit:
             return True
-        if not self._size:
+        if not self._size or self._forks % WEAR_INTERVAL != 0:
             return False
         growth = processes.resident(os.getpid()) - self._size
         return growth > self._growth_limit or growth > max(GROWTH_FLOOR, self._size * (GROWTH_FACTOR - 1))
@@ -265,6 +270,8 @@ class JobHost:
             for _ in range(2):
                 pipes += os.pipe2(os.O_CLOEXEC)
             self._forks += 1
+            # The collector of the new process has nothing to look through then, and copies no page for it.
+            gc.freeze()
             pid = os.fork()
         except OSError:
             for end in opened:
@@ -356,21 +363,21 @@ class JobHost:
     # Jobs
 
     def _hear(self, job):
-        """Takes what the job has sent so far."""
-        while job.is_listening:
-            try:
-                message = job.channel.recv(1 << 20)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = b""
-            if not message:
-                self._close_channel(job)
-                return
-            try:
-                job.take(json.loads(message))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                pass  # the channel is the job's own: what it writes there by itself is its own affair
+        """Takes one message of the job. Returns whether there was one."""
+        try:
+            message = job.channel.recv(1 << 20)
+        except BlockingIOError:
+            return False
+        except OSError:
+            message = b""
+        if not message:
+            self._close_channel(job)
+            return False
+        try:
+            job.take(json.loads(message))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass  # the channel is the job's own: what it writes there by itself is its own affair
+        return True
 
     def _close_channel(self, job):
         if job.is_listening:
@@ -423,7 +430,7 @@ class JobHost:
                 return True
         except OSError:
             return True
-        return f"{child.MARK}={job.name}".encode() in processes.environment(pid) or processes.holds(pid, job.files)
+        return f"{child.MARK}={job.name}".encode() in processes.environment(pid) or processes.holds(pid, job.log.files())
 
     def _is_leftover(self, pid, job):
         """Whether a child is what a job that has ended left behind."""
@@ -440,7 +447,8 @@ class JobHost:
         del self._jobs[job.name]
         for usage in processes.end_children(lambda pid: self._is_leftover(pid, job)):
             job.count(usage)
-        self._hear(job)
+        while job.is_listening and self._hear(job):
+            pass
         self._close_channel(job)
         for pipe in job.log.pipes:
             self._ignore(pipe)
@@ -507,8 +515,7 @@ class JobHost:
     def _drain_wake(self):
         self._has_news = True
         try:
-            while self._wake_reader.recv(4096):
-                pass
+            self._wake_reader.recv(4096)
         except BlockingIOError:
             pass
 
@@ -566,7 +573,6 @@ class _Job:
         self.log = log
         self.pid = process.pid
         self.channel = process.channel
-        self.files = [(found.st_dev, found.st_ino) for found in map(os.fstat, process.outputs)]
         self.is_listening = True
         self.started = time.monotonic()
         self.deadline = None if order.get("timeout") is None else self.started + order["timeout"]

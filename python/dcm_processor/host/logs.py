@@ -73,6 +73,10 @@ class JobLog:
         """Those that are open."""
         return list(self._pipes)
 
+    def files(self):
+        """The pipes that are open, as (device, inode): both ends of a pipe are the same file."""
+        return [(found.st_dev, found.st_ino) for found in map(os.fstat, self._pipes)]
+
     def read(self, pipe):
         """Reads once. Returns whether there may be more to come now: not at the end of the pipe, and not when the job prints too fast."""
         try:

@@ -71,7 +71,8 @@ def children():
     except ChildProcessError:
         return set()  # the usual case
     own = os.getpid()
-    found = _listed_children(own)
+    # A host has one thread: it refuses modules that start others.
+    found = _listed_children(own, [own])
     return _searched_children({own}) if found is None else found
 
 
@@ -91,11 +92,11 @@ def descendants(root):
     return found
 
 
-def _listed_children(pid):
+def _listed_children(pid, threads=None):
     """From the kernel's own lists, one for each thread; None when this kernel keeps none. A process that has ended has none."""
     found = set()
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
+        threads = threads or os.listdir(f"/proc/{pid}/task")
     except OSError:
         return found
     for thread in threads:

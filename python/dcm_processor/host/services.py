@@ -3,6 +3,10 @@
 import importlib
 import os
 import sys
+import time
+
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a folder's time stamp tells its content; some file systems count in whole seconds."""
 
 
 def resolve(entry):
@@ -28,12 +32,13 @@ def resolve(entry):
 class CodeStamp:
     """What the Python files of some folders looked like.
 
-    A check costs a stat per file; files are read only when a stat differs, so that touching a file restarts nothing.
+    A check costs a stat per file and folder; files are read only when a stat differs, so that touching a file restarts nothing.
     """
 
     def __init__(self, folders):
         self._folders = [os.path.abspath(folder) for folder in folders]
         self._extra = set()
+        self._listed = {}
         self._stats = self._scan()
         self._digest = self._hash(self._stats)
 
@@ -50,7 +55,14 @@ class CodeStamp:
             self._digest = self._hash(self._stats)
 
     def is_stale(self):
-        stats = self._scan()
+        # A folder's stat tells what came and went in it. One that had just changed when it was listed tells nothing: the clock of files is
+        # coarse, and another change may bear the same time.
+        if self._listed and all(_stat(path) == known for path, known in self._listed.items()):
+            stats = {}
+            for path in self._stats:
+                self._add(path, stats)
+        else:
+            stats = self._scan()
         if stats == self._stats:
             return False
         if self._hash(stats) != self._digest:
@@ -59,9 +71,10 @@ class CodeStamp:
         return False
 
     def _scan(self):
-        stats = {}
+        stats, listed, recent = {}, {}, time.time_ns() - SETTLED
         for folder in self._folders:
-            for path, folders, files in os.walk(folder):
+            for path, folders, files in os.walk(folder, onerror=lambda _: listed.clear()):
+                listed[path] = _stat(path)
                 folders[:] = [name for name in folders if not name.startswith(".") and name not in ("__pycache__", "node_modules")
                               and not os.path.exists(os.path.join(path, name, "pyvenv.cfg"))]
                 for name in files:
@@ -69,16 +82,15 @@ class CodeStamp:
                         self._add(os.path.join(path, name), stats)
         for path in self._extra:
             self._add(path, stats)
+        is_settled = all(found is not None and max(found[:2]) < recent for found in listed.values())
+        self._listed = listed if is_settled else {}
         return stats
 
     @staticmethod
     def _add(path, stats):
-        try:
-            found = os.stat(path)
-        except OSError:
-            return
-        # The change time catches an edit that keeps size and modification time.
-        stats[path] = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+        found = _stat(path)
+        if found is not None:
+            stats[path] = found
 
     @staticmethod
     def _hash(stats):
@@ -92,3 +104,12 @@ class CodeStamp:
                 content = b""
             contents.append((path, len(content), hash(content)))
         return tuple(contents)
+
+
+def _stat(path):
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    # The change time catches an edit that keeps size and modification time.
+    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
