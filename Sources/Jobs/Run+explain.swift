@@ -75,7 +75,9 @@ extension JobQuestion {
             Explanation(
                 .released, "Worker \(lostWorker.name) handed it back unfinished; it waits \(place).", [lostWorker, channel], since: since)
         case (.ready, .notHere), (.dispatched, .notHere):
-            Explanation(.notHere, "\(sentencePart(job.reason.text)); it waits \(place).", [lostWorker, channel], since: since)
+            Explanation(
+                .notHere, "Worker \(lostWorker.name) has not what it wants (\(wants)); it waits \(place).",
+                [lostWorker, channel], since: since)
         case (.ready, .retried): Explanation(.retried, "Retried by \(person.name), it waits \(place).", [person, channel], since: since)
         case (.ready, .rerun):
             Explanation(.rerun, "Done once more at the wish of \(person.name), it waits \(place).", [person, channel], since: since)
@@ -111,6 +113,13 @@ extension JobQuestion {
                 since: job.queuedAt)
         }
         return nil
+    }
+
+    private var wants: String {
+        let resources = job.definition.resources
+        let gpus = resources.gpus == 0 ? nil : resources.gpus == 1 ? "1 GPU" : "\(resources.gpus) GPUs"
+        let parts = [gpus, resources.memory.map { "\(ByteCount.text($0)) of memory" }].compactMap(\.self)
+        return parts.isEmpty ? "resources" : parts.joined(separator: ", ")
     }
 
     /// The worker that had it last: the reason's subject.

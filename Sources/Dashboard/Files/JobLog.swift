@@ -14,6 +14,8 @@ struct JobLog: Sendable {
     /// Nothing more will come.
     var isAtEnd: Bool
     var text: String
+    /// The same text, stream by stream.
+    var parts: [LogIndex.Part] = []
 
     /// The log's file, relative to LOGS. Workers name it so while the attempt runs.
     static func path(of attempt: LedgerAttempt) -> String? {
@@ -43,7 +45,9 @@ struct JobLog: Sendable {
         // A character that is only half there comes with the next piece.
         if !(reachesEnd && hasEnded) { bytes.removeLast(incompleteTail(bytes)) }
         let next = start + Int64(bytes.count)
-        return JobLog(offset: start, next: next, isAtEnd: hasEnded && next >= size, text: String(decoding: bytes, as: UTF8.self))
+        return JobLog(
+            offset: start, next: next, isAtEnd: hasEnded && next >= size, text: String(decoding: bytes, as: UTF8.self),
+            parts: LogIndex.read(relative, in: logs).parts(of: bytes, at: start))
     }
 
     /// How many bytes at the end begin a UTF-8 character without completing it.

@@ -50,8 +50,14 @@ private struct JobPage {
         var traceback: String?
     }
 
-    struct Log {
+    struct LogPart {
+        /// Its class on the page.
+        var stream: String
         var text: String
+    }
+
+    struct Log {
+        var parts: [LogPart]
         var url: String
         var next: String
         var isLive: Bool
@@ -127,7 +133,7 @@ extension PageController {
     private func tail(_ attempt: LedgerAttempt, of detail: LedgerJobDetail) throws -> JobPage.Log {
         let log = try JobLog.read(attempt, offset: -Self.logTail, in: configuration.logs)
         return JobPage.Log(
-            text: JobLog.plain(log.text),
+            parts: log.parts.map { JobPage.LogPart(stream: $0.stream.rawValue, text: JobLog.plain($0.text)) },
             url: "/api/v1/jobs/\(detail.job.id)/log?attempt=\(attempt.attempt)&token=\(attempt.token)",
             next: String(log.next),
             isLive: !log.isAtEnd,

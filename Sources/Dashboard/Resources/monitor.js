@@ -150,8 +150,19 @@
         const piece = await response.json();
         if (piece.text) {
           const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-          log.append(piece.text.replace(decoder, ""));
-          if (log.textContent.length > 2000000) log.textContent = log.textContent.slice(-1000000);
+          for (const part of piece.parts) {
+            const span = document.createElement("span");
+            span.className = part.stream;
+            span.textContent = part.text.replace(decoder, "");
+            log.append(span);
+          }
+          if (log.textContent.length > 2000000) {
+            let left = 1000000;
+            for (const span of [...log.childNodes].reverse()) {
+              if (left <= 0) span.remove();
+              left -= span.textContent.length;
+            }
+          }
           if (isAtEnd) log.scrollTop = log.scrollHeight;
           pause = 300;
         }
