@@ -8,7 +8,9 @@ extension ServiceContext {
 
     package static func userCodeEnvironment(_ own: [String: String], _ folders: ServiceFolders) -> [String: String] {
         // READY_FILE stays: by it the launcher knows which processes belong to its stack, whatever they have detached from.
-        var environment = own.filter { name, _ in name != "AMQP_URL" && !name.hasPrefix("MONITOR_") && !name.hasPrefix("RABBITMQ_") }
+        var environment = own.filter { name, _ in
+            !["AMQP_URL", "ORTHANC_URLS"].contains(name) && !["INGEST_", "MONITOR_", "RABBITMQ_"].contains { name.hasPrefix($0) }
+        }
         environment["DATA"] = folders.data.path
         environment["LOGS"] = folders.logs.path
         environment["MODULES"] = folders.modules.path

@@ -10,6 +10,10 @@ struct Overview: Sendable {
     var services: [LedgerService]
     /// How it goes with each Orthanc server.
     var sources: [IngestSource]
+    /// What became of everything that each of them has.
+    var accounts: [IngestAccount]
+    /// What waits for its event, the oldest first, some of it.
+    var pending: [IngestPending]
     /// How the router sees the broker.
     var pipeline: LedgerPipelineState
 
@@ -21,6 +25,8 @@ struct Overview: Sendable {
             workers: try await ledger.workers(),
             services: try await ledger.services(at: now),
             sources: try await journal.sources(),
+            accounts: try await journal.accounts(),
+            pending: try await journal.pending(limit: 50),
             pipeline: try await ledger.pipelineState()
         )
     }

@@ -38,6 +38,8 @@ package struct IngestAccount: Sendable, Hashable {
     package var before = 0
     /// By the reason's code.
     package var pending: [String: Int] = [:]
+    /// Since when the oldest of them waits.
+    package var oldestPending: Date?
     /// Were in one of the others once; Orthanc no longer lists them. Not part of ``received``.
     package var gone = 0
 
@@ -195,9 +197,15 @@ extension IngestJournalReader {
                 FROM pending JOIN snapshot USING (server, level, resource) GROUP BY 1, 2, 3, 4, 5
                 """
             for row in try Row.fetchAll(db, sql: both) { change(row) { $0.count(row, -(row["count"] as Int)) } }
-            let waiting = "SELECT server, level, reason_code, COUNT(*) AS count FROM pending GROUP BY server, level, reason_code"
+            let waiting = """
+                SELECT server, level, reason_code, COUNT(*) AS count, MIN(since) AS oldest FROM pending GROUP BY server, level, reason_code
+                """
             for row in try Row.fetchAll(db, sql: waiting) {
-                change(row) { $0.pending[row["reason_code"], default: 0] += row["count"] as Int }
+                change(row) { account in
+                    account.pending[row["reason_code"], default: 0] += row["count"] as Int
+                    let oldest = Date(timeIntervalSince1970: row["oldest"])
+                    account.oldestPending = min(account.oldestPending ?? oldest, oldest)
+                }
             }
             return accounts.values.sorted { ($0.server, $0.level.rawValue) < ($1.server, $1.level.rawValue) }
         }

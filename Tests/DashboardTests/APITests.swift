@@ -310,10 +310,26 @@ struct APITests {
         }
     }
 
+    @Test("Where everything in Orthanc went stands on the events page, and adds up")
+    func accounts() async throws {
+        let sample = try SampleLedger()
+        try await sample.fillJournal()
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/events").text
+            #expect(page.contains("4 received = 2 dispatched + 1 filtered (modality 1) + 1 pending (unstable 1)."))
+            #expect(page.contains("Orthanc listed 4 in the last sweep.") && page.contains("Instances are still arriving."))
+            let json = try await dashboard.get("/api/v1/events").json
+            let account = json["accounts"]?.array?.first
+            #expect(account?["received"] == 4 && account?["listed"] == 4 && account?["server"] == "ct")
+            #expect(json["pending"]?.array?.first?["resourceId"]?.string == SampleLedger.resource(4))
+        }
+    }
+
     @Test("Metrics count, and hold nothing of a patient")
     func metrics() async throws {
         let sample = try SampleLedger()
         _ = try sample.fillHospital(older: 0)
+        try await sample.fillJournal()
         try await RunningDashboard.serving(sample) { dashboard in
             let text = try await dashboard.get("/metrics").text
             let lines = text.split(separator: "\n").map(String.init)
@@ -324,6 +340,11 @@ struct APITests {
             #expect(lines.contains("dcm_broker_connected 1"))
             #expect(lines.contains(#"dcm_channel_paused{channel="gpu"} 1"#))
             #expect(!text.contains("DOE") && !text.contains(SampleLedger.resource(4)))
+            #expect(lines.contains(#"dcm_ingest_lag{server="ct"} 20"#))
+            #expect(lines.contains(#"dcm_ingest_listed{level="study",server="ct"} 4"#))
+            #expect(lines.contains(#"dcm_ingest_resources{level="study",reason="",server="ct",state="dispatched"} 2"#))
+            #expect(lines.contains(#"dcm_ingest_resources{level="study",reason="modality",server="ct",state="filtered"} 1"#))
+            #expect(lines.contains(#"dcm_ingest_resources{level="study",reason="unstable",server="ct",state="pending"} 1"#))
             // Each family stands together, as the format wants it.
             let names = lines.filter { !$0.hasPrefix("#") }.map { $0.prefix { $0 != "{" && $0 != " " } }
             let blocks = names.reduce(into: [Substring]()) { if $0.last != $1 { $0.append($1) } }

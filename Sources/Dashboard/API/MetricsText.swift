@@ -18,7 +18,7 @@ struct MetricsText: Sendable {
         broker(overview, now)
         jobs(overview, now)
         workers(overview, now)
-        events(overview)
+        events(overview, now)
     }
 
     var text: String { lines.joined(separator: "\n") + "\n" }
@@ -76,11 +76,12 @@ struct MetricsText: Sendable {
         sample("dcm_worker_slots_busy", [:], Double(alive.reduce(0) { $0 + $1.jobs.count }))
     }
 
-    private mutating func events(_ overview: Overview) {
+    private mutating func events(_ overview: Overview, _ now: Date) {
         family("dcm_ingest_following", "Whether ingest follows the server's change log.")
         for source in overview.sources { sample("dcm_ingest_following", ["server": source.server], source.state == .following ? 1 : 0) }
-        family("dcm_ingest_lag_changes", "Changes that ingest has still to read.")
-        for source in overview.sources { sample("dcm_ingest_lag_changes", ["server": source.server], Double(source.lag)) }
+        family("dcm_ingest_lag", "Changes that ingest has still to read.")
+        for source in overview.sources { sample("dcm_ingest_lag", ["server": source.server], Double(source.lag)) }
+        accounts(overview, now)
         family("dcm_events_total", "Events from ingest, by what became of them.", "counter")
         for group in overview.totals.events {
             sample("dcm_events_total", ["reason": group.code ?? "accepted"], Double(group.count))
@@ -95,6 +96,29 @@ struct MetricsText: Sendable {
                 let count = service.problems.count { $0.severity == severity }
                 sample("dcm_service_problems", ["service": service.name, "severity": severity], Double(count))
             }
+        }
+    }
+
+    private mutating func accounts(_ overview: Overview, _ now: Date) {
+        family("dcm_ingest_listed", "Series, studies or patients that Orthanc listed in the last complete sweep.")
+        for account in overview.accounts {
+            guard let listed = account.listed else { continue }
+            sample("dcm_ingest_listed", ["server": account.server, "level": account.level.rawValue], Double(listed))
+        }
+        family("dcm_ingest_resources", "Series, studies or patients by what became of them. All but those that are gone are in Orthanc.")
+        for account in overview.accounts {
+            for part in account.parts {
+                sample(
+                    "dcm_ingest_resources",
+                    ["server": account.server, "level": account.level.rawValue, "state": part.state, "reason": part.reason],
+                    Double(part.count))
+            }
+        }
+        family("dcm_ingest_oldest_pending_seconds", "Age of what has waited longest for its event.")
+        for account in overview.accounts {
+            sample(
+                "dcm_ingest_oldest_pending_seconds", ["server": account.server, "level": account.level.rawValue],
+                account.oldestPending.map { max(0, now.timeIntervalSince($0)) } ?? 0)
         }
     }
 

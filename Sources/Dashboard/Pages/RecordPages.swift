@@ -71,7 +71,26 @@ private struct EventsPage {
         var reason: String?
     }
 
+    struct Account {
+        var server: String
+        var level: String
+        var text: String
+        var swept: String?
+    }
+
+    struct Pending {
+        var server: String
+        var level: String
+        var resource: String
+        var shortResource: String
+        var since: String
+        var reason: String
+    }
+
     var sources: [Source]
+    var accounts: [Account]
+    var pending: [Pending]
+    var hasPending: Bool
     var accounting: String
     var rows: [Row]
     var pager: PagerModel
@@ -119,6 +138,18 @@ extension PageController {
                     lag: source.lag == 0 ? "up to date" : "\(Display.number(Int(clamping: source.lag))) changes behind",
                     checked: Markup.time(source.checkedAt, isRelative: true), reason: source.error?.text)
             },
+            accounts: overview.accounts.map { account in
+                EventsPage.Account(
+                    server: account.server, level: account.level.rawValue, text: account.text,
+                    swept: account.sweptAt.map { Markup.time($0, isRelative: true) })
+            },
+            pending: overview.pending.map { pending in
+                EventsPage.Pending(
+                    server: pending.server, level: pending.level.rawValue, resource: pending.resource,
+                    shortResource: Display.short(pending.resource), since: Markup.time(pending.since, isRelative: true),
+                    reason: pending.reason.text)
+            },
+            hasPending: !overview.pending.isEmpty,
             accounting: Self.accounting(totals),
             rows: page.items.map(EventsPage.Row.init),
             pager: PagerModel(
