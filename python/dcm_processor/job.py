@@ -211,3 +211,7 @@ def _defer_stop():
 def _has_stopped():
     """Whether the job was told to stop, so that its return is no success."""
     return _job.knows
+
+
+if sys.modules[__package__]._waiting is not None:
+    _attach(*sys.modules[__package__]._waiting)

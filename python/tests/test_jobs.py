@@ -188,6 +188,23 @@ class JobsTest(unittest.TestCase):
         self.assertFalse(any("eventpoll" in name for name in files), files)
 
 
+class LeanTest(unittest.TestCase):
+    def test_a_host_imports_nothing_that_makes_forks_dear(self):
+        tree = host.Tree({"svc.py": "import sys\nseen = sorted(sys.modules)\ndef worker(**_): return seen\n"
+                                    "def late(**_):\n    from dcm_processor import log, progress\n    progress(1.0, 'late')\n"
+                                    "    log.info('late')\n    return 1\n"})
+        self.addCleanup(tree.remove)
+        running = host.Host("jobs", tree, service="svc")
+        self.addCleanup(running.close)
+        seen = set(running.run("svc.worker")["ending"]["value"])
+        self.assertEqual(seen & {"threading", "logging", "hashlib", "inspect", "traceback", "argparse", "typing", "subprocess"}, set())
+        # The SDK is there all the same for whoever imports it in the job.
+        running.channel.send(running.order("svc.late"))
+        messages = running.until("exited")
+        self.assertEqual([message["text"] for message in messages if message["type"] == "progress"], ["late"])
+        self.assertIn("INFO late", messages[-1]["tail"])
+
+
 class OutsideTest(unittest.TestCase):
     def test_the_sdk_does_nothing_outside_a_job(self):
         from dcm_processor import artifact, log, progress

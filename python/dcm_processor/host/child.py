@@ -10,7 +10,6 @@ import resource
 import signal
 import sys
 
-from .. import job as sdk
 from . import processes, services, values
 
 RESULT_LIMIT = 128 * 1024
@@ -44,7 +43,7 @@ def run(channel, outputs, host, functions, order):
     if order is None:
         order = _receive(channel)
     _prepare(order)
-    sdk._attach(channel, order["data"], order["workdir"], order.get("checkpoint"))
+    _attach(channel, order["data"], order["workdir"], order.get("checkpoint"))
     ending, status = _outcome(order, functions)
     _tell(channel, ending)
     for stream in (sys.stdout, sys.stderr):
@@ -54,6 +53,19 @@ def run(channel, outputs, host, functions, order):
             pass
     # Not exit(): handlers that the warm interpreter registered are not the job's.
     os._exit(status)
+
+
+def sdk():
+    """The module of the SDK; None unless the service has imported it."""
+    return sys.modules.get("dcm_processor.job")
+
+
+def _attach(*arguments):
+    module = sdk()
+    if module is None:
+        sys.modules["dcm_processor"]._waiting = arguments
+    else:
+        module._attach(*arguments)
 
 
 def encode(order):
@@ -114,7 +126,8 @@ def _limit(kind, value):
 
 
 def _terminated(*_):
-    if not sdk._defer_stop():
+    module = sdk()
+    if module is None or not module._defer_stop():
         raise _Terminated(128 + signal.SIGTERM)
 
 
@@ -127,7 +140,8 @@ def _outcome(order, functions):
         return {"kind": "broken", "error": values.failure(error, skip=2)}, RAISED
     try:
         value = function(**arguments(taken, order))
-        if sdk._has_stopped():
+        module = sdk()
+        if module is not None and module._has_stopped():
             raise _Terminated
         return {"kind": "result", "value": values.result(value, RESULT_LIMIT)}, 0
     except _Terminated:

@@ -16,7 +16,6 @@ import socket
 import sys
 import time
 
-from .. import job as sdk
 from . import child, frames, logs, processes, services, values
 
 DUMP_PAUSE = 0.3
@@ -59,7 +58,6 @@ PROTOCOL_ERROR = 76
 
 def serve(channel, settings):
     logs.open_streams()
-    sdk._open_log()
     try:
         JobHost(channel, settings).serve()
     except (frames.ProtocolError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -270,6 +268,9 @@ class JobHost:
             for _ in range(2):
                 pipes += os.pipe2(os.O_CLOEXEC)
             self._forks += 1
+            sdk = child.sdk()
+            if sdk is not None:
+                sdk._open_log()
             # The collector of the new process has nothing to look through then, and copies no page for it.
             gc.freeze()
             pid = os.fork()

@@ -5,9 +5,7 @@ import gc
 import os
 import signal
 import sys
-import threading
 import time
-import warnings
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -19,8 +17,12 @@ _IOPRIO_CLASSES = {"best-effort": 2, "idle": 3}
 
 def has_threads():
     """Whether threads run that a fork would leave behind, and with them maybe a lock held for ever."""
-    if threading.active_count() > 1:
+    # Neither module is imported here for its own sake: what a host has imported makes each of its forks dearer.
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
         return True
+    import warnings
+
     # Libraries that know of forks (OpenBLAS) end their threads in a fork handler: only what outlives a fork counts.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
