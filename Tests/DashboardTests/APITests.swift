@@ -129,6 +129,13 @@ struct APITests {
             let second = try await dashboard.get("\(path)?offset=2").json
             #expect(second["text"] == "ün\n")
             #expect(second["offset"] == 2)
+            // What the program printed as errors, and when, is told apart.
+            try sample.writeFile("\(name).index", Data("0 1700000000000 1\n2 1700000001500 2\n".utf8))
+            let whole = try #require(try await dashboard.get(path).json["parts"]?.array)
+            #expect(whole.map { $0["stream"] } == ["stdout", "stderr"])
+            #expect(whole.map { $0["text"] } == ["gr", "ün\n"])
+            #expect(whole[1]["at"]?.string?.hasPrefix("2023-11-14T22:13:21.5") == true)
+            #expect(try await dashboard.get("/jobs/\(hospital.active).2").text.contains("<span class=\"stderr\">ün\n</span>"))
             let done = try await dashboard.get("/api/v1/jobs/\(hospital.succeeded).3/log?attempt=1").json
             #expect(done["eof"] == true)
             #expect(done["text"]?.string?.hasSuffix("wrote preview/head.png\n") == true)
@@ -171,6 +178,34 @@ struct APITests {
             #expect(filtered[0]["reason"]?["text"] == "Modality DX is not one of CT, MR.")
             let accepted = try #require(try await dashboard.get("/api/v1/events?filtered=false&limit=500").json["events"]?.array)
             #expect(accepted.allSatisfy { $0["runs"]?.array?.isEmpty == false || $0["resourceId"] == .string(SampleLedger.resource(6)) })
+        }
+    }
+
+    @Test("A worker is drained and resumed, and says how its machine is")
+    func workers() async throws {
+        let sample = try SampleLedger()
+        try sample.addWorker(
+            "busy.1", machine: ["load": [1.5, 1, 0], "memory": 17_179_869_184, "freeMemory": 4_294_967_296, "gpus": 2])
+        try sample.addWorker("idle.2", state: "draining", machine: ["isDrained": true])
+        try sample.addWorker("ending.3", state: "draining")
+        try sample.addWorker("gone.4", state: "stopped")
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/workers").text
+            #expect(page.contains("load 1.50, 4.3 GB of 17.2 GB free, 2 GPUs"), "\(page)")
+            #expect(page.contains(#"action="/workers/busy.1/drain""#))
+            #expect(page.contains(#"action="/workers/idle.2/resume""#))
+            #expect(!page.contains("/workers/ending.3/") && !page.contains("/workers/gone.4/"))
+            let workers = try #require(try await dashboard.get("/api/v1/workers").json["workers"]?.array)
+            let drained = Dictionary(uniqueKeysWithValues: workers.map { ($0["id"]?.string ?? "", $0["drained"]?.bool) })
+            #expect(drained == ["busy.1": false, "idle.2": true, "ending.3": false, "gone.4": false])
+            #expect(workers.first { $0["id"] == "busy.1" }?["freeMemory"] == 4_294_967_296)
+
+            #expect(try await dashboard.send("POST", "/api/v1/workers/busy.1/drain").status == 202)
+            #expect(try await dashboard.send("POST", "/api/v1/workers/idle.2/resume").status == 202)
+            #expect(try await dashboard.send("POST", "/api/v1/workers/gone.4/drain").status == 409)
+            #expect(try await dashboard.send("POST", "/api/v1/workers/nobody/drain").status == 404)
+            #expect(dashboard.commands.sent.map(\.action) == [.drainWorker, .resumeWorker])
+            #expect(dashboard.commands.sent.map(\.target) == ["busy.1", "idle.2"])
         }
     }
 

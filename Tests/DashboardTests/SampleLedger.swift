@@ -194,15 +194,19 @@ final class SampleLedger: Sendable {
         }
     }
 
-    func addWorker(_ id: String, channels: [String] = ["default"], slots: Int = 2, state: String = "running", seen: Double = 2) throws {
-        let info: JSONValue = [
+    func addWorker(
+        _ id: String, channels: [String] = ["default"], slots: Int = 2, state: String = "running", seen: Double = 2,
+        machine: [String: JSONValue] = [:]
+    ) throws {
+        var info: [String: JSONValue] = [
             "pid": 4711, "version": "0.1.0", "slots": .integer(Int64(slots)), "channels": .array(channels.map(JSONValue.string)),
             "state": .string(state),
         ]
+        info.merge(machine) { _, new in new }
         try write { db in
             try db.execute(
                 sql: "INSERT INTO worker (id, host, info, busy, started_at, seen_at) VALUES (?, 'hal', ?, 1, ?, ?)",
-                arguments: [id, info.text, time(7200), time(seen)])
+                arguments: [id, JSONValue.object(info).text, time(7200), time(seen)])
         }
     }
 

@@ -213,6 +213,31 @@ import Testing
         #expect(again == "superseded")
     }
 
+    /// At once it would come back to the same worker, again and again.
+    @Test func whatAWorkerHasNotTheMeansForIsOfferedAgainLater() throws {
+        var run = chain()
+        _ = claim(&run, 0)
+        let lack = JobExit.Failure(type: "NotHere", message: "it wants 2 GPUs and this worker has none (WORKER_GPUS)")
+        let exit = JobExit(outcome: .released, kind: .resources, failure: lack, startedAt: now, finishedAt: now)
+        let effects = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit), at: now)
+        let pauses = effects.compactMap { effect in
+            if case .hint(_, _, _, let delay, let pause) = effect { return "\(delay?.seconds ?? 0) \(pause)" } else { return nil }
+        }
+        #expect(pauses == ["30 30.0"])
+        #expect(run.jobs[0].state == .ready)
+        #expect(run.jobs[0].cause == .notHere)
+        #expect(run.jobs[0].attempt == 1)
+        #expect(run.jobs[0].failures == 0)
+        // The reason stays when the message is on its way, and any worker may take it.
+        _ = run.apply(.hintConfirmed(job: 0, attempt: 1, dispatch: run.jobs[0].dispatch), at: now)
+        #expect(run.jobs[0].state == .dispatched)
+        #expect(run.jobs[0].cause == .notHere)
+        #expect(run.jobs[0].reason.text.contains("this worker has none"))
+        let claim = RunInput.claim(job: 0, attempt: 1, worker: "other", id: "c9", isPaused: false)
+        let isGranted = run.apply(claim, at: now).contains { if case .grant = $0 { true } else { false } }
+        #expect(isGranted)
+    }
+
     @Test func aPlanThatWaitsForItselfStartsNothing() {
         let definition = JobDefinition(name: "a", service: "s", stage: .services, entry: "m.f")
         for parent in [-1, 0, 1, 7] {
@@ -230,8 +255,17 @@ import Testing
             + #""priority":2,"timeout":60,"retry":{"max":0,"delay":30,"backoff":"constant"},"isFinalizer":false,"isStoring":false}"#
         let definition = try JSONDecoder().decode(JobDefinition.self, from: Data(text.utf8))
         #expect(definition.onLeaseLoss == .keep)
+        #expect(definition.command == [])
+        #expect(definition.resources == .none)
+        #expect(definition.environment == nil)
+        #expect(definition.preload)
         var kill = definition
         kill.onLeaseLoss = .kill
+        kill.kind = .command
+        kill.command = ["a", "b"]
+        kill.resources = JobResources(memory: 5, gpus: 1)
+        kill.environment = "torch"
+        kill.preload = false
         #expect(try JSONDecoder().decode(JobDefinition.self, from: JSONEncoder().encode(kill)) == kill)
     }
 }

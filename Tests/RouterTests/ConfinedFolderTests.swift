@@ -23,6 +23,21 @@ import Testing
         func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: root.appending(path: path).path) }
     }
 
+    @Test func whatStartsWithTheNameGoesAndALinkedFolderIsLeftAlone() throws {
+        let place = try Place()
+        let folder = ConfinedFolder(place.data)
+        try folder.removeAll(in: "dicom", startingWith: "ru")
+        #expect(!place.exists("data/dicom/run"))
+        #expect(place.exists("data/dicom/other.dcm"))
+        try folder.removeAll(in: "nowhere", startingWith: "x")
+        try folder.removeAll(in: "dicom", startingWith: "")
+        #expect(place.exists("data/dicom/other.dcm"))
+        try FileManager.default.createSymbolicLink(
+            at: place.data.appending(path: "away"), withDestinationURL: place.outside)
+        #expect(throws: ConfinedFolder.Refusal.self) { try folder.removeAll(in: "away", startingWith: "pre") }
+        #expect(place.exists("outside/precious"))
+    }
+
     @Test func aFolderGoesWithAllThatIsInItAndNothingElse() throws {
         let place = try Place()
         try ConfinedFolder(place.data).remove("dicom/run")

@@ -171,6 +171,19 @@ import Testing
         #expect(reply(try await bench.commit(renewal(token: order.token), at: now))?.cancel == [.init(job: order.job, token: order.token)])
     }
 
+    @Test func aWorkerIsToldToDrainAndToGoOn() async throws {
+        let bench = try Bench()
+        for (action, told) in [(CommandMessage.Action.drainWorker, ControlMessage.Action.drain), (.resumeWorker, .undrain)] {
+            let command = CommandMessage(id: action.rawValue, action: action, target: "w1.abc", actor: "op", at: now)
+            let after = try await bench.commit(.command(command, delivery()), at: now)
+            let messages = after.compactMap { if case .stop(let message) = $0 { message } else { nil } }
+            #expect(messages == [ControlMessage(action: told, worker: "w1.abc")])
+            // Once, however often it is delivered.
+            let again = try await bench.commit(.command(command, delivery()), at: now)
+            #expect(!again.contains { if case .stop = $0 { true } else { false } })
+        }
+    }
+
     @Test func aPausedChannelAnswersNoUntilItIsResumed() async throws {
         let bench = try Bench()
         func command(_ action: CommandMessage.Action) -> RouterInput {

@@ -53,6 +53,9 @@ import Testing
         let runs = [RouterBench.runID, Self.other, active]
         for run in runs {
             try write(configuration.data, "dicom/\(run)/series/1.dcm")
+            try write(configuration.data, "outputs/\(run)/segment/mask.nii.gz")
+            try write(configuration.data, ".work/\(run).1-1-1/half")
+            try write(configuration.data, ".checkpoints/\(run).1/1")
             try write(configuration.data, "results/\(run).png", changed: old)
             // A later run has written its own result under this name.
             try write(configuration.data, "results/\(run).again.png")
@@ -72,6 +75,9 @@ import Testing
         for run in runs {
             let isKept = run != RouterBench.runID
             #expect(exists(configuration.data, "dicom/\(run)") == isKept)
+            #expect(exists(configuration.data, "outputs/\(run)") == isKept)
+            #expect(exists(configuration.data, ".work/\(run).1-1-1") == isKept)
+            #expect(exists(configuration.data, ".checkpoints/\(run).1") == isKept)
             #expect(exists(configuration.data, "results/\(run).png") == isKept)
             #expect(exists(configuration.data, "results/\(run).again.png"))
             #expect(exists(configuration.logs, "runs/\(run)") == isKept)

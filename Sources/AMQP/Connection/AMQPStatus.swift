@@ -30,16 +30,16 @@ final class AMQPStatus: Sendable {
     }
 
     func update(_ part: Part, _ new: AMQPConnectionState) {
-        state.withLock { state in
+        let ended = state.withLock { state -> [AsyncStream<AMQPConnectionState>.Continuation] in
             let old = state.combined
             state.parts[part.rawValue] = new
             let combined = state.combined
-            guard combined != old else { return }
-            for watcher in state.watchers.values {
-                watcher.yield(combined)
-                if combined == .closed { watcher.finish() }
-            }
+            guard combined != old else { return [] }
+            for watcher in state.watchers.values { watcher.yield(combined) }
+            return combined == .closed ? Array(state.watchers.values) : []
         }
+        // Not under the lock: a stream's end calls back into `remove`.
+        for watcher in ended { watcher.finish() }
     }
 
     /// The state now and each later one; slow readers see the newest.

@@ -63,11 +63,13 @@ struct APIController: Sendable {
         guard let offset = Int64(request.query("offset") ?? "0") else { throw Problem.badRequest("offset is a whole number of bytes.") }
         let attempt = try ListQuery.attempt(request, among: attempts)
         guard let attempt else {
-            return .json(["offset": 0, "next": 0, "eof": false, "text": "", "attempt": .null, "token": .null])
+            return .json(["offset": 0, "next": 0, "eof": false, "text": "", "parts": [], "attempt": .null, "token": .null])
         }
         let log = try JobLog.read(attempt, offset: offset, in: configuration.logs)
         return .json([
             "offset": .integer(log.offset), "next": .integer(log.next), "eof": .bool(log.isAtEnd), "text": .string(log.text),
+            "parts": .array(
+                log.parts.map { ["stream": .string($0.stream.rawValue), "at": JSONValue($0.at), "text": .string($0.text)] }),
             "attempt": JSONValue(attempt.attempt), "token": JSONValue(attempt.token),
         ])
     }

@@ -200,7 +200,10 @@ struct SimulationMood: Sendable {
             ending.outcome = .failed
             ending.kind = JobExit.Kind.allCases[random.below(JobExit.Kind.allCases.count)]
             ending.isRetriable = random.chance(5, in: 6)
-        case 10: ending.outcome = .released
+        case 10:
+            ending.outcome = .released
+            // By a worker that has not what the job needs.
+            if random.chance(1, in: 3) { ending.kind = .resources }
         case 11: ending.outcome = .cancelled
         default: break
         }
