@@ -64,7 +64,7 @@ struct SubmitCommand: AsyncParsableCommand {
         var resources = ids.map { IngestAPI.Resource(id: $0, server: server) }
         if isListed {
             resources = try await api.resources(level: level, server: server, since: since.flatMap(Self.date)) { count in
-                show("\(count) \(plural) listed", isLast: false)
+                if isatty(STDOUT_FILENO) == 1 { show("\(count) \(plural) listed", isLast: false) }
             }
             show("\(resources.count) \(plural) listed", isLast: true)
         }
