@@ -3,16 +3,20 @@ import Synchronization
 /// Counts what an export has fetched and tells it on, at most ten times a second.
 final class ExportTally: Sendable {
     private struct State {
-        var progress = ExportProgress(files: 0, totalFiles: 0, bytes: 0, totalBytes: 0)
+        var progress = ExportProgress(files: 0, totalFiles: 0, bytes: 0, totalBytes: 0, fetchedBytes: 0, seconds: 0)
         var lastReport: ContinuousClock.Instant?
     }
 
     private let state = Mutex(State())
+    private let start = ContinuousClock.now
     private let onProgress: @Sendable (ExportProgress) -> Void
 
     init(onProgress: @escaping @Sendable (ExportProgress) -> Void) {
         self.onProgress = onProgress
     }
+
+    var fetchedBytes: Int64 { state.withLock { $0.progress.fetchedBytes } }
+    var missingBytes: Int64 { state.withLock { $0.progress.totalBytes - $0.progress.bytes } }
 
     func expect(_ instances: [OrthancInstance]) {
         change(isReportDue: true) { progress in
@@ -21,7 +25,8 @@ final class ExportTally: Sendable {
         }
     }
 
-    func add(_ bytes: Int64) {
+    /// Counts a file that an earlier attempt had fetched.
+    func resume(_ bytes: Int64) {
         change { $0.bytes += bytes }
     }
 
@@ -33,6 +38,13 @@ final class ExportTally: Sendable {
         ExportTallyFile(tally: self)
     }
 
+    fileprivate func fetch(_ bytes: Int64) {
+        change {
+            $0.bytes += bytes
+            $0.fetchedBytes += bytes
+        }
+    }
+
     private func change(isReportDue: Bool = false, _ body: (inout ExportProgress) -> Void) {
         let due: ExportProgress? = state.withLock { state in
             body(&state.progress)
@@ -40,6 +52,7 @@ final class ExportTally: Sendable {
             let isLast = state.progress.files == state.progress.totalFiles
             if let last = state.lastReport, !isLast, !isReportDue, now - last < .milliseconds(100) { return nil }
             state.lastReport = now
+            state.progress.seconds = (now - start) / .seconds(1)
             return state.progress
         }
         if let due { onProgress(due) }
@@ -57,10 +70,10 @@ final class ExportTallyFile: Sendable {
 
     func add(_ count: Int) {
         bytes.withLock { $0 += Int64(count) }
-        tally.add(Int64(count))
+        tally.fetch(Int64(count))
     }
 
     func takeBack() {
-        tally.add(-bytes.withLock { $0 })
+        tally.fetch(-bytes.withLock { $0 })
     }
 }

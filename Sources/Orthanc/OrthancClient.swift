@@ -18,6 +18,8 @@ package final class OrthancClient: Sendable {
     }
 
     package let endpoint: OrthancEndpoint
+    /// Requests at once.
+    package var parallelism: Int { configuration.parallelism }
     private let configuration: Configuration
     private let session: CurlSession
 
@@ -29,7 +31,7 @@ package final class OrthancClient: Sendable {
 
     /// The body of `path`, which starts with a slash and may carry a query.
     func data(_ path: String) async throws -> Data {
-        try await get(path, into: .memory(limit: configuration.memoryLimit)).body
+        try await get(path, into: .memory(limit: configuration.memoryLimit, expecting: 0)).body
     }
 
     func value<Value: Decodable>(_ type: Value.Type = Value.self, at path: String) async throws -> Value {
@@ -55,7 +57,7 @@ package final class OrthancClient: Sendable {
         try await get(path, into: .file(descriptor: descriptor), onBytes: onBytes).received
     }
 
-    private func get(_ path: String, into sink: CurlRequest.Sink, onBytes: (@Sendable (Int) -> Void)? = nil) async throws -> CurlResponse {
+    func get(_ path: String, into sink: CurlRequest.Sink, onBytes: (@Sendable (Int) -> Void)? = nil) async throws -> CurlResponse {
         let request = CurlRequest(
             url: endpoint.url.absoluteString + path,
             user: endpoint.user,

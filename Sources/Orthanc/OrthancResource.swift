@@ -90,11 +90,14 @@ package struct OrthancInstance: Sendable, Hashable, Decodable {
     package var id: OrthancID
     /// Bytes of the DICOM file.
     package var fileSize: Int64
+    /// Orthanc's name of the stored file: another one once the instance was replaced.
+    package var fileUUID: String?
     package var series: OrthancID
 
     enum CodingKeys: String, CodingKey {
         case id = "ID"
         case fileSize = "FileSize"
+        case fileUUID = "FileUuid"
         case series = "ParentSeries"
     }
 }

@@ -6,7 +6,8 @@ import Pipeline
 
 /// The built-in job that writes a run's images under DATA.
 struct ExportJob: Sendable {
-    let client: OrthancClient
+    let servers: ExportServers
+    let configuration: InstanceExport.Configuration
     let data: URL
     let logger: Logger
 
@@ -17,12 +18,15 @@ struct ExportJob: Sendable {
     ) async -> JobExit {
         let startedAt = Date()
         do {
+            let client = try servers.client(order.source.server)
+            let export = InstanceExport(client: client, configuration: configuration, logger: logger, isStillMine: isStillMine)
             let summary = try await withTimeout(order.definition.timeout) {
-                try await InstanceExport(client: client, logger: logger, isStillMine: isStillMine).run(
+                try await export.run(
                     level: order.source.level,
                     resourceID: order.source.resourceID,
                     series: order.source.series.map(\.id),
-                    into: try folder(order.source.dcmpath),
+                    into: order.source.dcmpath,
+                    of: data,
                     onProgress: { onProgress(RenewMessage.Progress($0)) }
                 )
             }
@@ -30,14 +34,6 @@ struct ExportJob: Sendable {
         } catch {
             return .exportFailed(error, timeout: order.definition.timeout, startedAt: startedAt, finishedAt: Date())
         }
-    }
-
-    /// A message must not lead out of DATA.
-    private func folder(_ path: String) throws -> URL {
-        guard !path.isEmpty, !path.hasPrefix("/"), !path.split(separator: "/").contains("..") else {
-            throw ExportError.unwritable(path: path, reason: "it is not a path below DATA")
-        }
-        return data.appending(path: path, directoryHint: .isDirectory)
     }
 
     private func withTimeout<Value: Sendable>(
@@ -63,7 +59,12 @@ struct ExportTimeout: Error {}
 extension RenewMessage.Progress {
     init(_ progress: ExportProgress) {
         let fraction = progress.totalBytes > 0 ? Double(progress.bytes) / Double(progress.totalBytes) : 0
-        self.init(fraction: min(1, fraction), text: "\(progress.files) of \(progress.totalFiles) images")
+        func megabytes(_ bytes: Int64) -> String { "\((bytes + 500_000) / 1_000_000)" }
+        self.init(
+            fraction: min(1, fraction),
+            text: "\(progress.files) of \(progress.totalFiles) images, \(megabytes(progress.bytes)) of "
+                + "\(megabytes(progress.totalBytes)) MB, \(megabytes(Int64(progress.bytesPerSecond))) MB/s"
+        )
     }
 }
 
@@ -75,7 +76,8 @@ extension JobExit {
             result: [
                 "files": .integer(Int64(summary.files)), "bytes": .integer(summary.bytes), "resumed": .integer(Int64(summary.resumed)),
                 "unverified": .integer(Int64(summary.unverified)), "late": .integer(Int64(summary.late)),
-                "vanished": .integer(Int64(summary.vanished)), "seconds": .number(summary.duration),
+                "vanished": .integer(Int64(summary.vanished)), "fetchedBytes": .integer(summary.fetchedBytes),
+                "seconds": .number(summary.duration),
             ],
             usage: Usage(wall: summary.duration),
             startedAt: startedAt,
@@ -99,6 +101,9 @@ extension JobExit {
         switch error {
         case is CancellationError:
             return JobExit(outcome: .cancelled, kind: .cancelled, startedAt: startedAt, finishedAt: finishedAt)
+        case let error as UnknownServer:
+            // Another worker may know it, and this one after a change of its settings.
+            return failed(.resources, "UnknownServer", "\(error)", isRetriable: true)
         case is ExportTimeout:
             let text = "The export took longer than its timeout of \(timeout.seconds ?? 0) s. What has arrived is kept for the next one."
             return failed(.timeout, "JobTimeout", text, isRetriable: true)
@@ -114,6 +119,7 @@ extension JobExit {
             switch error {
             case .diskFull: return failed(.resources, "ExportError.diskFull", "\(error)", isRetriable: false)
             case .unwritable: return failed(.resources, "ExportError.unwritable", "\(error)", isRetriable: true)
+            case .unconfined: return failed(.resources, "ExportError.unconfined", "\(error)", isRetriable: false)
             case .checksum: return failed(.exception, "ExportError.checksum", "\(error)", isRetriable: true)
             }
         default:

@@ -22,9 +22,13 @@ func buildWorker(_ context: ServiceContext) async throws -> [any Service] {
         root: context.folders.modules,
         environment: context.userCodeEnvironment
     )
-    let orthanc = OrthancClient(endpoint: try orthancEndpoint(context.settings))
     let runner = JobDispatcher(
-        export: ExportJob(client: orthanc, data: context.folders.data, logger: context.logger),
+        export: ExportJob(
+            servers: try ExportServers(context.settings),
+            configuration: try InstanceExport.Configuration(context.settings),
+            data: context.folders.data,
+            logger: context.logger
+        ),
         python: PythonJobs(
             hosts: WarmHosts(configuration: python, logger: context.logger),
             configuration: python,
@@ -45,18 +49,4 @@ func buildWorker(_ context: ServiceContext) async throws -> [any Service] {
         logger: context.logger
     )
     return [ImpatientSignal { worker.stopNow() }, context.readiness, broker, worker]
-}
-
-/// - `ORTHANC_REST_URL` (URL, `http://orthanc:8042`), `ORTHANC_REST_USERNAME`, `ORTHANC_REST_PASSWORD` (text, none)
-private func orthancEndpoint(_ settings: Settings) throws -> OrthancEndpoint {
-    let url = settings.text("ORTHANC_REST_URL") ?? "http://orthanc:8042"
-    do {
-        return try OrthancEndpoint(
-            url: url,
-            user: settings.text("ORTHANC_REST_USERNAME"),
-            password: settings.text("ORTHANC_REST_PASSWORD", isSecret: true)
-        )
-    } catch {
-        throw SettingError(variable: "ORTHANC_REST_URL", value: nil, allowed: "Orthanc's address, for example http://orthanc:8042")
-    }
 }

@@ -22,7 +22,7 @@ struct ExportOwnershipTests {
             return false
         }
         await #expect(throws: CancellationError.self) {
-            try await late.run(level: .study, resourceID: FakeStudy.study, series: [id(10)], into: fixture.folder)
+            try await late.run(level: .study, resourceID: FakeStudy.study, series: [id(10)], into: "run", of: fixture.root)
         }
         #expect(asked.withLock { $0 } > 0)
         #expect(fixture.names() == before)

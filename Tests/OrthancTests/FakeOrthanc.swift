@@ -19,6 +19,8 @@ final class FakeOrthanc: Sendable {
         case hangUp
         /// Never answers.
         case silence
+        /// Answers well and drops the connection, as Orthanc does with one that was idle for a second.
+        case last(Data)
 
         static func json(_ text: String) -> Answer { .ok(Data(text.utf8)) }
     }
@@ -34,9 +36,13 @@ final class FakeOrthanc: Sendable {
     private let state = Mutex(State())
     private let answer: @Sendable (Request) -> Answer
 
-    init(answer: @escaping @Sendable (Request) -> Answer) throws {
+    /// - Parameter port: 0 for any free one.
+    init(port: UInt16 = 0, answer: @escaping @Sendable (Request) -> Answer) throws {
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var isReused: Int32 = 1
+        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &isReused, socklen_t(MemoryLayout<Int32>.size))
         var address = sockaddr_in()
+        address.sin_port = port.bigEndian
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = inet_addr("127.0.0.1")
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
@@ -48,7 +54,7 @@ final class FakeOrthanc: Sendable {
         guard listener >= 0, bound, listen(listener, 64) == 0 else { throw POSIXError(.EADDRNOTAVAIL) }
         self.answer = answer
         self.listener = listener
-        port = UInt16(bigEndian: address.sin_port)
+        self.port = UInt16(bigEndian: address.sin_port)
         Thread { [self] in accept() }.start()
     }
 
@@ -86,6 +92,9 @@ final class FakeOrthanc: Sendable {
             case .status(let code): send(connection, "HTTP/1.1 \(code) Status\r\nContent-Length: 6\r\n\r\n", Data("SECRET".utf8))
             case .truncated(let body, let count):
                 send(connection, "HTTP/1.1 200 OK\r\nContent-Length: \(body.count)\r\n\r\n", body.prefix(count))
+                return
+            case .last(let body):
+                send(connection, "HTTP/1.1 200 OK\r\nContent-Length: \(body.count)\r\n\r\n", body)
                 return
             case .hangUp: return
             case .silence:

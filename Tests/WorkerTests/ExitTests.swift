@@ -56,16 +56,20 @@ import Testing
     @Test("A full disk tells the sizes and is not tried again, damaged and unwritable files are")
     func exportErrors() {
         let full = JobExit.exportFailed(
-            ExportError.diskFull(needed: 3_000_000, available: 1_000_000, folder: "/data/x"),
+            ExportError.diskFull(needed: 30_000_000, reserve: 256_000_000, available: 11_000_000, folder: "/data/x"),
             timeout: .never, startedAt: now, finishedAt: now)
         #expect(full.kind == .resources)
         #expect(!full.isRetriable)
-        #expect(full.failure?.message.contains("3 MB") == true)
-        #expect(full.failure?.message.contains("1 MB") == true)
+        #expect(full.failure?.message.contains("30 MB") == true)
+        #expect(full.failure?.message.contains("11 MB") == true && full.failure?.message.contains("256 MB") == true)
         let unwritable = JobExit.exportFailed(
             ExportError.unwritable(path: "/data/x", reason: "Read-only file system"), timeout: .never, startedAt: now, finishedAt: now)
         #expect(unwritable.kind == .resources)
         #expect(unwritable.isRetriable)
+        let unconfined = JobExit.exportFailed(
+            ExportError.unconfined(path: "/data/x", reason: "a link"), timeout: .never, startedAt: now, finishedAt: now)
+        #expect(unconfined.kind == .resources)
+        #expect(!unconfined.isRetriable)
         let damaged = JobExit.exportFailed(
             ExportError.checksum(instance: "i", expected: "a", actual: "b"), timeout: .never, startedAt: now, finishedAt: now)
         #expect(damaged.kind == .exception)

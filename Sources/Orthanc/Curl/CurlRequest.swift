@@ -5,8 +5,8 @@ import Foundation
 struct CurlRequest: Sendable {
     /// Where the body goes when the answer's status is 200-299. Any other body is dropped: it may quote DICOM text.
     enum Sink: Sendable {
-        /// At most so many bytes; more ends the transfer with `.tooLarge`.
-        case memory(limit: Int)
+        /// At most so many bytes; more ends the transfer with `.tooLarge`. `expecting`: for how many there is room from the start.
+        case memory(limit: Int, expecting: Int)
         /// An open file descriptor that stays the caller's and must stay open until `perform` has returned.
         case file(descriptor: Int32)
     }
@@ -18,7 +18,7 @@ struct CurlRequest: Sendable {
     var connectTimeout: Duration
     /// The transfer ends as timed out when nothing at all arrives for so long.
     var stallTimeout: Duration
-    /// Called on libcurl's thread with the size of each piece that arrived.
+    /// Called on libcurl's thread with what arrived since the last call, some times a megabyte.
     var onBytes: (@Sendable (Int) -> Void)?
 }
 

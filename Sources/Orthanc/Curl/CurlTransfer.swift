@@ -8,8 +8,10 @@ final class CurlTransfer {
     let continuation: CheckedContinuation<CurlResponse, any Error>
     let easy: UnsafeMutableRawPointer
     private let errorText: UnsafeMutableBufferPointer<CChar>
-    private var body = Data()
+    /// The body of `.memory`; of `.file`, what was not written yet.
+    private var buffer = CurlBuffer()
     private var received: Int64 = 0
+    private var unreported = 0
     private var status = 0
     /// Set when we, not libcurl, end the transfer.
     private var ending: CurlFailure.Kind?
@@ -64,18 +66,39 @@ final class CurlTransfer {
         }
         guard (200..<300).contains(status) else { return bytes.count }
         switch request.sink {
-        case .memory(let limit):
-            guard body.count + bytes.count <= limit else {
+        case .memory(let limit, let expected):
+            guard buffer.count + bytes.count <= limit else {
                 ending = .tooLarge(limit: limit)
                 return 0
             }
-            body.append(contentsOf: bytes)
+            if received == 0 { buffer.reserve(min(expected, limit)) }
+            buffer.append(bytes)
         case .file(let descriptor):
-            guard write(bytes, to: descriptor) else { return 0 }
+            // libcurl hands out 16 KiB at most.
+            if received == 0 { buffer.reserve(Self.writeSize) }
+            if buffer.count + bytes.count > Self.writeSize {
+                guard flush(to: descriptor) else { return 0 }
+            }
+            buffer.append(bytes)
         }
         received += Int64(bytes.count)
-        request.onBytes?(bytes.count)
+        unreported += bytes.count
+        if unreported >= Self.reportSize { report() }
         return bytes.count
+    }
+
+    private static let writeSize = 1 << 20
+    private static let reportSize = 256 << 10
+
+    private func report() {
+        if unreported > 0 { request.onBytes?(unreported) }
+        unreported = 0
+    }
+
+    private func flush(to descriptor: Int32) -> Bool {
+        var isWritten = true
+        buffer.flush { isWritten = write($0, to: descriptor) }
+        return isWritten
     }
 
     private func write(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) -> Bool {
@@ -100,13 +123,20 @@ final class CurlTransfer {
 
     /// Tells the caller. The easy handle must have left the multi handle before.
     func finish(_ code: CURLcode) {
-        if code == CURLE_OK {
-            continuation.resume(returning: CurlResponse(status: responseCode(), body: body, received: received))
+        report()
+        if code == CURLE_OK, end() {
+            continuation.resume(returning: CurlResponse(status: responseCode(), body: buffer.take(), received: received))
             return
         }
         let detail = errorText.baseAddress.map { String(cString: $0) } ?? ""
         let text = detail.isEmpty ? String(cString: curl_easy_strerror(code)) : detail
         continuation.resume(throwing: CurlFailure(kind: ending ?? CurlFailure.kind(of: code), text: text))
+    }
+
+    /// Writes what is left.
+    private func end() -> Bool {
+        guard case .file(let descriptor) = request.sink else { return true }
+        return flush(to: descriptor)
     }
 
     func cancel() {
