@@ -35,8 +35,11 @@ struct ProcessTree {
         }
     }
 
-    /// MiB of the root and of everything below it.
-    var memory: (root: Double, below: [Double]) {
-        (ProcessUsage.memory(of: root)?.resident ?? .nan, descendants.compactMap { ProcessUsage.memory(of: $0)?.resident })
+    /// Resident MiB of the root and of everything below it, and of all together with each page counted once.
+    var memory: (root: Double, below: [Double], proportional: Double) {
+        (
+            ProcessUsage.memory(of: root)?.resident ?? .nan, descendants.compactMap { ProcessUsage.memory(of: $0)?.resident },
+            ([root] + descendants).compactMap(ProcessUsage.proportionalMebibytes).reduce(0, +)
+        )
     }
 }

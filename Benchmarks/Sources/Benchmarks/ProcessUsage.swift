@@ -46,6 +46,14 @@ enum ProcessUsage {
         var peak: Double
     }
 
+    /// MiB of another process, each page divided among those who share it: what forked processes and programs with the same libraries have
+    /// in common counts once. Nil when there is none.
+    static func proportionalMebibytes(of pid: pid_t) -> Double? {
+        let lines = (try? String(contentsOfFile: "/proc/\(pid)/smaps_rollup", encoding: .utf8))?.split(separator: "\n") ?? []
+        return lines.first { $0.hasPrefix("Pss:") }?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
+            .map { $0 / 1024 }
+    }
+
     /// Of another process; nil when there is none.
     static func memory(of pid: pid_t) -> Memory? {
         guard let lines = try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8).split(separator: "\n") else { return nil }

@@ -77,7 +77,7 @@ struct WorkerReport {
 
     /// Workers that have run one job and wait.
     func idle() async throws {
-        var table = MarkdownTable("an idle worker, resident", "worker", "its Python hosts", "together")
+        var table = MarkdownTable("an idle worker, resident", "worker", "its Python processes", "shared pages counted once")
         for (name, side) in sides.prefix(2) {
             let memory = try await WorkerMeasurement(side: side).withWorkers {
                 let before = side.stamps.count
@@ -89,9 +89,8 @@ struct WorkerReport {
                 return side.workers.map { ProcessTree(root: $0).memory }.max { $0.below.reduce(0, +) < $1.below.reduce(0, +) }
             }
             guard let memory else { continue }
-            let hosts = memory.below.reduce(0, +)
             let each = memory.below.map { "\($0.fraction(1)) MiB" }.joined(separator: " + ")
-            table.append(name, "\(memory.root.fraction(1)) MiB", each.isEmpty ? "none" : each, "\((memory.root + hosts).fraction(1)) MiB")
+            table.append(name, "\(memory.root.fraction(1)) MiB", each.isEmpty ? "none" : each, "\(memory.proportional.fraction(1)) MiB")
         }
         show(table)
     }
