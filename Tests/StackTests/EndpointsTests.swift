@@ -83,6 +83,36 @@ struct EndpointsTests {
         }
     }
 
+    @Test("Orthanc rings at ingest with a token that only these two know; without the script it does not ring")
+    func hook() async throws {
+        try await withTemporaryFolder { folder in
+            let home = StackHome(path: folder.appendingPathComponent("home").path)
+            let checkout = folder.appendingPathComponent("checkout")
+            let script = checkout.appendingPathComponent("deploy/orthanc/dcm-wake.lua")
+            try FileSystem.makeFolder(script.deletingLastPathComponent())
+            try FileSystem.write("", to: script)
+            let plan = try plan(home, in: folder, environment: ["INGEST_HOST": "0.0.0.0"], checkout: checkout)
+            let children = plan.children(workers: 1)
+            func environment(_ name: String) throws -> [String: String] {
+                try #require(children.first { $0.name == name }).command().environment
+            }
+            let token = try #require(plan.endpoints.ingestToken)
+            #expect(token.count == 40)
+            #expect(try environment("orthanc")["INGEST_URL"] == "http://127.0.0.1:\(plan.ports.ingest)")
+            #expect(try environment("orthanc")["INGEST_TOKEN"] == token)
+            #expect(try environment("ingest")["INGEST_TOKEN"] == token)
+            #expect(try environment("ingest")["INGEST_PORT"] == "\(plan.ports.ingest)")
+            #expect(try environment("ingest")["INGEST_HOST"] == "0.0.0.0")
+            for name in ["worker-1", "router", "monitor"] { #expect(try environment(name)["INGEST_TOKEN"] == nil) }
+            let file = try Data(contentsOf: home.orthanc.appendingPathComponent("orthanc.json"))
+            let configuration = try #require(try JSONSerialization.jsonObject(with: file) as? [String: Any])
+            #expect(configuration["LuaScripts"] as? [String] == [script.path])
+
+            let other = StackHome(path: folder.appendingPathComponent("other").path)
+            #expect(try self.plan(other, in: folder, environment: [:]).orthanc.hook == nil)
+        }
+    }
+
     @Test("Services stop before the router, that before the servers")
     func stopOrder() {
         let names = ["epmd", "broker", "orthanc", "router", "ingest", "monitor", "worker-1", "worker-2"]
@@ -123,10 +153,12 @@ struct EndpointsTests {
         }
     }
 
-    private func plan(_ home: StackHome, in folder: URL, environment: [String: String]) throws -> StackPlan {
+    private func plan(
+        _ home: StackHome, in folder: URL, environment: [String: String], checkout: URL? = nil
+    ) throws -> StackPlan {
         let executables = folder.appendingPathComponent("bin")
         try makeServices(in: executables, script: "exit 0")
-        return try StackPlan.prepare(home: home, environment: environment, checkout: nil, executables: executables)
+        return try StackPlan.prepare(home: home, environment: environment, checkout: checkout, executables: executables)
     }
 }
 

@@ -41,6 +41,22 @@ struct PortsTests {
         }
     }
 
+    @Test("The file of a version that knew fewer ports keeps them")
+    func olderFile() async throws {
+        try await withTemporaryFolder { folder in
+            let file = folder.appendingPathComponent("ports.json")
+            let settings = try StackSettings(environment: [:], home: folder, checkout: nil)
+            let first = try StackPorts.resolve(file, settings: settings).ports
+            var object = try #require(try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Int])
+            object["ingest"] = nil
+            try FileSystem.write(try JSONSerialization.data(withJSONObject: object), to: file)
+            var second = try StackPorts.resolve(file, settings: settings).ports
+            #expect(second.ingest > 0)
+            second.ingest = first.ingest
+            #expect(second == first)
+        }
+    }
+
     @Test("A port that a setting asks for is taken or the start fails with its name")
     func fixed() async throws {
         try await withTemporaryFolder { folder in
