@@ -58,6 +58,12 @@ extension PipelineProcesses {
         return try #require(found.array?.first { $0["Type"]?.string == "Study" }?["ID"]?.string, "Orthanc does not have study \(uid)")
     }
 
+    /// Sends a study and waits until it has its run.
+    func sendAndWait(_ study: [SmallImage]) async throws {
+        try await send(study)
+        _ = try await run(of: id(of: study))
+    }
+
     /// Orthanc's ids of the studies that its change log calls stable, in order and with repetitions.
     func stableStudies() async throws -> [String] {
         let page = try await orthanc.ask("GET", "/changes?limit=1000000")

@@ -45,7 +45,6 @@ import Testing
             try await ingest.waitUntilLogged("ingest waits")
             try await pipeline.orthanc.restart()
             try await ingest.waitUntilLogged("following again")
-            try await pipeline.account()
 
             ingest.process.signal(SIGSTOP)
             let emptied = Arrivals.study()
@@ -60,8 +59,7 @@ import Testing
     /// The database is one from a backup: first its log ends before the cursor, then it has grown beyond the cursor unseen.
     @Test func anOlderDatabaseIsComparedAsAWhole() async throws {
         try await following { pipeline, ingest in
-            try await pipeline.send(Arrivals.study())
-            try await pipeline.account()
+            try await pipeline.sendAndWait(Arrivals.study())
             let storage = pipeline.folder.appending(path: "orthanc/Storage")
             let backup = pipeline.folder.appending(path: "backup")
             await pipeline.orthanc.stop()
@@ -75,8 +73,8 @@ import Testing
             }
 
             let again = Arrivals.study()
-            try await pipeline.send([again, Arrivals.study()])
-            try await pipeline.account()
+            try await pipeline.sendAndWait(Arrivals.study())
+            try await pipeline.sendAndWait(again)
             try await restore()
             try await ingest.waitUntilLogged("the change log is not the one that was read before")
             // It arrives at another time than before.
@@ -105,10 +103,8 @@ import Testing
             let recycled = Arrivals.study(description: "wanted")
             var ids: [String] = []
             for study in [deleted, recycled] {
-                try await pipeline.send(study)
-                let id = try await pipeline.id(of: study)
-                _ = try await pipeline.run(of: id)
-                ids.append(id)
+                try await pipeline.sendAndWait(study)
+                ids.append(try await pipeline.id(of: study))
             }
             try await pipeline.orthanc.ask("DELETE", "/studies/\(ids[0])")
             for _ in 1...4 { try await pipeline.send(Arrivals.study()) }
@@ -144,8 +140,7 @@ import Testing
         for overwrites in [false, true] {
             try await following(PipelineProcesses.Archive(overwriteInstances: overwrites)) { pipeline, _ in
                 let study = Arrivals.study(series: 2, instances: 2)
-                try await pipeline.send(study)
-                try await pipeline.account()
+                try await pipeline.sendAndWait(study)
                 try await pipeline.send(study)
                 try await pipeline.account(for: [study[0].study: overwrites ? 2 : 1])
             }
@@ -200,8 +195,7 @@ import Testing
         // A moment is 16 s.
         let settings = ["START": start, "DCM_PACE": "1"]
         try await following(PipelineProcesses.Archive(), settings) { pipeline, ingest in
-            try await pipeline.send([Arrivals.study(), Arrivals.study()])
-            try await pipeline.account()
+            try await pipeline.sendAndWait(Arrivals.study())
             await ingest.kill()
             for name in try FileManager.default.contentsOfDirectory(atPath: pipeline.path("state")) where name.hasPrefix("ingest.") {
                 try FileManager.default.removeItem(at: pipeline.folder.appending(path: "state/\(name)"))
