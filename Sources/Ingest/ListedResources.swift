@@ -1,3 +1,4 @@
+import Foundation
 import Orthanc
 
 /// What the pages of one sweep have listed of one level. A value without input or output.
@@ -6,15 +7,18 @@ struct ListedResources: Sendable {
     /// be kept.
     private var prefixes: Set<UInt64> = []
 
+    /// Before the first page was read.
+    let startedAt: Date
+
+    init(startedAt: Date) {
+        self.startedAt = startedAt
+    }
+
     /// Resources, each once: a list that shifts while it is read shows some twice.
     var count: Int { prefixes.count }
 
     mutating func insert(_ id: OrthancID) {
         prefixes.insert(Self.prefix(id.rawValue))
-    }
-
-    mutating func removeAll() {
-        prefixes = []
     }
 
     func contains(_ resource: String) -> Bool {

@@ -166,9 +166,16 @@ extension SourceFollower {
     }
 
     private mutating func ignore(_ snapshot: ResourceSnapshot, _ telling: Telling, _ occasion: Occasion) async throws {
-        var record = snapshot.record(.ignored, follows: telling.known, [], configuration.filter, at: Date())
+        // All of this state counts as dealt with, but for what was refused before: another configuration may take it.
+        var record = snapshot.record(.ignored, follows: nil, [], configuration.filter, at: Date())
+        if let known = telling.known {
+            for series in snapshot.series where snapshot.isRecorded(series, in: known) {
+                record.series[series.id.rawValue] = known.series[series.id.rawValue]
+            }
+            if record.series.values.contains(where: { $0.contains("/") }) { record.filter = known.filter }
+            record.recordedAt = known.recordedAt
+        }
         record.snapshot = telling.follows ?? ""
-        record.recordedAt = telling.known?.recordedAt ?? record.recordedAt
         try await save(record, occasion)
         logger.info(
             "late images make no event (REPEAT=ignore)",

@@ -10,7 +10,7 @@ extension SourceFollower {
     /// - Returns: whether the sweep has more to do at once.
     mutating func sweepPage() async throws -> Bool {
         guard let last = feed?.last, let place = sweep.next(now: .now, lastSequence: last) else { return false }
-        if place.offset == 0 { listing.removeAll() }
+        if place.offset == 0 { listing = ListedResources(startedAt: Date()) }
         let youngest = OrthancTime.text(try await orthancNow().addingTimeInterval(-minimumAge))
         let page = try await client.summaries(place.level, since: place.offset, limit: configuration.sweepPageSize)
         for resource in page { listing.insert(resource.id) }
@@ -70,14 +70,16 @@ extension SourceFollower {
             let entries = try await journal.entries(level, server: name, after: last, limit: configuration.pageSize)
             guard let end = entries.last?.resource else { break }
             last = end
+            // What was noted since the sweep began may stand on a page that had been read by then.
             try await journal.mark(
-                gone: entries.filter { $0.goneSince == nil && !listing.contains($0.resource) }.map(\.resource),
+                gone: entries.filter { $0.goneSince == nil && $0.notedAt < listing.startedAt && !listing.contains($0.resource) }
+                    .map(\.resource),
                 returned: entries.filter { $0.goneSince != nil && listing.contains($0.resource) }.map(\.resource),
                 level, server: name, at: now
             )
         }
         try await journal.finishSweep(level, server: name, listed: listing.count, at: now)
-        listing.removeAll()
+        listing = ListedResources(startedAt: now)
         try await forgetGone(level, now: now)
     }
 
@@ -87,10 +89,14 @@ extension SourceFollower {
         let resources = try await journal.goneResources(level, server: name, before: cutoff, limit: configuration.forgottenPerSweep)
         for resource in resources {
             guard let id = OrthancID(rawValue: resource), failedReads[id] == nil else { continue }
-            if try await reader.exists(level, id) {
-                try await journal.mark(gone: [], returned: [resource], level, server: name, at: now)
-            } else {
-                try await journal.remove(resource, level, server: name)
+            do {
+                if try await reader.exists(level, id) {
+                    try await journal.mark(gone: [], returned: [resource], level, server: name, at: now)
+                } else {
+                    try await journal.remove(resource, level, server: name)
+                }
+            } catch let error as OrthancError where FailedReads.mayConcernOneResource(error) {
+                // Orthanc does not say that it lacks it: the record stays.
             }
         }
     }

@@ -23,7 +23,7 @@ struct SourceFollower {
     /// Of resources that Orthanc could not give, by its id.
     var failedReads: [OrthancID: FailedReads] = [:]
     var lostEvents: LostEvents
-    var listing = ListedResources()
+    var listing = ListedResources(startedAt: .distantPast)
     private var lastAnomaly: Reason?
     private var status: SourceStatus
 
@@ -65,7 +65,10 @@ struct SourceFollower {
             throw error
         } catch {
             try Task.checkCancellation()
-            return configuration.backoff.pause(after: await status.fail(error, cursor: feed?.position ?? 0, last: feed?.last ?? 0))
+            let pause = configuration.backoff.pause(after: await status.fail(error, cursor: feed?.position ?? 0, last: feed?.last ?? 0))
+            // It may be another release or database than before, which cannot filter its log: asked again.
+            if let error = error as? OrthancError, error.code == .badResponse, error.path?.hasPrefix("/changes") == true { feed = nil }
+            return pause
         }
     }
 

@@ -90,6 +90,8 @@ extension IngestJournal {
     package struct Entry: Sendable, Hashable {
         package var resource: String
         package var goneSince: Date?
+        /// When it was written last.
+        package var notedAt: Date
     }
 
     /// The next entries of a level in the order of their resources.
@@ -98,16 +100,20 @@ extension IngestJournal {
             try Row.fetchAll(
                 db,
                 sql: """
-                    SELECT resource, gone_since FROM snapshot WHERE server = :server AND level = :level AND resource > :after
+                    SELECT resource, gone_since, recorded_at AS noted_at FROM snapshot WHERE server = :server AND level = :level AND resource > :after
                     UNION ALL
-                    SELECT resource, NULL FROM pending WHERE server = :server AND level = :level AND resource > :after
+                    SELECT resource, NULL, since FROM pending WHERE server = :server AND level = :level AND resource > :after
                         AND NOT EXISTS (
                             SELECT 1 FROM snapshot
                             WHERE server = pending.server AND level = pending.level AND resource = pending.resource)
                     ORDER BY resource LIMIT :limit
                     """,
                 arguments: ["server": server, "level": level.rawValue, "after": resource, "limit": limit]
-            ).map { Entry(resource: $0["resource"], goneSince: ($0["gone_since"] as Double?).map(Date.init(timeIntervalSince1970:))) }
+            ).map { row in
+                Entry(
+                    resource: row["resource"], goneSince: (row["gone_since"] as Double?).map(Date.init(timeIntervalSince1970:)),
+                    notedAt: Date(timeIntervalSince1970: row["noted_at"]))
+            }
         }
     }
 

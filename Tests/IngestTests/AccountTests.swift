@@ -73,6 +73,23 @@ struct AccountTests {
         }
     }
 
+    @Test func whatArrivesDuringASweepIsNotGone() async throws {
+        try await FakeArchive.with { archive, server, journal in
+            for number in 1...4 { archive.storeSilently(number, Study(series: [number * 10: [number * 100]])) }
+            // After the last full page was listed; the list shifts, so that the new one is never seen.
+            archive.intercept { path in
+                guard path.hasPrefix("/studies?expand&since=4") else { return nil }
+                return .json("[]")
+            }
+            var follower = try archive.follower(server, journal) { $0.sweepPageSize = 2 }
+            try await follower.follow { archive.events.all.count == 2 }
+            archive.store(5, Study(series: [50: [500]]))
+            try await follower.follow { try await account(archive).listed == 4 }
+            let total = try await account(archive)
+            #expect(total.gone == 0 && total.dispatched == 5 && total.received == 5)
+        }
+    }
+
     @Test func whatABrokerHoldsUpIsPending() async throws {
         try await FakeArchive.with { archive, server, journal in
             struct Blocked: EventPublishing {
@@ -146,13 +163,35 @@ struct AccountTests {
     }
 
     @Test func listedResourcesAreToldApart() {
-        var listed = ListedResources()
+        var listed = ListedResources(startedAt: .now)
         for number in 1...1000 { listed.insert(orthancID(number)) }
         listed.insert(orthancID(7))
         #expect(listed.count == 1000)
         #expect(listed.contains(orthancID(1000).rawValue) && !listed.contains(orthancID(1001).rawValue))
-        listed.removeAll()
-        #expect(listed.count == 0 && !listed.contains(orthancID(7).rawValue))
+    }
+}
+
+/// What late images do, seen from a log that is read twice.
+@Suite(.timeLimit(.minutes(2)))
+struct IgnoredGrowthTests {
+    @Test func whatWasIgnoredStaysIgnored() async throws {
+        try await FakeArchive.with { archive, server, journal in
+            let grown = FakeArchive.Study(series: [10: [100, 101], 11: [110]], lastUpdate: "20260101T000500")
+            archive.store(1, FakeArchive.Study(series: [10: [100]]))
+            var follower = try archive.follower(server, journal) { $0.repeats = .ignore }
+            try await follower.follow { archive.events.all.count == 1 }
+            archive.store(1, grown)
+            let resource = orthancID(1).rawValue
+            try await follower.follow { try await journal.record(of: resource, .study, server: "orthanc")?.origin == .ignored }
+            archive.store(1, grown)
+            var next = try archive.follower(server, journal) { $0.sweepInterval = .milliseconds(20) }
+            try await next.follow(for: .milliseconds(200))
+            #expect(archive.events.all.count == 1)
+            // What comes later is told on its own.
+            archive.store(1, FakeArchive.Study(series: [10: [100, 101], 11: [110], 12: [120]], lastUpdate: "20260101T000900"))
+            try await next.follow { archive.events.all.count == 2 }
+            #expect(archive.events.all[1].follows == archive.events.all[0].snapshot)
+        }
     }
 }
 

@@ -93,4 +93,16 @@ struct OrthancVersionTests {
         // The very first look, for where to begin, is at everything.
         #expect(paths.dropFirst().allSatisfy { $0.hasSuffix("&type=StableStudy") } && paths.count > 3)
     }
+
+    @Test func anotherReleaseIsAskedAgainWhatItCan() async throws {
+        try await FakeArchive.with { archive, server, journal in
+            archive.answerSystem(Self.extended[0])
+            var follower = try archive.follower(server, journal)
+            archive.store(1, FakeArchive.Study(series: [10: [100]]))
+            try await follower.follow { archive.events.all.count == 1 }
+            archive.answerSystem(Self.plain[0])
+            archive.store(2, FakeArchive.Study(series: [20: [200]]))
+            try await follower.follow { archive.events.all.count == 2 }
+        }
+    }
 }
