@@ -39,6 +39,16 @@ enum RouterInput: Sendable {
         case refused(String)
     }
 
+    /// A batch in the order in which it is worked through: as it came, and the broker's confirmations at the end. A hint that is claimed in
+    /// the same batch is then used up already, and nobody writes down first that it waits.
+    static func confirmationsLast(_ inputs: [RouterInput]) -> [RouterInput] {
+        inputs.filter { !$0.isConfirmation } + inputs.filter(\.isConfirmation)
+    }
+
+    private var isConfirmation: Bool {
+        if case .confirmed = self { true } else { false }
+    }
+
     /// The message that has to be acknowledged once the input is committed.
     var delivery: AMQPDelivery? {
         switch self {

@@ -84,9 +84,10 @@ struct RouterService: Service {
     private func work(_ leases: LeaseBook) async {
         var cache = RunCache()
         while let taken = await inputs.next(upTo: Self.batchLimit) {
-            let batch = taken.filter { input in
-                if case .leaseExpired(let lease) = input { leases.hasExpired(lease) } else { true }
-            }
+            let batch = RouterInput.confirmationsLast(
+                taken.filter { input in
+                    if case .leaseExpired(let lease) = input { leases.hasExpired(lease) } else { true }
+                })
             guard !batch.isEmpty else { continue }
             for committed in await commit(batch, cache) {
                 cache.keep(committed.runs)

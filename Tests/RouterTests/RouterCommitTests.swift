@@ -64,6 +64,26 @@ import Testing
         return nil
     }
 
+    @Test func aHintThatIsClaimedInTheBatchOfItsConfirmationNeverCountsAsWaiting() async throws {
+        let bench = try RouterBench()
+        let started = try await bench.commit(.event(RouterBench.event(), RouterBench.planned(), RouterBench.delivery()))
+        #expect(started.rows.count == 1)
+        let batch = RouterInput.confirmationsLast([
+            .confirmed(started.rows), RouterBench.claim(0), .forgetWorkers(seenBefore: RouterBench.now),
+        ])
+        guard case .claim = batch[0], case .forgetWorkers = batch[1], case .confirmed = batch[2], batch.count == 3 else {
+            Issue.record("the order of the batch is wrong")
+            return
+        }
+        let after = try await bench.commit(batch[0], batch[1], batch[2])
+        #expect(after.granted != nil)
+        #expect(after.facts.map(\.kind) == ["job.running"])
+        let job = try await bench.job(0)
+        #expect(job?.state == .running)
+        let left = try await bench.ledger.write { try $0.pendingOutbox().count }
+        #expect(left == 0)
+    }
+
     @Test func aLeaseThatWasRenewedInTheSameBatchDoesNotEndEvenInputByInput() async throws {
         let bench = try RouterBench()
         let order = try await running(bench)
