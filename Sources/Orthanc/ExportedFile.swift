@@ -53,9 +53,10 @@ final class ExportedFile: Sendable {
     func md5() throws(FileFailure) -> String { try Self.md5(of: descriptor) }
 
     /// Closes the file and gives it its name. Whether it is on the disk by then, ``InstanceExport`` sees to.
-    func commit() throws(FileFailure) {
-        // The disk may begin now; the export waits for all files together in the end.
-        sync_file_range(descriptor, 0, 0, UInt32(DCM_SYNC_FILE_RANGE_WRITE))
+    /// - Parameter size: bytes of the file.
+    func commit(size: Int64) throws(FileFailure) {
+        // The disk may begin now; the export waits for all files together in the end. For small ones the order costs more than it brings.
+        if size >= 256 << 10 { sync_file_range(descriptor, 0, 0, UInt32(DCM_SYNC_FILE_RANGE_WRITE)) }
         state.withLock { $0 = .closed }
         // Network file systems tell only here that a write failed.
         guard close(descriptor) == 0, renameat(folder.descriptor, temporary, folder.descriptor, ExportFolder.name(of: instance)) == 0 else {

@@ -463,7 +463,7 @@ package struct InstanceExport: Sendable {
                 }
             }
             guard isStillMine() else { throw CancellationError() }
-            try file.commit()
+            try file.commit(size: instance.fileSize)
         }
     }
 
@@ -506,7 +506,7 @@ package struct InstanceExport: Sendable {
     private static func write(_ received: Received, into folder: ExportFolder) throws {
         let file = try ExportedFile(received.instance.id, in: folder)
         try file.write(received.bytes)
-        try file.commit()
+        try file.commit(size: received.instance.fileSize)
     }
 
     private func check(_ received: Int64, of instance: OrthancInstance) throws {
