@@ -63,7 +63,6 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CLinux"),
-        // Optimized in debug builds too, as what it is for is speed.
 
         // MARK: Libraries
         library("Jobs", settings: optimized),
