@@ -79,7 +79,9 @@ extension RunAudit {
             guard job.attempt == attempt, job.dispatch == dispatch, job.state == .ready || job.state == .retrying else {
                 throw Violation(rule: "I7", text: "job \(index) is \(job.state.rawValue) and gets a hint for \(attempt).\(dispatch)")
             }
-            guard (delay != nil) == (job.state == .retrying && pause > 0), pause <= Double(delay?.seconds ?? 0) else {
+            // A retry is held back until it is due, and a job that its worker has not the means for is not offered again at once.
+            let isHeldBack = (job.state == .retrying && pause > 0) || (job.state == .ready && job.cause == .notHere)
+            guard (delay != nil) == isHeldBack, pause <= Double(delay?.seconds ?? 0) else {
                 throw Violation(rule: "backoff", text: "job \(index) is \(job.state.rawValue), its hint waits for \(pause) s")
             }
         case .grant(let index, let attempt, let token): try checkGrant(index, attempt, token, input, before, after, now)
