@@ -1,5 +1,6 @@
 """What ends a job, apart from the job itself."""
 
+import json
 import os
 import resource
 import signal
@@ -48,6 +49,11 @@ def closes(**_):
     return 1
 def leaves(**_): os._exit(0)
 def killed(**_): os.kill(os.getpid(), signal.SIGKILL)
+def says(params, **_):
+    from dcm_processor import job, progress
+    progress(0)
+    for text in params: job._job.channel.send(text.encode())
+    os._exit(0)
 def pid(**_): return [os.getpid(), os.getppid()]
 def fine(**_): return 1
 def leak(**_): return 1
@@ -106,6 +112,32 @@ class EndsTest(unittest.TestCase):
         for entry in ("svc.closes", "svc.leaves"):
             exited = running.run(entry)
             self.assertEqual((exited["code"], exited["signal"], exited["ending"], exited["stopped"]), (0, None, None, None))
+
+    def test_nonsense_on_a_jobs_own_channel_is_never_handed_on(self):
+        deep = "[" * 100 + "]" * 100
+        running = self.start()
+        exited = running.run("svc.says", params=[
+            "7", '{"type": "ending", "ending": 7}', '{"type": "ending", "ending": {"kind": "joke"}}',
+            *('{"type": "ending", "ending": {"kind": "result", "value": %s}}' % value for value in ("NaN", "1e999", "1" * 400, f"[{deep}]")),
+            '{"type": "ending", "ending": {"kind": "exception", "error": {"type": 1, "message": "", "traceback": null}}}',
+            *('{"type": "progress", "fraction": %s, "text": null}' % value for value in ("NaN", "1e999", "1" * 400, "2", "null")),
+            '{"type": "progress", "fraction": 0.5, "text": 7}',
+        ])
+        self.assertEqual((exited["code"], exited["ending"]), (0, None))
+        exited = running.run("svc.says", params=['{"type": "ending", "ending": {"kind": "result", "value": %s, "more": NaN}}' % deep])
+        self.assertEqual(exited["ending"], {"kind": "result", "value": json.loads(deep)})
+
+    def test_a_command_whose_time_is_over_can_clear_up(self):
+        running = self.start(preload=False)
+        path, ready = running.tree.folder / "program", running.tree.folder / "ready"
+        path.write_text("#!/bin/bash\ntrap 'echo cleared up; exit 3' TERM\ntouch \"$1\"\nwhile :; do sleep 0.1; done\n")
+        path.chmod(0o755)
+        running.channel.send(running.order("", command=[str(path), str(ready)], grace=60))
+        self.assertTrue(host.eventually(ready.exists))
+        running.channel.send({"type": "stop", "job": "j", "reason": "timeout"})
+        exited = running.until("exited")[-1]
+        self.assertEqual((exited["stopped"], exited["signal"], exited["code"]), ("timeout", None, 3))
+        self.assertIn("cleared up\n", exited["tail"])
 
     def test_priorities(self):
         running = self.start()

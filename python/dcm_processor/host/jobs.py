@@ -26,6 +26,11 @@ PROGRESS_INTERVAL = 0.2
 
 ARTIFACT_LIMIT = 1000
 
+MESSAGE_LIMIT = 10_000
+"""Messages heard after a job's end. Its socket holds fewer; more come only from a program that could not be killed."""
+
+ENDINGS = ("result", "exception", "memory", "broken")
+
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at a job's processes, at least."""
 
@@ -261,10 +266,10 @@ class JobHost:
         host = os.getpid()
         opened = []
         try:
+            pipes = []
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             opened += [ours, theirs]
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-            pipes = []
             for _ in range(2):
                 pipes += os.pipe2(os.O_CLOEXEC)
             self._forks += 1
@@ -277,7 +282,7 @@ class JobHost:
         except OSError:
             for end in opened:
                 end.close()
-            for end in pipes if opened else []:
+            for end in pipes:
                 os.close(end)
             raise
         readers, writers = pipes[::2], pipes[1::2]
@@ -376,7 +381,7 @@ class JobHost:
             return False
         try:
             job.take(json.loads(message))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             pass  # the channel is the job's own: what it writes there by itself is its own affair
         return True
 
@@ -448,8 +453,9 @@ class JobHost:
         del self._jobs[job.name]
         for usage in processes.end_children(lambda pid: self._is_leftover(pid, job)):
             job.count(usage)
-        while job.is_listening and self._hear(job):
-            pass
+        for _ in range(MESSAGE_LIMIT):
+            if not job.is_listening or not self._hear(job):
+                break
         self._close_channel(job)
         for pipe in job.log.pipes:
             self._ignore(pipe)
@@ -592,12 +598,24 @@ class _Job:
         self.user = 0.0
         self.system = 0.0
         self._grace = order["grace"]
+        self._is_program = order.get("command") is not None
 
     def take(self, message):
+        """Raises for what our starter could not read: it would end this host, and all its jobs, for the nonsense of one."""
         if message["type"] == "ending":
-            self.ending = message["ending"]
+            ending = {key: message["ending"][key] for key in ("kind", "value", "error") if key in message["ending"]}
+            values.portable(ending.get("value"))
+            if ending.get("error") is not None:
+                ending["error"] = {key: ending["error"][key] for key in ("type", "message", "traceback")}
+            texts = [ending["kind"], *(ending.get("error") or {}).values()]
+            if ending["kind"] not in ENDINGS or not all(text is None or isinstance(text, str) for text in texts):
+                raise ValueError("no ending of ours")
+            self.ending = ending
         elif message["type"] == "progress":
-            self.progress = {"fraction": float(message["fraction"]), "text": message["text"]}
+            progress = {"fraction": float(message["fraction"]), "text": message["text"]}
+            if not 0 <= progress["fraction"] <= 1 or not isinstance(progress["text"], (str, type(None))):
+                raise ValueError("no progress of ours")
+            self.progress = progress
         elif message["type"] == "artifact" and len(self.artifacts) < ARTIFACT_LIMIT:
             self.artifacts.append({key: str(message[key]) for key in ("name", "path", "kind")})
 
@@ -613,8 +631,8 @@ class _Job:
             return
         self.stopped = reason
         now = time.monotonic()
-        if reason == "timeout":
-            # To the leader alone: for other programs of the group the signal would be deadly.
+        if reason == "timeout" and not self._is_program:
+            # To the leader alone: for other programs of the group, and for a command, the signal would be deadly.
             processes.send(self.pid, signal.SIGUSR1)
             now += DUMP_PAUSE
         self.steps.append((now, signal.SIGTERM))
