@@ -29,6 +29,10 @@ struct SubmitCommand: AsyncParsableCommand {
     @Flag(help: "A new run also for what has had one.")
     var again = false
 
+    @Option(
+        help: ArgumentHelp("As --again, under a name: what has had its run under that name gets no further one.", valueName: "NAME"))
+    var replay: String?
+
     @Option(help: ArgumentHelp("At most so many a second (default: SUBMIT_RATE of ingest).", valueName: "N"))
     var rate: Double?
 
@@ -53,6 +57,9 @@ struct SubmitCommand: AsyncParsableCommand {
         if let since, Self.date(since) == nil {
             throw ValidationError("--since is '\(since)'; it has to be a day such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z.")
         }
+        if let replay, !(1...64).contains(replay.utf8.count) {
+            throw ValidationError("--replay has \(replay.utf8.count) bytes; it takes 1 to 64.")
+        }
         if let rate, !(0.01...1000).contains(rate) {
             throw ValidationError("--rate is \(rate); it has to be a number from 0.01 to 1000.")
         }
@@ -68,7 +75,7 @@ struct SubmitCommand: AsyncParsableCommand {
             }
             show("\(resources.count) \(plural) listed", isLast: true)
         }
-        let replay = again ? UUID().uuidString.lowercased() : nil
+        let replay = self.replay ?? (again ? UUID().uuidString.lowercased() : nil)
         let manner = IngestAPI.Manner(level: level, replay: replay, isBulk: rate == nil && resources.count > 1)
         let submitting = Submitting(submit: { try await api.submit($0, manner) }, rate: rate)
         var toldAt = ContinuousClock.now
@@ -78,7 +85,10 @@ struct SubmitCommand: AsyncParsableCommand {
             show(tally.line, isLast: false)
         }
         show(tally.summary, isLast: true)
-        if tally.failed > 0 { throw ExitCode.failure }
+        if tally.failed > 0 {
+            show("  \(Self.advice(replay: replay))", isLast: true)
+            throw ExitCode.failure
+        }
     }
 
     private var plural: String { ["study": "studies", "patient": "patients"][level] ?? "series" }
@@ -106,6 +116,12 @@ struct SubmitCommand: AsyncParsableCommand {
                     + "'./dcm up\(location.suffix)' give its ingest an endpoint.")
         }
         return IngestAPI(base: url, token: endpoints.ingestToken)
+    }
+
+    /// What to do when something failed. With --again the same command would give everything that has been done one more run.
+    static func advice(replay: String?) -> String {
+        let command = replay.map { "the same command with --replay \($0) and without --again" } ?? "the same command again"
+        return "\(command) goes on, what is done is known then"
     }
 
     private static func trimmed(_ url: String) -> String {

@@ -89,8 +89,7 @@ struct SubmissionTally: Sendable, Hashable {
         lines += failures.map { "  failed, \($0)" }
         if failed > failures.count { lines.append("  and \(failed - failures.count) more failed") }
         if done < total {
-            lines.append(
-                "  \(total - done) were not tried after so many failures; the same command again goes on, what is done is known then")
+            lines.append("  \(total - done) were not tried after so many failures")
         }
         return lines.joined(separator: "\n")
     }

@@ -123,7 +123,7 @@ extension SourceFollower {
 
     private mutating func dispatch(_ snapshot: ResourceSnapshot, _ occasion: Occasion) async throws -> Dispatch {
         let known = try await journal.record(of: snapshot.id.rawValue, snapshot.level, server: name)
-        guard let telling = telling(snapshot, known, occasion) else {
+        guard var telling = telling(snapshot, known, occasion) else {
             try await journal.settle(snapshot.id.rawValue, snapshot.level, server: name)
             return Dispatch(submission: known.map(Submission.init(known:)) ?? .known(snapshot: snapshot.hash))
         }
@@ -131,8 +131,18 @@ extension SourceFollower {
             try await ignore(snapshot, telling, occasion)
             return Dispatch(submission: .known(snapshot: known?.snapshot ?? ""))
         }
+        // It has grown before its lost event was sent again: nobody would ever tell what that one told.
+        if let base = telling.base, await isLost(base) { telling.base = nil }
         let samples = try await samples(of: snapshot, telling, occasion)
         return try await tell(snapshot, telling, samples, occasion)
+    }
+
+    private func isLost(_ record: IngestRecord) async -> Bool {
+        let mark = IngestJournal.Mark(
+            lastUpdate: record.lastUpdate, snapshot: record.snapshot, origin: record.origin, filter: record.filter,
+            recordedAt: record.recordedAt)
+        guard let ledger, LostEvents.isExpected(mark) else { return false }
+        return lostEvents.judge(mark, missing: await ledger.missing(of: [mark.snapshot]), now: Date()) == .lost
     }
 
     /// - Returns: nil when this state has been dealt with.

@@ -78,8 +78,8 @@ extension SourceFollower {
                 level, server: name, at: now
             )
         }
+        // What was listed is kept until the next walk: when what follows fails, all of this is done once more.
         try await journal.finishSweep(level, server: name, listed: listing.count, at: now)
-        listing = ListedResources(startedAt: now)
         try await forgetGone(level, now: now)
     }
 

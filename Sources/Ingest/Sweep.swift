@@ -26,6 +26,11 @@ struct Sweep: Sendable {
     private var state: State
     /// The change log's newest entry when a walk began that left nothing pending.
     private var quietSince: Int64?
+    private var skipped = 0
+
+    /// So many walks in a row are skipped at most. A list that shifts while it is read, because something was deleted, may have hidden a
+    /// resource, and the ledger may be another one by now: the change log tells of neither.
+    static let skippable = 11
 
     init(levels: [ResourceLevel], interval: Duration, now: ContinuousClock.Instant) {
         self.levels = levels
@@ -37,15 +42,17 @@ struct Sweep: Sendable {
         if case .walking = state { true } else { false }
     }
 
-    /// The page to look at now, if any. A walk whose predecessor left nothing pending is skipped while the change log has not moved.
+    /// The page to look at now, if any. A walk whose predecessor left nothing pending is skipped while the change log has not moved, some times.
     mutating func next(now: ContinuousClock.Instant, lastSequence: Int64) -> Page? {
         switch state {
         case .resting(let until):
             guard now >= until else { return nil }
-            if quietSince == lastSequence {
+            if quietSince == lastSequence, skipped < Self.skippable {
+                skipped += 1
                 state = .resting(until: now + interval)
                 return nil
             }
+            skipped = 0
             state = .walking(Walk(sequence: lastSequence))
             return Page(level: levels[0], offset: 0)
         case .walking(let walk):

@@ -181,6 +181,13 @@ struct HTTPEndpointTests {
             #expect(rebound.hasPrefix("HTTP/1.1 403"))
             let hook = try await endpoint.raw("POST /wake HTTP/1.1\r\nHost: ingest\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             #expect(hook.hasPrefix("HTTP/1.1 202"))
+            // The router takes more than one spelling of an address.
+            for address in ["POST /submit", "POST //submit", "POST /submit/", "GET //resources/"] {
+                let disguised = try await endpoint.raw(
+                    "\(address) HTTP/1.1\r\nHost: evil.example\r\nContent-Length: \(order.utf8.count)\r\nConnection: close\r\n\r\n\(order)")
+                #expect(disguised.hasPrefix("HTTP/1.1 403"), "\(address)")
+            }
+            #expect(orthanc.requests.count == 1)
             for (body, hint) in [
                 ("{\"id\": \"\(Self.id)\", \"level\": \"Doe\"}", "series, study or patient"),
                 ("{\"id\": \"\(Self.id)\", \"bulk\": 1}", "'bulk'"),
@@ -242,6 +249,21 @@ struct HTTPEndpointTests {
                 let refused = try await endpoint.get("/resources?\(query)")
                 #expect(refused.status == 400)
             }
+        }
+    }
+
+    @Test("A server that hangs holds up no other")
+    func oneOfSeveralHangs() async throws {
+        let stuck = ScriptedResources("stuck", after: .seconds(3600))
+        let other = ScriptedResources("other")
+        try await RunningEndpoint.serving(stuck, other, configure: { $0.requestLimit = .milliseconds(300) }) { endpoint in
+            let answer = try await endpoint.post("/submit", "{\"id\": \"\(Self.id)\"}")
+            #expect(answer.status == 202)
+            #expect(try answer.member("server") == "other")
+            // It might be on the one that did not answer.
+            other.answerNext(.notFound)
+            let unsure = try await endpoint.post("/submit", "{\"id\": \"\(Self.id)\"}")
+            #expect(unsure.status == 503)
         }
     }
 

@@ -69,6 +69,28 @@ struct LostEventsTests {
         }
     }
 
+    /// The record is the later event's by then, and nobody would miss the first one.
+    @Test(arguments: [true, false]) func whatGrowsBeforeItsLostEventIsSentAgainIsToldWhole(isLost: Bool) async throws {
+        try await FakeArchive.with { archive, server, journal in
+            let ledger = try Ledger(folder: archive.folder)
+            var follower = try archive.follower(server, journal, ledger: LedgerEventLookup(folder: archive.folder)) {
+                $0.ledgerPatience = 0
+            }
+            // The sweep of the start; there is no other one.
+            try await follower.follow(for: .milliseconds(50))
+            archive.store(1, FakeArchive.Study(series: [10: [100]]))
+            try await follower.follow { archive.events.all.count == 1 }
+            if !isLost {
+                let first = try #require(archive.events.all.first)
+                _ = try await ledger.write { try $0.recordEvent(first, at: Date()).isNew }
+            }
+            archive.store(1, FakeArchive.Study(series: [10: [100], 11: [110]]))
+            try await follower.follow { archive.events.all.count == 2 }
+            let told = Set(archive.events.all[1].series.map(\.id))
+            #expect(told == (isLost ? [orthancID(10).rawValue, orthancID(11).rawValue] : [orthancID(11).rawValue]))
+        }
+    }
+
     @Test func withoutALedgerNothingIsSentAgain() async throws {
         try await FakeArchive.with { archive, server, journal in
             archive.store(1, FakeArchive.Study(series: [10: [100]]))

@@ -78,6 +78,15 @@ struct SubmitTests {
         }
     }
 
+    @Test("To go on after --again, what is done is known under the same name")
+    func goingOn() throws {
+        let command = try SubmitCommand.parse(["--all", "--replay", "of-monday"])
+        #expect(command.replay == "of-monday")
+        #expect(SubmitCommand.advice(replay: "of-monday").contains("--replay of-monday"))
+        #expect(SubmitCommand.advice(replay: nil) == "the same command again goes on, what is done is known then")
+        #expect(throws: (any Error).self) { try SubmitCommand.parse(["--all", "--replay", String(repeating: "x", count: 65)]) }
+    }
+
     @Test("When ingest is away, the rest is left after some failures, and that is said")
     func away() async throws {
         let api = IngestAPI(base: "http://127.0.0.1:\(try FreePorts.next())", token: nil)

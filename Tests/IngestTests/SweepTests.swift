@@ -38,6 +38,22 @@ struct SweepTests {
         #expect((sweep.next(now: start + .seconds(300), lastSequence: lastSequence) != nil) == isWalked)
     }
 
+    /// A resource that was hidden while the list shifted is in no change log.
+    @Test func anIdleServerIsWalkedAgainNowAndThen() {
+        var sweep = sweep()
+        _ = sweep.next(now: start, lastSequence: 10)
+        sweep.finish(count: 3, pending: 0, isLast: true, now: start)
+        var now = start
+        for _ in 0..<Sweep.skippable {
+            now += .seconds(300)
+            #expect(sweep.next(now: now, lastSequence: 10) == nil)
+        }
+        now += .seconds(300)
+        #expect(sweep.next(now: now, lastSequence: 10) == Sweep.Page(level: .study, offset: 0))
+        sweep.finish(count: 3, pending: 0, isLast: true, now: now)
+        #expect(sweep.next(now: now + .seconds(300), lastSequence: 10) == nil)
+    }
+
     @Test func aRestartBeginsAtOnce() {
         var sweep = sweep()
         _ = sweep.next(now: start, lastSequence: 10)

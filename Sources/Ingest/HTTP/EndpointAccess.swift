@@ -24,13 +24,14 @@ struct EndpointAccess: RouterMiddleware {
 
     /// What everyone may see: nothing of the pipeline is in it.
     private static let open = ["/healthz", "/readyz"]
-    /// Doorbell and hooks only hint at what Orthanc has; these have it dealt with again, or list it.
-    private static let powerful = ["/submit", "/resources"]
+    /// They only hint at what Orthanc has. All else has it dealt with again, or lists it.
+    private static let hints = ["/wake", "/stable-series", "/stable-study", "/stable-patient"]
 
     func handle(
         _ request: Request, context: EndpointContext, next: @concurrent (Request, EndpointContext) async throws -> Response
     ) async throws -> Response {
-        let path = request.uri.path
+        // The router takes `//submit` and `/submit/` for `/submit`.
+        let path = "/" + request.uri.path.split(separator: "/").joined(separator: "/")
         // Hooks and commands send no origin; a page in somebody's browser cannot help it.
         guard request.headers[.origin] == nil else {
             throw EndpointProblem.forbidden("This endpoint is for programs, not for pages in a browser.")
@@ -43,7 +44,7 @@ struct EndpointAccess: RouterMiddleware {
                     detail: "Send INGEST_TOKEN as 'Authorization: Bearer <token>' or as 'X-DCM-Token: <token>'.",
                     headers: [.wwwAuthenticate: "Bearer realm=\"dcm-ingest\""])
             }
-        } else if Self.powerful.contains(path), !(context.isLocal && Self.isAddressedHere(request)) {
+        } else if !Self.hints.contains(path), !(context.isLocal && Self.isAddressedHere(request)) {
             throw EndpointProblem.forbidden("Without a token only programs on ingest's own machine may do this: set INGEST_TOKEN.")
         }
         return try await next(request, context)

@@ -49,7 +49,8 @@ struct EndpointRoutes: Sendable {
         }
         guard let outcome else {
             throw EndpointProblem.unavailable(
-                "Its event is still being made; nothing has to be done, and the same request tells more later.", code: "under-way")
+                "Its event is still being made; the same request tells more later. Where EVENTS has this level, nothing has to be done.",
+                code: "under-way")
         }
         return try answer(outcome, level, done: .accepted)
     }
@@ -124,14 +125,23 @@ struct EndpointRoutes: Sendable {
     private func submit(
         _ level: ResourceLevel, _ id: OrthancID, to servers: [any FollowedResources], replay: String?, isBulk: Bool, within limit: Duration?
     ) async throws -> Outcome {
-        var best: Outcome?
-        for server in servers {
-            let submission =
-                if let limit {
-                    try await Ingest.within(limit) { try await server.submit(level, id, replay: replay, isBulk: isBulk) }
-                } else {
-                    try await server.submit(level, id, replay: replay, isBulk: isBulk)
+        // At once: one that hangs holds up no other.
+        let submissions = try await withThrowingTaskGroup(of: (Int, Submission).self) { tasks in
+            for (position, server) in servers.enumerated() {
+                tasks.addTask {
+                    guard let limit else { return (position, try await server.submit(level, id, replay: replay, isBulk: isBulk)) }
+                    do {
+                        return (position, try await within(limit) { try await server.submit(level, id, replay: replay, isBulk: isBulk) })
+                    } catch let problem as EndpointProblem {
+                        return (position, .failed(Reason("timeout", problem.detail)))
+                    }
                 }
+            }
+            return try await tasks.reduce(into: [Int: Submission]()) { $0[$1.0] = $1.1 }
+        }
+        var best: Outcome?
+        for (position, server) in servers.enumerated() {
+            guard let submission = submissions[position] else { continue }
             if let best, best.submission.weight >= submission.weight { continue }
             best = Outcome(server: server.name, submission: submission)
         }
