@@ -35,9 +35,10 @@ final class JobHost: Sendable {
         var phase: Phase { started != nil ? .started : importingAt != nil ? .importing : .waiting }
 
         /// When the host has had enough time for what it should do by itself, and what it then failed to do.
-        var due: (at: ContinuousClock.Instant, reason: String)? {
-            // A host in the middle of an import hears nothing; there is nothing yet that a grace could save.
-            if let cancelledAt { return (cancelledAt + (started == nil ? .seconds(1) : limits.cancel), JobHost.cancelOverrun) }
+        /// - Parameter isAlone: whether the host runs no job.
+        func due(isAlone: Bool) -> (at: ContinuousClock.Instant, reason: String)? {
+            // A host in the middle of an import hears nothing. There is nothing yet that a grace could save, but for the work of others.
+            if let cancelledAt { return (cancelledAt + (isAlone ? .seconds(1) : limits.cancel), JobHost.cancelOverrun) }
             if let started { return limits.timeout.map { (started.at + $0, JobHost.timeoutOverrun) } }
             if let importingAt { return (importingAt + limits.import, JobHost.importOverrun) }
             return (askedAt + limits.start, JobHost.startOverrun)
@@ -165,8 +166,9 @@ final class JobHost: Sendable {
                     state.isWatched = false
                     return (false, nil)
                 }
+                let isAlone = state.running.values.allSatisfy { $0.started == nil }
                 for (name, job) in state.running {
-                    guard let due = job.due, due.at <= .now else { continue }
+                    guard let due = job.due(isAlone: isAlone), due.at <= .now else { continue }
                     state.culprit = state.culprit ?? name
                     state.isWatched = false
                     return (false, due.reason)

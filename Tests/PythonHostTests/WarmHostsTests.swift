@@ -375,7 +375,9 @@ struct WarmHostsTests {
             let isRunning = try await eventually { FileManager.default.fileExists(atPath: mark.path) }
             #expect(isRunning)
             // The host itself hangs while it looks this function up.
-            let culprit = Task { await hosts.run(tree.job("svc.slow", attempt: 2), onProgress: { _, _ in }) }
+            var slow = tree.job("svc.slow", attempt: 2)
+            slow.grace = .zero
+            let culprit = Task { [slow] in await hosts.run(slow, onProgress: { _, _ in }) }
             let isStuck = try await eventually { FileManager.default.fileExists(atPath: tree.data.appending(path: "stuck").path) }
             #expect(isStuck)
             culprit.cancel()
@@ -384,6 +386,46 @@ struct WarmHostsTests {
             #expect(exit.kind == .released)
             #expect(exit.failure == nil)
             #expect(await culprit.value.outcome == .cancelled)
+        }
+    }
+
+    @Test("A job that is cancelled while its host is busy costs none of those that the host runs")
+    func busyHost() async throws {
+        let tree = try ServiceTree([
+            "svc.py": """
+            import os, pathlib, time
+
+            def work(params, **_):
+                pathlib.Path(params).touch()
+                while not os.path.exists(params + ".stuck"): time.sleep(0.05)
+                time.sleep(3)
+                pathlib.Path(params + ".go").touch()
+                return 1
+
+            def __getattr__(name):
+                if name != "slow":
+                    raise AttributeError(name)
+                mark = os.path.join(os.environ["DATA"], "work")
+                pathlib.Path(mark + ".stuck").touch()
+                while not os.path.exists(mark + ".go"): time.sleep(0.05)
+                return work
+            """
+        ])
+        let mark = tree.data.appending(path: "work")
+        try await withHosts(tree) { hosts in
+            let working = Task {
+                await hosts.run(tree.job("svc.work", params: .string(mark.path), timeout: nil), onProgress: { _, _ in })
+            }
+            let isRunning = try await eventually { FileManager.default.fileExists(atPath: mark.path) }
+            #expect(isRunning)
+            let cancelled = Task { await hosts.run(tree.job("svc.slow", attempt: 2), onProgress: { _, _ in }) }
+            let isStuck = try await eventually { FileManager.default.fileExists(atPath: mark.path + ".stuck") }
+            #expect(isStuck)
+            cancelled.cancel()
+            let exit = await working.value
+            #expect(exit.result == 1, "\(exit)")
+            let end = await cancelled.value
+            #expect(end.outcome == .cancelled)
         }
     }
 
