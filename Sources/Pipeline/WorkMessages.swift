@@ -61,10 +61,13 @@ package struct JobOrder: Sendable, Hashable, Codable {
     package var source: JobSource
     /// Seconds that the lease lasts without a renewal.
     package var leaseSeconds: Int
+    /// The sum of the attempts by which the jobs it depends on have satisfied it. A higher one means that its input has been made anew:
+    /// what an attempt on the former one has kept is not for this one. nil from a router that does not say.
+    package var inputs: Int?
 
     package init(
         job: JobID, attempt: Int, token: Int, definition: JobDefinition, headers: JSONValue, addedParams: JSONValue, source: JobSource,
-        leaseSeconds: Int
+        leaseSeconds: Int, inputs: Int? = nil
     ) {
         self.job = job
         self.attempt = attempt
@@ -74,6 +77,7 @@ package struct JobOrder: Sendable, Hashable, Codable {
         self.addedParams = addedParams
         self.source = source
         self.leaseSeconds = leaseSeconds
+        self.inputs = inputs
     }
 }
 

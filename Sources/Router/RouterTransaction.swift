@@ -124,11 +124,12 @@ extension RouterTransaction {
             switch effect {
             case .grant(let job, let attempt, let token):
                 after.append(.extendLease(claim.job, token: token))
+                let planned = stored.run.jobs[job]
                 return .go(
                     JobOrder(
-                        job: claim.job, attempt: attempt, token: token, definition: stored.run.jobs[job].definition,
+                        job: claim.job, attempt: attempt, token: token, definition: planned.definition,
                         headers: stored.context.headers, addedParams: .object(stored.context.addedParams), source: stored.context.source,
-                        leaseSeconds: Self.leaseSeconds))
+                        leaseSeconds: Self.leaseSeconds, inputs: planned.dependencies.reduce(0) { $0 + ($1.satisfiedBy ?? 0) }))
             case .deny(let reason): return .no(reason)
             default: continue
             }

@@ -18,6 +18,8 @@ struct CommandOutputs: Sendable {
     /// Why they could not be kept.
     struct Refusal: Error, CustomStringConvertible {
         var description: String
+        /// Nothing is wrong but that somebody else may have the job by now.
+        var isLeaseOver = false
     }
 
     let data: URL
@@ -44,8 +46,9 @@ struct CommandOutputs: Sendable {
     }
 
     /// Moves what is in `workdir`. Blocking. What an earlier attempt had left goes to `workdir`, whose owner removes it.
+    /// - Parameter isStillMine: asked last, because looking through many files may take longer than a lease lasts.
     /// - Returns: nil when the command left nothing.
-    func keep(from workdir: URL, as path: String) throws(Refusal) -> Kept? {
+    func keep(from workdir: URL, as path: String, isStillMine: () -> Bool = { true }) throws(Refusal) -> Kept? {
         let manager = FileManager.default
         let source = workdir.appending(path: Self.folder)
         let target = data.appending(path: path)
@@ -54,6 +57,7 @@ struct CommandOutputs: Sendable {
             throw Refusal(description: "the command has put something else in the place of its folder \(Self.folder) (DCM_OUTPUTS)")
         }
         let found = type == nil ? [] : files(below: source)
+        guard isStillMine() else { throw Refusal(description: "the job's lease is over", isLeaseOver: true) }
         do {
             let aside = workdir.appending(path: ".former-outputs")
             let hasFormer = (try? manager.attributesOfItem(atPath: target.path)) != nil

@@ -85,7 +85,7 @@ struct PythonJobs: Sendable {
         job.memory = definition.resources.memory
         job.nice = niceness.cpu
         job.ionice = niceness.disk
-        job.checkpoint = checkpoints(order).appending(path: "\(order.token)", directoryHint: .notDirectory)
+        job.checkpoint = checkpoint(order)
         if definition.kind == .command {
             job.command = command(definition)
             if interpreter != configuration.python { job.environment.merge(activated(interpreter)) { _, new in new } }
@@ -96,6 +96,14 @@ struct PythonJobs: Sendable {
     /// The folder of the checkpoints of all attempts of a job.
     private func checkpoints(_ order: JobOrder) -> URL {
         folders.data.appending(path: ".checkpoints/\(order.job)", directoryHint: .isDirectory)
+    }
+
+    /// The file of an attempt's checkpoint, beside those of attempts that worked on the same input: half a result of the images and files
+    /// that were there before must not become half of this one.
+    private func checkpoint(_ order: JobOrder) -> URL {
+        var folder = checkpoints(order)
+        if let inputs = order.inputs { folder.append(path: "inputs-\(inputs)", directoryHint: .isDirectory) }
+        return folder.appending(path: "\(order.token)", directoryHint: .notDirectory)
     }
 
     /// A program that stands in the service's folder is meant before one of that name in PATH.
@@ -123,22 +131,25 @@ extension PythonJobs {
     private func keepOutputs(
         of job: PythonJob, _ order: JobOrder, _ exit: JobExit, _ isStillMine: @escaping @Sendable () -> Bool
     ) async -> JobExit {
-        // Without the router nobody knows whose the job is. The work is done: it waits for the answer to the next heartbeat.
-        while !isStillMine() {
-            do { try await Task.sleep(for: Self.leasePause) } catch { return exit.ended(.cancelled, .cancelled) }
-        }
         let outputs = CommandOutputs(data: folders.data)
-        let outcome = await FileWork.run {
-            Result { () throws(CommandOutputs.Refusal) in
-                try outputs.keep(from: job.workdir, as: CommandOutputs.path(of: order))
+        while true {
+            // Without the router nobody knows whose the job is. The work is done: it waits for the answer to the next heartbeat.
+            while !isStillMine() {
+                do { try await Task.sleep(for: Self.leasePause) } catch { return exit.ended(.cancelled, .cancelled) }
             }
-        }
-        switch outcome {
-        case .success(nil): return exit
-        case .success(let kept?): return exit.keeping(kept)
-        case .failure(let refusal):
-            let message = "The command succeeded, but what it has made could not be kept: \(refusal)."
-            return exit.ended(.failed, .resources, JobExit.Failure(type: "OutputsNotKept", message: message))
+            let outcome = await FileWork.run {
+                Result { () throws(CommandOutputs.Refusal) in
+                    try outputs.keep(from: job.workdir, as: CommandOutputs.path(of: order), isStillMine: isStillMine)
+                }
+            }
+            switch outcome {
+            case .success(nil): return exit
+            case .success(let kept?): return exit.keeping(kept)
+            case .failure(let refusal) where refusal.isLeaseOver: continue
+            case .failure(let refusal):
+                let message = "The command succeeded, but what it has made could not be kept: \(refusal)."
+                return exit.ended(.failed, .resources, JobExit.Failure(type: "OutputsNotKept", message: message))
+            }
         }
     }
 }

@@ -122,6 +122,10 @@ import Testing
         let after = try await bench.commit(result(order), result(order), at: now)
         #expect(hints(after).map(\.job.index) == [1])
         #expect(after.count { if case .acknowledge = $0 { true } else { false } } == 2)
+        // By this the child knows whether its input is still the one it once kept something of.
+        let child = try #require(granted(try await bench.commit(claim(1), at: now)))
+        #expect(order.inputs == 0)
+        #expect(child.inputs == 1)
     }
 
     @Test func aConfirmationAfterTheClaimDoesNotTakeTheJobBack() async throws {

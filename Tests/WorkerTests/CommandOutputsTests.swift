@@ -30,6 +30,22 @@ import Testing
         #expect(place.text("outputs/run/seg/other.txt") == nil)
     }
 
+    @Test("Whose lease ran out while its files were looked through leaves those of its successor alone")
+    func leaseOver() throws {
+        let place = try Place()
+        let outputs = CommandOutputs(data: place.data)
+        try place.write("a", "mine")
+        #expect {
+            try outputs.keep(from: place.workdir, as: "outputs/run/seg") { false }
+        } throws: { error in
+            (error as? CommandOutputs.Refusal)?.isLeaseOver == true
+        }
+        #expect(place.text("outputs/run/seg/a") == nil)
+        // It was the router that was away, and nobody else had the job.
+        _ = try outputs.keep(from: place.workdir, as: "outputs/run/seg") { true }
+        #expect(place.text("outputs/run/seg/a") == "mine")
+    }
+
     @Test("A link in the place of the folder, or a DATA that cannot be written, is a refusal, and the earlier outputs stay")
     func refusals() throws {
         let place = try Place()

@@ -85,6 +85,34 @@ struct EnvironmentJobsTests {
         }
     }
 
+    @Test("An attempt on input that was made anew finds nothing of what was kept on the former one")
+    func checkpointsOfFormerInput() async throws {
+        let module = """
+            import os
+            from dcm_processor import checkpoint, resume
+
+            def worker(attempt, **_):
+                found = resume()
+                checkpoint(attempt)
+                if attempt != 3:
+                    os._exit(7)
+                return found
+            """
+        try await withJobs(["svc/__init__.py": module]) { jobs, _ in
+            for (inputs, found) in [([1, 1, 1], JSONValue.integer(2)), ([1, 1, 2], .null)] {
+                let run = RunID(milliseconds: 7, random: (5, UInt64(inputs[2])))
+                var exits: [JobExit] = []
+                for attempt in 1...3 {
+                    var order = Self.order("svc", run: run, attempt: attempt)
+                    order.inputs = 4 + inputs[attempt - 1]
+                    exits.append(await jobs.run(order) { _ in })
+                }
+                #expect(exits[2].kind == .completed, "\(exits)")
+                #expect(exits[2].result ?? .null == found, "\(exits)")
+            }
+        }
+    }
+
     private static func order(
         _ service: String, environment: String? = nil, run: RunID = RunID(milliseconds: 7, random: (3, 4)), attempt: Int = 1
     ) -> JobOrder {
