@@ -71,9 +71,12 @@ extension SourceFollower {
             guard let end = entries.last?.resource else { break }
             last = end
             // What was noted since the sweep began may stand on a page that had been read by then.
+            let gone = entries.filter { $0.goneSince == nil && $0.notedAt < listing.startedAt && !listing.contains($0.resource) }
+                .map(\.resource)
+            // Nobody needs to hear any more that Orthanc could not give it.
+            for id in gone.compactMap({ OrthancID(rawValue: $0) }) { failedReads[id] = nil }
             try await journal.mark(
-                gone: entries.filter { $0.goneSince == nil && $0.notedAt < listing.startedAt && !listing.contains($0.resource) }
-                    .map(\.resource),
+                gone: gone,
                 returned: entries.filter { $0.goneSince != nil && listing.contains($0.resource) }.map(\.resource),
                 level, server: name, at: now
             )

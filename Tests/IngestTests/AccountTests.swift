@@ -162,6 +162,19 @@ struct AccountTests {
         }
     }
 
+    @Test func whatCouldNotBeReadAndWasDeletedIsNoTroubleAnyMore() async throws {
+        try await FakeArchive.with { archive, server, journal in
+            archive.store(1, Study(series: [10: [100]]))
+            archive.intercept { $0.hasPrefix("/studies/\(orthancID(1))") ? .status(500) : nil }
+            var follower = try archive.follower(server, journal) { $0.sweepInterval = .milliseconds(20) }
+            try await follower.follow { try await account(archive).pending == ["unreadable": 1] }
+            #expect(follower.failedReads.count == 1)
+            archive.delete(1)
+            try await follower.follow { try await account(archive).pending.isEmpty }
+            #expect(follower.failedReads.isEmpty)
+        }
+    }
+
     @Test func aSweepThatFailsAtItsEndForgetsNothing() async throws {
         try await FakeArchive.with { archive, server, journal in
             for number in 1...3 { archive.store(number, Study(series: [number * 10: [number * 100]])) }
