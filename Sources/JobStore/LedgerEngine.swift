@@ -102,6 +102,8 @@ package protocol LedgerTransaction {
     func setPaused(_ channel: String, by actor: String?, at now: Date) throws
 
     func saveWorker(_ worker: WorkerInfo, busy: Int, at now: Date) throws
+    /// Whether there is such a worker, or was one lately.
+    func isWorkerKnown(_ id: String) throws -> Bool
     func forgetWorkers(seenBefore cutoff: Date) throws
 
     /// The channels of the workers that were heard of after `cutoff` and take jobs.

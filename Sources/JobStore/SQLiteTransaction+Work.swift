@@ -118,6 +118,10 @@ extension SQLiteTransaction {
             [worker.id, worker.host, LedgerJSON.text(worker), busy, worker.startedAt.ledgerTime, now.ledgerTime])
     }
 
+    func isWorkerKnown(_ id: String) throws -> Bool {
+        try row("SELECT 1 FROM worker WHERE id = ?", [id]) != nil
+    }
+
     func forgetWorkers(seenBefore cutoff: Date) throws {
         try run("DELETE FROM worker WHERE seen_at < ?", [cutoff.ledgerTime])
     }

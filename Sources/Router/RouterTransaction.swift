@@ -200,8 +200,8 @@ extension RouterTransaction {
         case .cancelRun: outcome = try applyToRun(command, .cancelAll(actor: command.actor))
         case .pauseChannel: outcome = try pause(command)
         case .resumeChannel: outcome = try resume(command)
-        case .drainWorker: outcome = tellWorker(command, .drain)
-        case .resumeWorker: outcome = tellWorker(command, .undrain)
+        case .drainWorker: outcome = try tellWorker(command, .drain)
+        case .resumeWorker: outcome = try tellWorker(command, .undrain)
         case .reprocessRun: outcome = "refused: the run is not known"
         }
         try record(command, outcome)
@@ -253,7 +253,8 @@ extension RouterTransaction {
     }
 
     /// Whether it is heard, the worker's heartbeats say.
-    private mutating func tellWorker(_ command: CommandMessage, _ action: ControlMessage.Action) -> String {
+    private mutating func tellWorker(_ command: CommandMessage, _ action: ControlMessage.Action) throws -> String {
+        guard try ledger.isWorkerKnown(command.target) else { return "refused: '\(command.target.prefix(128))' is not a worker's id" }
         after.append(.stop(ControlMessage(action: action, worker: command.target)))
         return "done: the worker has been told"
     }

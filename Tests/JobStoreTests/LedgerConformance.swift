@@ -452,6 +452,8 @@ extension LedgerConformance {
             let served = try await ledger.write { try $0.channelsServed(seenAfter: now - 30) }
             #expect(served == ["gpu", "default"])
             try await ledger.write { try $0.forgetWorkers(seenBefore: now - 30) }
+            let known = try await ledger.write { transaction in try ["a", "c", "d"].map(transaction.isWorkerKnown) }
+            #expect(known == [true, false, false])
             let left = try await ledger.write { try $0.channelsServed(seenAfter: now - 90) }
             #expect(left == ["gpu", "default"])
         }

@@ -177,6 +177,10 @@ import Testing
 
     @Test func aWorkerIsToldToDrainAndToGoOn() async throws {
         let bench = try Bench()
+        try await bench.ledger.write { [now] in
+            let worker = WorkerInfo(id: "w1.abc", host: "h", pid: 1, version: "1", slots: 1, channels: ["default"], startedAt: now)
+            try $0.saveWorker(worker, busy: 0, at: now)
+        }
         for (action, told) in [(CommandMessage.Action.drainWorker, ControlMessage.Action.drain), (.resumeWorker, .undrain)] {
             let command = CommandMessage(id: action.rawValue, action: action, target: "w1.abc", actor: "op", at: now)
             let after = try await bench.commit(.command(command, delivery()), at: now)
