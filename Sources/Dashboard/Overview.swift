@@ -47,9 +47,14 @@ extension IngestSource {
     /// Ingest reports every ten seconds.
     private static let silence = 45.0
 
+    private func isSilent(at now: Date) -> Bool { now.timeIntervalSince(checkedAt) > Self.silence }
+
+    /// Whether ingest follows the server's change log; an ingest that has died says so no more.
+    func isFollowed(at now: Date) -> Bool { state == .following && !isSilent(at: now) }
+
     /// What people should know about this server, if anything.
     func trouble(at now: Date) -> String? {
-        if now.timeIntervalSince(checkedAt) > Self.silence {
+        if isSilent(at: now) {
             return "Ingest says nothing of server \(server) for \(Display.duration(now.timeIntervalSince(checkedAt))): is it running?"
         }
         switch state {

@@ -78,7 +78,7 @@ struct MetricsText: Sendable {
 
     private mutating func events(_ overview: Overview, _ now: Date) {
         family("dcm_ingest_following", "Whether ingest follows the server's change log.")
-        for source in overview.sources { sample("dcm_ingest_following", ["server": source.server], source.state == .following ? 1 : 0) }
+        for source in overview.sources { sample("dcm_ingest_following", ["server": source.server], source.isFollowed(at: now) ? 1 : 0) }
         family("dcm_ingest_lag", "Changes that ingest has still to read.")
         for source in overview.sources { sample("dcm_ingest_lag", ["server": source.server], Double(source.lag)) }
         accounts(overview, now)
