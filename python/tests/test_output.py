@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import tempfile
 import unittest
 
 import host
@@ -190,6 +191,26 @@ class TailTest(unittest.TestCase):
             text = logs.tail(data, generator.random() < 0.5)
             self.assertLessEqual(len(text.encode("utf-8")), logs.TAIL_BYTES)
             self.assertLessEqual(len(text.splitlines()), logs.TAIL_LINES)
+
+
+class KeptTest(unittest.TestCase):
+    def test_an_end_that_came_byte_by_byte_is_kept_in_few_pieces(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "job.log")
+            log = logs.JobLog(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 100_000, 1 << 30)
+            reader, writer = os.pipe()
+            log.attach([reader], False)
+            os.write(writer, b"h" * 50_000)
+            log.read(reader)
+            for number in range(20_000):
+                os.write(writer, b"%d" % (number % 10))
+                log.read(reader)
+            os.close(writer)
+            self.assertLess(len(log._kept), 20)
+            log.close()
+            with open(path, "rb") as file:
+                text = file.read()
+            self.assertTrue(text.endswith(b"0123456789" * 2000), text[-50:])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ PIECE_MILLISECONDS = 50
 INDEX_LIMIT = 8 * 1024 * 1024
 
 _READ = 1 << 16
+_SMALL = 4096
 _DRAIN_LIMIT = 4 << 20
 """Bytes read after a job's end. A pipe holds 1 MiB at most; more comes only from a program that could not be killed."""
 
@@ -155,8 +156,12 @@ class JobLog:
             self._write(stream, chunk[:room], moment)
             chunk = chunk[room:]
         if chunk:
-            self._kept.append((stream, chunk, moment))
             self._kept_size += len(chunk)
+            # Small ones together: a job that prints byte by byte would make a million of them.
+            if self._kept and self._kept[-1][0] == stream and len(self._kept[-1][1]) + len(chunk) <= _SMALL:
+                _, before, moment = self._kept.pop()
+                chunk = before + chunk
+            self._kept.append((stream, chunk, moment))
             while self._kept_size > self._keep:
                 self._drop(self._kept_size - self._keep)
 
