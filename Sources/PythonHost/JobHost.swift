@@ -129,6 +129,13 @@ final class JobHost: Sendable {
         process.end(because: reason)
     }
 
+    var hasEnded: Bool { process.hasEnded }
+
+    /// Lets it end itself, its jobs, and what these have detached from themselves.
+    func hangUp() {
+        process.hangUp()
+    }
+
     private func cancel(_ name: String) {
         let isNews = table.state.withLock { state in
             guard let job = state.running[name], job.cancelledAt == nil else { return false }

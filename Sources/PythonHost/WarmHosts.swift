@@ -102,9 +102,21 @@ package actor WarmHosts {
     }
 
     /// Ends all hosts, and with them every job that still runs.
-    package func shutdown() {
-        for host in hosts.values { host.end(because: "shutdown") }
+    ///
+    /// A host that is let go ends what its jobs have detached from themselves too, which nobody else knows of; one that does not within
+    /// `patience`, because it is in the middle of an import for example, is killed.
+    package func shutdown(patience: Duration = .milliseconds(1500)) async {
+        let leaving = Array(hosts.values)
         hosts = [:]
+        for host in leaving { host.hangUp() }
+        // In a task of its own: who is cancelled has to wait all the same.
+        await Task {
+            let deadline = ContinuousClock.now + patience
+            while leaving.contains(where: { !$0.hasEnded }), ContinuousClock.now < deadline {
+                try? await Task.sleep(for: .milliseconds(10))
+            }
+        }.value
+        for host in leaving { host.end(because: "shutdown") }
     }
 
     // MARK: Answers

@@ -268,6 +268,31 @@ struct WarmHostsTests {
         }
     }
 
+    @Test("A shutdown ends also what jobs have detached from themselves")
+    func shutdown() async throws {
+        let tree = try ServiceTree([
+            "svc.py": """
+            import pathlib, subprocess, time
+
+            def worker(params, **_):
+                child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+                pathlib.Path(params).write_text(str(child.pid))
+                pathlib.Path(params).rename(params + ".ready")
+                time.sleep(3600)
+            """
+        ])
+        let mark = tree.data.appending(path: "mark")
+        try await withHosts(tree) { hosts in
+            async let exit = hosts.run(tree.job("svc.worker", params: .string(mark.path)), onProgress: { _, _ in })
+            #expect(try await eventually { FileManager.default.fileExists(atPath: mark.path + ".ready") })
+            let child = try #require(Int32(String(contentsOfFile: mark.path + ".ready", encoding: .utf8)))
+            #expect(isAlive(child))
+            await hosts.shutdown(patience: .seconds(20))
+            #expect(!isAlive(child))
+            #expect(await exit.outcome == .failed)
+        }
+    }
+
     @Test("A cancelled task ends its job and leaves the others alone")
     func cancellation() async throws {
         let tree = try ServiceTree([
