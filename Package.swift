@@ -63,11 +63,13 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CLinux"),
+        // Optimized in debug builds too, as what it is for is speed.
+        .target(name: "CMD5", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
 
         // MARK: Libraries
         library("Jobs", settings: optimized),
         library("AMQP", ["CRabbitMQ", logging, metrics, lifecycle]),
-        library("Orthanc", ["CCurl", "CLinux", "COpenSSL", "Jobs", logging]),
+        library("Orthanc", ["CCurl", "CLinux", "CMD5", "COpenSSL", "Jobs", logging]),
         library("Registry", ["Jobs"]),
         library("PythonHost", ["Jobs", logging]),
         library("JobStore", ["Jobs", "Pipeline", grdb]),

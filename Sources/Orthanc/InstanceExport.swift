@@ -271,7 +271,7 @@ package struct InstanceExport: Sendable {
         tally.expect(instances)
         let queue = Queue(instances)
         // More than there are connections: those must not rest while a batch is checked and written.
-        let batches = (client.parallelism + Self.batchSize - 1) / Self.batchSize + 1
+        let batches = (client.parallelism + ParallelMD5.width - 1) / ParallelMD5.width + 1
         return try await withThrowingTaskGroup(of: Outcome.self) { group in
             for _ in 0..<batches {
                 group.addTask {
@@ -287,18 +287,16 @@ package struct InstanceExport: Sendable {
         }
     }
 
-    private static let batchSize = 8
-
     private final class Queue: Sendable {
         private let rest: Mutex<ArraySlice<OrthancInstance>>
 
         init(_ instances: [OrthancInstance]) { rest = Mutex(instances[...]) }
 
-        /// As many as are checked and written in one go.
+        /// As many as can be checked at once.
         func next() -> [OrthancInstance]? {
             rest.withLock { rest in
-                defer { rest = rest.dropFirst(InstanceExport.batchSize) }
-                return rest.isEmpty ? nil : Array(rest.prefix(InstanceExport.batchSize))
+                defer { rest = rest.dropFirst(ParallelMD5.width) }
+                return rest.isEmpty ? nil : Array(rest.prefix(ParallelMD5.width))
             }
         }
     }
@@ -469,7 +467,7 @@ package struct InstanceExport: Sendable {
         }
     }
 
-    /// Checks the files, and writes those that are right.
+    /// Checks the files all at once, and writes those that are right.
     /// - Returns: those that are not.
     private func store(
         _ received: [Received], into target: ExportTarget, _ tally: ExportTally, _ outcome: inout Outcome
@@ -478,7 +476,7 @@ package struct InstanceExport: Sendable {
         let isStillMine = isStillMine
         let (damaged, failure) = try await ExportFolder.blocking { () -> ([Int: ExportError], (path: String, cause: FileFailure)?) in
             var damaged: [Int: ExportError] = [:]
-            let digests = received.map { ContentDigest.hexadecimal(.md5, of: $0.bytes) }
+            let digests = ParallelMD5.hexadecimal(of: received.map(\.bytes))
             for (index, file) in received.enumerated() {
                 if let expected = file.expected, digests[index] != expected {
                     file.attempt.takeBack()
