@@ -31,9 +31,14 @@ let package = Package(
     targets: [
         // MARK: Linked from the product
         .systemLibrary(name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CLinux"),
+        .target(name: "CMD5"),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .target(name: "AMQP", dependencies: ["CRabbitMQ", logging, metrics, lifecycle], swiftSettings: settings),
         .target(name: "JobStore", dependencies: ["Jobs", "Pipeline", grdb], swiftSettings: settings),
         .target(name: "Jobs", swiftSettings: settings),
+        .target(name: "Orthanc", dependencies: ["CCurl", "CLinux", "CMD5", "COpenSSL", "Jobs", logging], swiftSettings: settings),
         .target(name: "Pipeline", dependencies: ["AMQP", "Jobs"], swiftSettings: settings),
         .target(name: "Stack", dependencies: [logging], swiftSettings: settings),
 
@@ -41,7 +46,7 @@ let package = Package(
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
-                "AMQP", "JobStore", "Jobs", "Pipeline", "Stack", grdb, logging,
+                "AMQP", "JobStore", "Jobs", "Orthanc", "Pipeline", "Stack", grdb, logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings

@@ -5,6 +5,7 @@ struct Bench: AsyncParsableCommand {
     /// One file and one line here for each measurement.
     private static let measurements: [any AsyncParsableCommand.Type] = [
         AMQPBench.self,
+        ExportBench.self,
         LedgerBench.self,
         RouterBench.self,
         WorkerBench.self,
