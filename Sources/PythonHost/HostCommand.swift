@@ -12,11 +12,21 @@ struct HostCommand: Sendable {
     ///
     /// - Throws: ``PythonHostError`` `.cannotStart`.
     func spawn(socket: Int32, output: Int32) throws -> pid_t {
+        let (pid, error) = start(socket: socket, output: output)
+        guard error == 0 else {
+            throw PythonHostError(.cannotStart, "Python could not be started: \(executable): \(String(cString: strerror(error))).")
+        }
+        return pid
+    }
+
+    /// The same with or without a socket, for any program.
+    /// - Returns: `error` is posix_spawn's, 0 when the program runs.
+    func start(socket: Int32?, output: Int32) -> (pid: pid_t, error: Int32) {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         // The socket first: were its number 0, 1 or 2 the other actions would overwrite it.
-        posix_spawn_file_actions_adddup2(&actions, socket, 3)
+        if let socket { posix_spawn_file_actions_adddup2(&actions, socket, 3) }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(&actions, output, 1)
         posix_spawn_file_actions_adddup2(&actions, output, 2)
@@ -33,19 +43,16 @@ struct HostCommand: Sendable {
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | 0x80))
 
         var pid = pid_t()
-        let result = Self.withCStrings([executable] + arguments) { argv in
+        let error = Self.withCStrings([executable] + arguments) { argv in
             Self.withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
                 posix_spawn(&pid, executable, &actions, &attributes, argv, environment)
             }
         }
-        guard result == 0 else {
-            throw PythonHostError(.cannotStart, "Python could not be started: \(executable): \(String(cString: strerror(result))).")
-        }
-        return pid
+        return (pid, error)
     }
 
     /// A null-terminated array of C strings for the time of `body`; the copies are freed after it.
-    static func withCStrings<Result>(_ strings: [String], _ body: ([UnsafeMutablePointer<CChar>?]) -> Result) -> Result {
+    private static func withCStrings<Result>(_ strings: [String], _ body: ([UnsafeMutablePointer<CChar>?]) -> Result) -> Result {
         let copies = strings.map { strdup($0) }
         defer { copies.forEach { free($0) } }
         return body(copies + [nil])

@@ -311,11 +311,11 @@ extension EntryReader {
         return value.string
     }
 
-    private mutating func flag(_ key: String) -> Bool {
-        guard let value = members[key] else { return false }
+    private mutating func flag(_ key: String, default standard: Bool = false) -> Bool {
+        guard let value = members[key] else { return standard }
         guard let isSet = value.bool else {
             report("\(Self.shown(value)) is neither true nor false.", key: key, value: value, allowed: "true, false")
-            return false
+            return standard
         }
         return isSet
     }
@@ -534,15 +534,10 @@ extension EntryReader {
     }
 
     private mutating func preload() -> Bool {
-        guard let value = members["preload"] else { return true }
-        guard let isOn = value.bool else {
-            report("\(Self.shown(value)) is neither true nor false.", key: "preload", value: value, allowed: "true, false")
-            return true
-        }
-        if members["command"] != nil {
+        if let value = members["preload"], value.bool != nil, members["command"] != nil {
             report("preload means nothing to a command and is ignored.", severity: .warning, key: "preload", value: value)
         }
-        return isOn
+        return flag("preload", default: true)
     }
 }
 

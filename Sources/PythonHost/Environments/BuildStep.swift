@@ -53,33 +53,13 @@ struct BuildStep: Sendable {
     }
 
     private func start(_ log: Int32) -> Result<pid_t, NotStarted> {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_adddup2(&actions, log, 1)
-        posix_spawn_file_actions_adddup2(&actions, log, 2)
-
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        posix_spawnattr_setsigmask(&attributes, &signals)
-        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGCHLD, SIGUSR1, SIGUSR2] { sigaddset(&signals, signal) }
-        posix_spawnattr_setsigdefault(&attributes, &signals)
-        // POSIX_SPAWN_SETSID (0x80) is behind a feature macro that the Glibc module does not set.
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | 0x80))
-
-        var pid = pid_t()
         // Glibc's module lacks posix_spawn_file_actions_addchdir_np.
-        let shell = ["/bin/bash", "-c", "cd -- \"$1\" && shift && exec \"$@\"", "bash", folder.path]
-        let result = HostCommand.withCStrings(shell + [executable] + arguments) { argv in
-            HostCommand.withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
-                posix_spawn(&pid, shell[0], &actions, &attributes, argv, environment)
-            }
-        }
-        guard result == 0 else { return .failure(NotStarted(reason: String(cString: strerror(result)))) }
+        let command = HostCommand(
+            executable: "/bin/bash",
+            arguments: ["-c", "cd -- \"$1\" && shift && exec \"$@\"", "bash", folder.path, executable] + arguments,
+            environment: environment)
+        let (pid, error) = command.start(socket: nil, output: log)
+        guard error == 0 else { return .failure(NotStarted(reason: String(cString: strerror(error)))) }
         return .success(pid)
     }
 
