@@ -39,17 +39,22 @@ package struct StackHome: Sendable, Equatable {
 
     /// Gives a home that has no services yet the checkout's sample services; one that has some keeps them.
     package func addSampleServices(from checkout: URL?) throws {
-        for (target, name) in [(registry, "registry"), (modules, "modules")] {
+        for (target, part) in [(registry, "registry"), (modules, "module")] {
             let present = (try? FileManager.default.contentsOfDirectory(atPath: target.path)) ?? []
             if !present.isEmpty { continue }
             try FileSystem.makeFolder(target)
-            guard let source = checkout?.appendingPathComponent(name), FileSystem.exists(source) else { continue }
-            for entry in try FileManager.default.contentsOfDirectory(atPath: source.path) where entry != "__pycache__" {
-                try FileManager.default.copyItem(
-                    at: source.appendingPathComponent(entry),
-                    to: target.appendingPathComponent(entry),
-                )
+            guard let checkout else { continue }
+            for name in Self.sampleServices {
+                let source = checkout.appendingPathComponent("services/\(name)/\(part)")
+                guard FileSystem.exists(source) else { continue }
+                try FileManager.default.copyItem(at: source, to: target.appendingPathComponent(name))
             }
+            let settings = checkout.appendingPathComponent("registry/settings.json")
+            guard target == registry, FileSystem.exists(settings) else { continue }
+            try FileManager.default.copyItem(at: settings, to: registry.appendingPathComponent("settings.json"))
         }
     }
+
+    /// Those that need no package beyond the distribution's.
+    private static let sampleServices = ["temp", "dcm2nii", "preview"]
 }

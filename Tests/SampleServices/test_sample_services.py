@@ -26,15 +26,20 @@ AXIAL = ([1, 0, 0], [0, 1, 0], [0, 0, 1])
 SAGITTAL = ([0, 1, 0], [0, 0, -1], [1, 0, 0])
 
 
-def load(tree, service):
-    """Callbacks and workers have the same package names in two trees, so each import starts afresh."""
+def load(part, service):
+    """The service's `registry` or `module` as the package that it is once it is installed.
+
+    Callbacks and workers have the same package names in two trees, so each import starts afresh.
+    """
     for name in [name for name in sys.modules if name.split(".")[0] == service]:
         del sys.modules[name]
-    sys.path.insert(0, str(ROOT / tree))
-    try:
-        return importlib.import_module(service)
-    finally:
-        sys.path.pop(0)
+    with tempfile.TemporaryDirectory() as tree:
+        os.symlink(ROOT / "services" / service / part, os.path.join(tree, service))
+        sys.path.insert(0, tree)
+        try:
+            return importlib.import_module(service)
+        finally:
+            sys.path.pop(0)
 
 
 def write_series(folder, slices, modality="CT", plane=AXIAL, spacing=(1.0, 1.0), gap=2.0):
@@ -82,7 +87,7 @@ class Services(unittest.TestCase):
         os.environ["DATA"] = self.data
 
     def settings(self, service):
-        return json.loads((ROOT / "registry" / service / "settings.json").read_text())
+        return json.loads((ROOT / "services" / service / "registry" / "settings.json").read_text())
 
     def callback(self, service, headers, added):
         answer = load("registry", service).callback(
@@ -97,7 +102,7 @@ class Services(unittest.TestCase):
         """Returns what the worker returned and what it printed."""
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            result = load("modules", service).worker(
+            result = load("module", service).worker(
                 jobName=service, headers=headers, params=self.settings(service)["params"], added_params=added, attempt=1, runId="r",
             )
         return result, output.getvalue()
@@ -273,7 +278,7 @@ class PreviewTests(Services):
         self.assertIn("a.nii.gz: no preview", output)
 
     def test_renders_what_else_there_is(self):
-        preview = load("modules", "preview").main
+        preview = load("module", "preview").main
         random = numpy.random.default_rng(1)
         colours = numpy.zeros((9, 9, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
         colours["R"] = 255

@@ -43,14 +43,15 @@ struct EndpointsTests {
     func sampleServices() async throws {
         try await withTemporaryFolder { folder in
             let checkout = folder.appendingPathComponent("checkout")
-            for name in ["registry", "modules"] {
-                try FileSystem.makeFolder(checkout.appendingPathComponent("\(name)/sample"))
-                try FileSystem.write("{}", to: checkout.appendingPathComponent("\(name)/sample/settings.json"))
+            for path in ["registry", "services/temp/registry", "services/temp/module"] {
+                try FileSystem.makeFolder(checkout.appendingPathComponent(path))
+                try FileSystem.write("{}", to: checkout.appendingPathComponent("\(path)/settings.json"))
             }
             let fresh = StackHome(path: folder.appendingPathComponent("fresh").path)
             try fresh.addSampleServices(from: checkout)
-            #expect(FileSystem.exists(fresh.registry.appendingPathComponent("sample/settings.json")))
-            #expect(FileSystem.exists(fresh.modules.appendingPathComponent("sample/settings.json")))
+            #expect(FileSystem.exists(fresh.registry.appendingPathComponent("settings.json")))
+            #expect(FileSystem.exists(fresh.registry.appendingPathComponent("temp/settings.json")))
+            #expect(FileSystem.exists(fresh.modules.appendingPathComponent("temp/settings.json")))
 
             let own = StackHome(path: folder.appendingPathComponent("own").path)
             try FileSystem.makeFolder(own.registry.appendingPathComponent("mine"))
