@@ -1,0 +1,47 @@
+"""Lets the tests of a service import it as workers and router do.
+
+`import <service>` is services/<service>/module, `import registry_<service>` is services/<service>/registry, `import dcm_processor` the SDK.
+A folder <service> or registry_<service> that is in PYTHONPATH already wins.
+"""
+
+import importlib.machinery
+import importlib.util
+import pathlib
+import sys
+
+import pytest
+
+SERVICES = pathlib.Path(__file__).resolve().parent
+
+# Where each half of a service stands, by what the package's name begins with.
+HALVES = (("registry_", "registry"), ("", "module"))
+
+
+class _Services:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if path is not None:
+            return None
+        for prefix, half in HALVES:
+            folder = SERVICES / name.removeprefix(prefix) / half
+            if not name.startswith(prefix) or not folder.is_dir():
+                continue
+            if (folder / "__init__.py").is_file():
+                return importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+            spec = importlib.machinery.ModuleSpec(name, None)
+            spec.submodule_search_locations = [str(folder)]
+            return spec
+        return None
+
+
+sys.meta_path.append(_Services)
+sys.path.append(str(SERVICES.parent / "python"))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """An empty DATA, which is in the environment too."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("DATA", str(folder))
+    return folder
