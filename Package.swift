@@ -70,6 +70,7 @@ let package = Package(
         library("Jobs", settings: optimized),
         library("AMQP", ["CRabbitMQ", logging, metrics, lifecycle]),
         library("Orthanc", ["CCurl", "CLinux", "CMD5", "COpenSSL", "Jobs", logging]),
+        library("Accounts", ["COpenSSL"]),
         library("Registry", ["Jobs"]),
         library("PythonHost", ["Jobs", logging]),
         library("JobStore", ["Jobs", "Pipeline", grdb]),
@@ -78,7 +79,7 @@ let package = Package(
         library(
             "Dashboard",
             [
-                "JobStore", "Jobs", "Pipeline", logging, lifecycle,
+                "Accounts", "JobStore", "Jobs", "Pipeline", logging, lifecycle,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Mustache", package: "swift-mustache"),
             ],
@@ -117,7 +118,7 @@ let package = Package(
         tests("AMQPIntegrationTests", ["AMQP", "Stack", "TestSupport", logging, lifecycle]),
         tests("AMQPTests", ["AMQP", "TestSupport", logging, metrics]),
         tests("BootstrapTests", ["Bootstrap", configuration, logging]),
-        tests("DashboardTests", ["Dashboard", "JobStore", "Jobs", "Pipeline", logging, lifecycle, grdb]),
+        tests("DashboardTests", ["Accounts", "Dashboard", "JobStore", "Jobs", "Pipeline", logging, lifecycle, grdb]),
         tests(
             "IngestTests",
             [
