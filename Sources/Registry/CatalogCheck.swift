@@ -12,11 +12,13 @@ struct CatalogCheck {
         self.broken = broken
     }
 
-    /// The first of two entries with one name stays: pre-services, then post-services, then services by folder.
+    /// The first of two entries with one name stays: pre-services, then the pipeline's post-services, then services by folder.
     mutating func rejectDuplicates() {
         var owners: [String: CatalogEntry] = [:]
         var rejected: Set<Int> = []
-        for (position, entry) in entries.enumerated() where !entry.isDisabled {
+        let numbered = Array(entries.enumerated())
+        let order = numbered.filter { $0.element.stage == .pre } + numbered.filter { $0.element.stage != .pre }
+        for (position, entry) in order where !entry.isDisabled {
             guard let owner = owners[entry.name] else {
                 owners[entry.name] = entry
                 continue

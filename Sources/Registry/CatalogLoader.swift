@@ -29,7 +29,10 @@ struct CatalogLoader {
         check.warnAboutUnavailableDependencies()
         problems += check.problems
         if failure == nil, let culprit = check.broken.first(where: { $0.stage == .pre }) {
-            failure = Self.failClosed("the pre-service \(culprit.label) has an error in its settings", subject: culprit.label)
+            failure = Self.failClosed(
+                culprit.name == nil && culprit.service != ServiceCatalog.pipelineService
+                    ? "\(culprit.file), which may hold a pre-service, has an error"
+                    : "the pre-service \(culprit.label) has an error in its settings", subject: culprit.name ?? culprit.file)
         }
         return ServiceCatalog(
             pipeline: pipeline,
@@ -190,6 +193,8 @@ extension CatalogLoader {
 
 extension CatalogLoader {
     private static let holdsFinalizers = " Until this is mended, finalizers are held back: a job of this file may be storing."
+    private static let holdsEverything =
+        " Until this is mended, every run fails: a job of this file may be a pre-service, without which nothing may run."
 
     private mutating func readServices() {
         for folder in RegistryFingerprint.folders(of: registry) {
@@ -207,10 +212,10 @@ extension CatalogLoader {
                         service: folder,
                         file: file,
                         message: (unreadable.isMissing ? "a link leads nowhere." : unreadable.message)
-                            + Self.holdsFinalizers,
+                            + (unreadable.mayHoldPreService ? Self.holdsEverything : Self.holdsFinalizers),
                     )
                 )
-                addUnreadable(.services, service: folder, file: file)
+                addUnreadable(unreadable.mayHoldPreService ? .pre : .services, service: folder, file: file)
             case .success(.array(let list)):
                 if list.isEmpty {
                     problems.append(
@@ -222,9 +227,9 @@ extension CatalogLoader {
                         )
                     )
                 }
-                readEntries(list, stage: .services, service: folder, file: file)
+                readEntries(list, stage: nil, service: folder, file: file)
             case .success(.object(let one)):
-                readEntries([.object(one)], stage: .services, service: folder, file: file)
+                readEntries([.object(one)], stage: nil, service: folder, file: file)
             case .success(let other):
                 problems.append(
                     ServiceProblem(
@@ -290,7 +295,10 @@ extension CatalogLoader {
             for repeated in content.repeatedKeys {
                 let place = "stands twice in one object, at line \(repeated.firstLine) and line \(repeated.line)"
                 if vital.union(SettingsKeys.entry.vital).contains(repeated.key) {
-                    return .failure(.init(message: "\(repeated.key) \(place), and programs differ in which one they take."))
+                    return .failure(
+                        .init(
+                            message: "\(repeated.key) \(place), and programs differ in which one they take.",
+                            mayHoldPreService: content.mayHoldPreService))
                 }
                 problems.append(
                     ServiceProblem(
@@ -306,7 +314,8 @@ extension CatalogLoader {
         }
     }
 
-    private mutating func readEntries(_ list: [JSONValue], stage: Stage, service: String, file: String) {
+    /// - Parameter stage: nil for a service's folder, whose entries say it themselves.
+    private mutating func readEntries(_ list: [JSONValue], stage: Stage?, service: String, file: String) {
         for (index, value) in list.enumerated() {
             var reader = EntryReader(stage: stage, service: service, file: file, index: index, defaults: defaults)
             switch reader.read(value) {
@@ -317,7 +326,7 @@ extension CatalogLoader {
                 broken.append(
                     BrokenEntry(
                         name: reader.name,
-                        stage: stage,
+                        stage: reader.stage,
                         service: service,
                         file: file,
                         index: index,

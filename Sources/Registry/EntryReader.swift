@@ -2,7 +2,10 @@ import Jobs
 
 /// Reads one entry of a settings file. Collects every problem instead of stopping at the first.
 struct EntryReader {
-    let stage: Stage
+    /// That of the list in which the entry stands; nil for a service's folder, whose entries say it themselves.
+    private let listStage: Stage?
+    /// Of a broken entry whose stage cannot be read: the one in which losing it would do the most harm.
+    private(set) var stage: Stage
     let service: String
     let file: String
     let index: Int
@@ -11,8 +14,10 @@ struct EntryReader {
     private(set) var name: String?
     private var members: [String: JSONValue] = [:]
 
-    init(stage: Stage, service: String, file: String, index: Int, defaults: CatalogDefaults) {
-        self.stage = stage
+    /// - Parameter stage: of the pipeline's own list; nil for an entry of a service's folder.
+    init(stage: Stage?, service: String, file: String, index: Int, defaults: CatalogDefaults) {
+        listStage = stage
+        self.stage = stage ?? .services
         self.service = service
         self.file = file
         self.index = index
@@ -41,6 +46,7 @@ struct EntryReader {
 
         let name = jobName()
         self.name = name
+        stage = readStage()
         let command = command()
         let worker = dottedName("worker")
         let callback = dottedName("callback")
@@ -163,6 +169,37 @@ extension EntryReader {
             return nil
         }
         return text
+    }
+
+    private mutating func readStage() -> Stage {
+        // A nearly-right key has been reported: nobody knows what it was to say, and it may have been the stage that everything waits for.
+        let isMisspelt = members.keys.contains { SettingsKeys.entry.verdict(on: $0) == .misspelt("stage") }
+        guard let value = members["stage"] else { return listStage ?? (isMisspelt ? .pre : .services) }
+        let names = ["pre": Stage.pre, "service": .services, "post": .post]
+        guard let stage = value.string.flatMap({ names[$0] }) else {
+            let text = value.string
+            report(
+                "\(Self.shown(value)) is not a stage.",
+                key: "stage",
+                value: value,
+                allowed: "pre, service, post",
+                nearest: text.flatMap { text in
+                    ["services": "service", "preservice": "pre", "postservice": "post"][text.lowercased().filter(\.isLetter)]
+                        ?? NearestName.of(text, among: names.keys.sorted())
+                },
+            )
+            return listStage ?? .pre
+        }
+        if let listStage, stage != listStage {
+            report(
+                "the entry stands in the pipeline's list of \(listStage.title), and says that it is of another stage.",
+                key: "stage",
+                value: value,
+                allowed: "leave it out, or move the entry",
+            )
+            return listStage
+        }
+        return stage
     }
 
     private mutating func params() -> JSONValue {

@@ -7,10 +7,14 @@ struct SettingsFile {
         /// One sentence.
         let message: String
         var isMissing = false
+        /// Whether a pre-service may stand there: what nobody has read in full may be one.
+        var mayHoldPreService = true
     }
 
     let value: JSONValue
     let repeatedKeys: [RepeatedKeys.Finding]
+    /// When it cannot be trusted after all.
+    let mayHoldPreService: Bool
 
     static func read(_ file: URL) -> Result<SettingsFile, Unreadable> {
         let bytes: Data
@@ -25,10 +29,22 @@ struct SettingsFile {
         }
         do {
             let value = try JSONValue(json: bytes)
-            return .success(SettingsFile(value: value, repeatedKeys: RepeatedKeys(in: bytes).findings))
+            let repeated = RepeatedKeys(in: bytes).findings
+            return .success(
+                SettingsFile(value: value, repeatedKeys: repeated, mayHoldPreService: !repeated.isEmpty && mayHoldPreService(bytes)))
         } catch {
-            return .failure(Unreadable(message: "the file is not JSON: \(complaint(about: bytes))."))
+            return .failure(
+                Unreadable(message: "the file is not JSON: \(complaint(about: bytes)).", mayHoldPreService: mayHoldPreService(bytes)))
         }
+    }
+
+    /// Whether the text of a file that cannot be trusted may say `"stage": "pre"`, or go on and say it.
+    static func mayHoldPreService(_ bytes: Data) -> Bool {
+        let text = String(decoding: bytes, as: UTF8.self).lowercased()
+        let end = text.last { !$0.isWhitespace }
+        guard end == "}" || end == "]" else { return true }
+        // However it is quoted or spelled: a letter that is escaped could be any.
+        return text.contains("pre\"") || text.contains("pre'") || text.contains("stage") || text.contains("\\u")
     }
 
     private static func complaint(about bytes: Data) -> String {

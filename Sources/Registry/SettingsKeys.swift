@@ -30,11 +30,11 @@ struct SettingsKeys {
         known: [
             "jobName", "worker", "callback", "dependsOn", "priority", "channel", "timeout", "params", "sortPosition", "description",
             "disabled", "events", "retry", "finalizer", "storing", "onFailure", "onLeaseLoss", "command", "resources", "environment",
-            "preload",
+            "preload", "stage",
         ],
         vital: [
             "jobName", "worker", "callback", "dependsOn", "params", "disabled", "events", "finalizer", "storing", "onFailure",
-            "onLeaseLoss", "command", "resources", "environment", "preload",
+            "onLeaseLoss", "command", "resources", "environment", "preload", "stage",
         ],
         unsupported: ["when", "requires"],
         synonyms: [
@@ -42,6 +42,7 @@ struct SettingsKeys {
             "onerror": "onFailure", "allowfailure": "onFailure", "env": "environment", "venv": "environment",
             "interpreter": "environment", "condition": "when", "cmd": "command", "program": "command", "executable": "command",
             "memory": "resources", "gpu": "resources", "gpus": "resources", "limits": "resources",
+            "phase": "stage",
         ],
         hints: [
             "name": "jobName", "job": "jobName", "function": "worker", "workerentry": "worker", "registryentry": "callback",
