@@ -186,8 +186,8 @@ extension LedgerReader {
         try await read { db in
             var lately: [String: [JobState: Int]] = [:]
             for row in try Row.fetchAll(
-                db, sql: "SELECT service, state, COUNT(*) AS jobs FROM job WHERE id >= ? GROUP BY service, state",
-                arguments: [Self.dayAgo(now)])
+                db, sql: "SELECT service, state, SUM(number) AS jobs FROM ended WHERE at >= ? AND what = 'job' GROUP BY service, state",
+                arguments: [now.timeIntervalSince1970 - 86400])
             {
                 lately[row["service"], default: [:]][try row.raw(JobState.self, "state")] = row["jobs"]
             }
@@ -238,10 +238,11 @@ extension LedgerReader {
                 failures: try Row.fetchAll(
                     db,
                     sql: """
-                        SELECT service, name, COUNT(*) AS n FROM job WHERE (state = 'failed' OR state = 'dead') AND id >= ?
+                        SELECT service, name, SUM(number) AS n FROM ended
+                        WHERE at >= ? AND what = 'job' AND (state = 'failed' OR state = 'dead')
                         GROUP BY service, name ORDER BY n DESC, name LIMIT 8
                         """,
-                    arguments: day
+                    arguments: [now.timeIntervalSince1970 - 86400]
                 ).map { .init(service: $0["service"], job: $0["name"], count: $0["n"]) },
                 deadMessages: try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM dead_message") ?? 0,
                 latestFact: try Self.latestFact(db)
@@ -249,8 +250,5 @@ extension LedgerReader {
         }
     }
 
-    /// Ids sort by creation: everything of the last day comes after this one.
-    private static func dayAgo(_ now: Date) -> String {
-        RunID(milliseconds: UInt64(max(0, (now.timeIntervalSince1970 - 86400) * 1000)), random: (0, 0)).rawValue
-    }
+    private static func dayAgo(_ now: Date) -> String { firstID(at: now.addingTimeInterval(-86400)) }
 }

@@ -1,20 +1,57 @@
-import Foundation
+package import Foundation
 import GRDB
 package import Jobs
 
-/// Which runs a list shows.
+/// Which runs a list shows. What is not set does not matter.
 package struct LedgerRunFilter: Sendable, Hashable {
     package var states: [RunState]
     /// A snapshot, an event's number, or Orthanc's id of what the event is about.
     package var event: String?
     /// The beginning of a run's or an Orthanc id, a job's id, or a job's name.
     package var text: String?
+    /// `series`, `study` or `patient`.
+    package var level: String?
+    /// One of its jobs belongs to this service.
+    package var service: String?
+    /// One of its series has it.
+    package var modality: String?
+    /// Part of what a failed or dead job of it, or the run itself, gives as the reason. Upper and lower case are the same.
+    package var error: String?
+    /// Created at this time or later.
+    package var from: Date?
+    /// Created before this time.
+    package var to: Date?
 
-    package init(states: [RunState] = [], event: String? = nil, text: String? = nil) {
+    package init(
+        states: [RunState] = [], event: String? = nil, text: String? = nil, level: String? = nil, service: String? = nil,
+        modality: String? = nil, error: String? = nil, from: Date? = nil, to: Date? = nil
+    ) {
         self.states = states
         self.event = event
         self.text = text
+        self.level = level
+        self.service = service
+        self.modality = modality
+        self.error = error
+        self.from = from
+        self.to = to
     }
+
+    /// Whether every run matches, whatever its state.
+    package var isOpen: Bool {
+        var other = self
+        other.states = []
+        return other == LedgerRunFilter()
+    }
+}
+
+/// How many runs a filter matches.
+package struct LedgerRunCounts: Sendable, Hashable {
+    package var states: [RunState: Int]
+    /// More match than were counted: the numbers are of the newest of them only.
+    package var isCut: Bool
+
+    package var total: Int { states.values.reduce(0, +) }
 }
 
 extension LedgerReader {
@@ -41,33 +78,99 @@ extension LedgerReader {
         }
     }
 
+    /// How many runs the filter matches, by state: what its lists have, all pages together. The filter's own states do not count.
+    ///
+    /// - Parameter limit: at most so many are looked at, the newest first.
+    package func runCounts(_ filter: LedgerRunFilter, limit: Int = 20_000) async throws -> LedgerRunCounts {
+        var filter = filter
+        filter.states = []
+        return try await read { [filter] db in
+            var counts = LedgerRunCounts(states: [:], isCut: false)
+            let (conditions, arguments) = Self.conditions(filter)
+            let sql =
+                conditions.isEmpty
+                ? "SELECT state, runs FROM run_tally WHERE runs > 0"
+                : """
+                SELECT state, COUNT(*) AS runs FROM (
+                    SELECT run.state FROM run WHERE \(conditions.joined(separator: " AND ")) ORDER BY run.id DESC LIMIT \(limit + 1))
+                GROUP BY state
+                """
+            for row in try Row.fetchAll(db, sql: sql, arguments: arguments) {
+                counts.states[try row.raw(RunState.self, "state")] = row["runs"]
+            }
+            counts.isCut = !conditions.isEmpty && counts.total > limit
+            return counts
+        }
+    }
+
+    /// The modalities that runs have, by name.
+    package func modalities() async throws -> [String] {
+        // One step into the index for each of them, however many runs there are.
+        try await read { db in
+            try String.fetchAll(
+                db,
+                sql: """
+                    WITH RECURSIVE found(name) AS (
+                        SELECT min(modality) FROM run_modality
+                        UNION ALL
+                        SELECT (SELECT min(modality) FROM run_modality WHERE modality > name) FROM found WHERE name IS NOT NULL)
+                    SELECT name FROM found WHERE name IS NOT NULL LIMIT 100
+                    """)
+        }
+    }
+
     private static func conditions(_ filter: LedgerRunFilter) -> ([String], StatementArguments) {
         var conditions: [String] = []
         var arguments = StatementArguments()
+        func add(_ condition: String, _ values: StatementArguments) {
+            conditions.append(condition)
+            arguments += values
+        }
         if !filter.states.isEmpty {
-            conditions.append("run.state IN (\(databaseQuestionMarks(count: filter.states.count)))")
-            arguments += StatementArguments(filter.states.map(\.rawValue))
+            add(
+                "run.state IN (\(databaseQuestionMarks(count: filter.states.count)))", StatementArguments(filter.states.map(\.rawValue)))
         }
         if let event = filter.event {
             if let sequence = Int64(event) {
-                conditions.append("run.event_seq = ?")
-                arguments += [sequence]
+                add("run.event_seq = ?", [sequence])
             } else {
-                conditions.append("(run.resource_id = ? OR run.event_seq = (SELECT seq FROM event WHERE snapshot = ?))")
-                arguments += [event, event]
+                add("(run.resource_id = ? OR run.event_seq = (SELECT seq FROM event WHERE snapshot = ?))", [event, event])
             }
         }
         if let text = filter.text {
             // A prefix as a range, so that the indexes serve it.
             let run = String(text.uppercased().prefix { $0 != "." })
-            conditions.append(
+            add(
                 """
                 ((run.id >= ? AND run.id < ?) OR (run.resource_id >= ? AND run.resource_id < ?)
                 OR run.id IN (SELECT run_id FROM job WHERE name = ? ORDER BY job.id DESC LIMIT 10000))
-                """)
-            arguments += [run, run + "\u{10FFFF}", text, text + "\u{10FFFF}", text]
+                """, [run, run + "\u{10FFFF}", text, text + "\u{10FFFF}", text])
         }
+        // Of the list's order and these conditions the planner takes the one with fewer rows.
+        if let level = filter.level { add("run.level = ?", [level]) }
+        if let modality = filter.modality {
+            add("EXISTS (SELECT 1 FROM run_modality WHERE modality = ? AND run_id = run.id)", [modality])
+        }
+        if let service = filter.service { add("EXISTS (SELECT 1 FROM job WHERE service = ? AND run_id = run.id)", [service]) }
+        if let error = filter.error {
+            let pattern = "%" + error.replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
+            add(
+                """
+                (run.id IN (SELECT run_id FROM job WHERE (state = 'failed' OR state = 'dead')
+                 AND (json_extract(error, '$.type') LIKE ? ESCAPE '\\' OR json_extract(error, '$.message') LIKE ? ESCAPE '\\'
+                      OR json_extract(reason, '$.text') LIKE ? ESCAPE '\\'))
+                 OR (run.state = 'failed' AND json_extract(run.reason, '$.text') LIKE ? ESCAPE '\\'))
+                """, [pattern, pattern, pattern, pattern])
+        }
+        // Runs' ids begin with the time of their making.
+        if let from = filter.from { add("run.id >= ?", [Self.firstID(at: from)]) }
+        if let to = filter.to { add("run.id < ?", [Self.firstID(at: to)]) }
         return (conditions, arguments)
+    }
+
+    /// Ids sort by creation: everything made at `date` or later comes after this one.
+    static func firstID(at date: Date) -> String {
+        RunID(milliseconds: UInt64(max(0, date.timeIntervalSince1970 * 1000)), random: (0, 0)).rawValue
     }
 
     /// - Returns: nil when there is no such run.

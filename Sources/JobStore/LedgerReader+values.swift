@@ -256,7 +256,7 @@ package struct LedgerService: Sendable {
     package var jobs: [JobDefinition]
     package var problems: [Problem]
     package var loadedAt: Date
-    /// Its jobs of the last day by state.
+    /// Its jobs that ended within the last day, by state.
     package var lately: [JobState: Int]
 }
 

@@ -10,6 +10,27 @@ enum LedgerSchema {
         return migrator
     }
 
+    private static let spanBeginning =
+        "CAST(coalesce(new.finished_at, (julianday('now') - 2440587.5) * 86400) / \(EndedSpan.length) AS INTEGER) * \(EndedSpan.length)"
+
+    private static func tally(what: String, service: String, name: String, since: String) -> String {
+        let duration = "new.finished_at - \(since)"
+        return """
+            INSERT INTO ended VALUES (\(spanBeginning), '\(what)', \(service), \(name), new.state,
+                \(DurationSlots.expression(duration)), 1, coalesce(\(duration), 0))
+                ON CONFLICT DO UPDATE SET number = number + 1, seconds = seconds + excluded.seconds;
+            """
+    }
+
+    private static func jobEnded(_ event: String, _ condition: String) -> String {
+        """
+        CREATE TRIGGER job_ended_\(event == "INSERT" ? "at_once" : "later") AFTER \(event) ON job
+        WHEN \(condition) AND new.state IN ('succeeded', 'failed', 'dead', 'cancelled', 'skipped') BEGIN
+            \(tally(what: "job", service: "new.service", name: "new.name", since: "new.started_at"))
+        END;
+        """
+    }
+
     private static let version1 = """
         CREATE TABLE inbox (
             message_id   TEXT PRIMARY KEY,
@@ -33,6 +54,7 @@ enum LedgerSchema {
             series       TEXT NOT NULL,   -- JSON [{id,instances}]
             refused      TEXT NOT NULL,   -- JSON {seriesId: reason}
             headers      TEXT NOT NULL,   -- JSON, upstream's shape, without dcmpath
+            modalities   TEXT NOT NULL DEFAULT '[]',   -- JSON [text], of its series, sorted
             failures     INTEGER NOT NULL DEFAULT 0,   -- how often it could not be planned
             problem      TEXT,            -- JSON reason: why it could not be planned last, while it has no run
             tried_at     REAL             -- when that was, unless nobody tries any more
@@ -64,6 +86,14 @@ enum LedgerSchema {
         CREATE INDEX run_finished ON run(finished_at) WHERE finished_at IS NOT NULL;
         CREATE INDEX run_event ON run(event_seq);
         CREATE INDEX run_resource ON run(resource_id, id);
+        CREATE INDEX run_level ON run(level, id);
+
+        CREATE TABLE run_modality (
+            modality     TEXT NOT NULL,
+            run_id       TEXT NOT NULL REFERENCES run(id) ON DELETE CASCADE,
+            PRIMARY KEY (modality, run_id)
+        ) WITHOUT ROWID;
+        CREATE INDEX run_modality_run ON run_modality(run_id);
 
         CREATE TABLE job (
             id           TEXT PRIMARY KEY,   -- '<run>.<position>'
@@ -95,6 +125,7 @@ enum LedgerSchema {
             UNIQUE (run_id, position)
         );
         CREATE INDEX job_name ON job(name, id);
+        CREATE INDEX job_service ON job(service, run_id);
         -- What the router and its sweep look for is always a small part of all jobs.
         CREATE INDEX job_ready ON job(channel, run_id) WHERE state = 'ready';
         CREATE INDEX job_dispatched ON job(channel, priority, dispatched_at) WHERE state = 'dispatched';
@@ -204,6 +235,28 @@ enum LedgerSchema {
         END;
         CREATE TRIGGER event_uncounted AFTER DELETE ON event BEGIN
             UPDATE event_tally SET events = events - 1 WHERE code = coalesce(old.filter_code, '');
+        END;
+
+        -- What ended, in spans of five minutes: throughput, failures and durations of the last days without a look at the jobs themselves.
+        CREATE TABLE ended (
+            at           INTEGER NOT NULL,   -- where the span begins, seconds since 1970
+            what         TEXT NOT NULL,      -- 'job' or 'run'
+            service      TEXT NOT NULL,      -- '' for runs
+            name         TEXT NOT NULL,      -- the job's; a run's level
+            state        TEXT NOT NULL,
+            slot         INTEGER NOT NULL,   -- which durations: see DurationSlots; -1 for what never started
+            number       INTEGER NOT NULL,
+            seconds      REAL NOT NULL,      -- all of them together
+            PRIMARY KEY (at, what, service, name, state, slot)
+        ) WITHOUT ROWID;
+        \(jobEnded("INSERT", "true"))
+        \(jobEnded("UPDATE OF state", "new.state <> old.state"))
+        CREATE TRIGGER run_ended AFTER UPDATE OF state ON run WHEN new.state <> old.state AND new.state <> 'active' BEGIN
+            \(tally(what: "run", service: "''", name: "new.level", since: "new.created_at"))
+            DELETE FROM ended WHERE at < \(spanBeginning) - \(EndedSpan.kept);
+        END;
+        CREATE TRIGGER run_declined AFTER INSERT ON run WHEN new.state <> 'active' BEGIN
+            \(tally(what: "run", service: "''", name: "new.level", since: "new.created_at"))
         END;
 
         -- Events that retention has deleted. Orthanc may still hold what they were about, and ingest asks.

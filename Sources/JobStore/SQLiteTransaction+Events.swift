@@ -13,16 +13,26 @@ extension SQLiteTransaction {
         try run(
             """
             INSERT OR IGNORE INTO event
-            (snapshot, server, level, resource_id, observed_at, received_at, follows, filter_code, filter_text, series, refused, headers)
-            SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM settled WHERE snapshot = ? AND had_run)
+            (snapshot, server, level, resource_id, observed_at, received_at, follows, filter_code, filter_text, series, refused, headers,
+             modalities)
+            SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM settled WHERE snapshot = ? AND had_run)
             """,
             [
                 event.snapshot, event.server, event.level.rawValue, event.resourceID, event.observedAt.ledgerTime, now.ledgerTime,
                 event.follows, event.filtered?.code, event.filtered?.text, LedgerJSON.text(event.series),
-                LedgerJSON.text(event.refusedSeries), event.headers.text, event.snapshot,
+                LedgerJSON.text(event.refusedSeries), event.headers.text, LedgerJSON.text(Self.modalities(event.headers)), event.snapshot,
             ])
         if db.changesCount == 1 { return (db.lastInsertedRowID, true) }
         return (try row("SELECT seq FROM event WHERE snapshot = ?", [event.snapshot])?["seq"], false)
+    }
+
+    /// Of all series, whatever the level of the headers.
+    static func modalities(_ headers: JSONValue) -> [String] {
+        let trees = headers["studies"]?.array ?? [headers]
+        let series = trees.flatMap { $0["series"]?.array ?? [$0] }
+        let found = series.compactMap { $0["tags"]?["Modality"]?.string ?? $0["Modality"]?.string }
+        // A header is anybody's text: what is no code string of DICOM is no modality.
+        return Set(found.filter { (1...16).contains($0.utf8.count) }).sorted()
     }
 
     func recordPlanningFailure(of event: EventMessage, reason: Reason, counts: Bool, at now: Date) throws -> Int {

@@ -28,6 +28,9 @@ extension SQLiteTransaction {
                 JSONValue.object(stored.context.addedParams).text, now.ledgerTime,
                 run.finishedAt?.ledgerTime,
             ])
+        try self.run(
+            "INSERT OR IGNORE INTO run_modality SELECT value, ? FROM event, json_each(event.modalities) WHERE event.seq = ?",
+            [run.id.rawValue, event])
         try self.run("UPDATE event SET problem = NULL, tried_at = NULL WHERE seq = ? AND problem IS NOT NULL", [event])
         for (position, job) in run.jobs.enumerated() { try insert(job, run.id, position) }
         for decision in decisions {
