@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import gzip
 import importlib
 import io
 import json
@@ -13,15 +14,19 @@ import shutil
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 import nibabel
 import numpy
 import pydicom
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian, MRImageStorage, SecondaryCaptureImageStorage, generate_uid,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "python"))
 AXIAL = ([1, 0, 0], [0, 1, 0], [0, 0, 1])
 SAGITTAL = ([0, 1, 0], [0, 0, -1], [1, 0, 0])
 
@@ -66,8 +71,22 @@ def write_series(folder, slices, modality="CT", plane=AXIAL, spacing=(1.0, 1.0),
         image.BitsAllocated = image.BitsStored = 16
         image.HighBit, image.PixelRepresentation = 15, 1
         image.RescaleIntercept, image.RescaleSlope = 0, 1
+        image.ImageComments, image.InstitutionName, image.AccessionNumber = "Secret comment", "Secret Hospital", "ACC4711"
         image.PixelData = pixels.astype("<i2").tobytes()
         image.save_as(os.path.join(folder, f"{number}.dcm"), write_like_original=False)
+
+
+def change(path, **values):
+    """Sets attributes of a DICOM file; None removes one."""
+    image = pydicom.dcmread(path)
+    for keyword, value in values.items():
+        if value is None:
+            delattr(image, keyword)
+        else:
+            setattr(image, keyword, value)
+    if "SOPClassUID" in values:
+        image.file_meta.MediaStorageSOPClassUID = values["SOPClassUID"]
+    image.save_as(path)
 
 
 def study_headers(series, dcmpath="dicom/run"):
@@ -135,20 +154,39 @@ class ConversionCallbackTests(Services):
         for event in (headers, study_headers({"s1": "CT"})):
             added = {}
             self.assertTrue(self.callback("dcm2nii", event, added))
-            self.assertEqual(added["dcm2nii"], {
-                "base": "nifti/run", "ext": ".nii.gz", "filename": "s1", "output": "nifti/run/s1.nii.gz",
-                "series": {"s1": "nifti/run/s1.nii.gz"},
-            })
+            handed = added["dcm2nii"]
+            self.assertEqual(handed["output"], "nifti/run/s1/s1.nii.gz")
+            # The three from which its dependants may put the path together.
+            self.assertEqual(f"{handed['base']}/{handed['filename']}{handed['ext']}", handed["output"])
+            self.assertEqual(handed["outputs"]["s1"]["nifti"]["path"], handed["output"])
+            self.assertEqual(handed["outputs"]["s1"]["json"]["path"], "nifti/run/s1/s1.json")
 
-    def test_names_the_folder_of_several(self):
+    def test_names_the_folder_of_several_and_the_file_of_each(self):
         added = {}
         self.assertTrue(self.callback("dcm2nii", study_headers({"s1": "CT", "s2": "SR", "s3": None}), added))
-        self.assertEqual(added["dcm2nii"]["output"], "nifti/run")
-        self.assertEqual(list(added["dcm2nii"]["series"]), ["s1", "s3"])
+        handed = added["dcm2nii"]
+        self.assertEqual(handed["output"], "nifti/run")
+        self.assertEqual([places["nifti"]["path"] for places in handed["outputs"].values()], [
+            "nifti/run/s1/s1.nii.gz", "nifti/run/s3/s3.nii.gz",
+        ])
+        self.assertEqual(handed["skipped"], {"s2": "modality SR holds no volume"})
+
+    def test_says_what_to_store_and_to_delete_as_asked(self):
+        def handed(**params):
+            _, added = load("registry", "dcm2nii").callback(
+                jobName="dcm2nii", headers=study_headers({"s1": "CT"}), params=params, added_params={})
+            return added
+
+        self.assertEqual(handed()["deleted"], "nifti/run")
+        self.assertNotIn("storage", handed())
+        self.assertNotIn("deleted", handed(clean=False))
+        [entry] = handed(store=True)["storage"]
+        self.assertEqual((entry["type"], entry["path"], entry["seriesId"]), ("nifti", "nifti/run/s1/s1.nii.gz", "s1"))
 
     def test_declines_what_holds_no_images(self):
-        self.assertFalse(self.callback("dcm2nii", study_headers({"s1": "SR", "s2": "PR"}), {}))
-        self.assertFalse(self.callback("dcm2nii", {"seriesId": "s", "Modality": "KO", "dcmpath": "dicom/run"}, {}))
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.assertFalse(self.callback("dcm2nii", study_headers({"s1": "SR", "s2": "PR"}), {}))
+            self.assertFalse(self.callback("dcm2nii", {"seriesId": "s", "Modality": "KO", "dcmpath": "dicom/run"}, {}))
 
     def test_refuses_a_path_without_a_folder(self):
         for path in ("", "/", "..", "dicom/.."):
@@ -157,23 +195,63 @@ class ConversionCallbackTests(Services):
 
 
 class ConversionTests(Services):
-    def test_converts_every_series_and_passes_over_what_is_no_volume(self):
-        headers = study_headers({"s1": "CT", "s2": "CT", "s3": "CT", "s4": "CT"})
-        for series in ("s1", "s2"):
+    def series(self, result):
+        return {entry["id"]: entry for entry in result["series"]}
+
+    def test_converts_every_series_and_says_what_became_of_each(self):
+        headers = study_headers({"s1": "CT", "s2": "CT", "s3": "CT", "s4": "CT", "s5": "SR", "s6": "OT", "s7": "OT"})
+        for series in ("s1", "s2", "s6", "s7"):
             write_series(self.path(f"dicom/run/{series}"), [numpy.full((8, 8), number) for number in range(4)])
         os.makedirs(self.path("dicom/run/s3"))
         pathlib.Path(self.path("dicom/run/s3/0.dcm")).write_bytes(b"nothing")
+        for number in range(4):
+            change(self.path(f"dicom/run/s6/{number}.dcm"), SOPClassUID=SecondaryCaptureImageStorage, ImageOrientationPatient=None)
+            change(self.path(f"dicom/run/s7/{number}.dcm"), SOPClassUID=EncapsulatedPDFStorage, Rows=None, Columns=None, PixelData=None)
         added, result, output = self.convert(headers)
-        self.assertEqual(result["files"], ["nifti/run/s1.nii.gz", "nifti/run/s2.nii.gz"])
-        self.assertIn("s3: no NIfTI", output)
-        self.assertIn("s4: no NIfTI: the series was not exported", output)
-        self.assertEqual(nibabel.load(self.path("nifti/run/s1.nii.gz")).shape, (8, 8, 4))
-        # Header text neither names files nor reaches a shell, and the side car says nothing about the patient.
-        self.assertEqual(sorted(os.listdir(self.path("nifti/run"))), ["s1.json", "s1.nii.gz", "s2.json", "s2.nii.gz"])
-        self.assertNotIn("Secret", pathlib.Path(self.path("nifti/run/s1.json")).read_text())
+        self.assertEqual(result["files"], ["nifti/run/s1/s1.nii.gz", "nifti/run/s2/s2.nii.gz"])
+        self.assertEqual({id: (entry["state"], entry["reason"]) for id, entry in self.series(result).items()}, {
+            "s1": ("converted", ""), "s2": ("converted", ""),
+            "s3": ("failed", "none of its 1 files can be read as DICOM"),
+            "s4": ("failed", "its images are not there; the export has not written any"),
+            "s5": ("skipped", "modality SR holds no volume"),
+            "s6": ("skipped", "no place in the patient (Secondary Capture Image Storage)"),
+            "s7": ("skipped", "no image (Encapsulated PDF Storage)"),
+        })
+        self.assertIn("2 of 7 series converted, 3 skipped, 2 failed", output)
+        self.assertEqual(nibabel.load(self.path("nifti/run/s1/s1.nii.gz")).shape, (8, 8, 4))
+        # Header text neither names files nor reaches a shell.
+        self.assertEqual(sorted(os.listdir(self.path("nifti/run"))), ["s1", "s2"])
+        self.assertEqual(sorted(os.listdir(self.path("nifti/run/s1"))), ["s1.json", "s1.nii.gz"])
         again, _ = self.worker("dcm2nii", headers, added)
         self.assertEqual(again, result)
-        self.assertEqual(len(os.listdir(self.path("nifti/run"))), 4)
+        self.assertEqual(sorted(os.listdir(self.path("nifti/run"))), ["s1", "s2"])
+
+    def test_says_nothing_about_the_patient(self):
+        write_series(self.path("dicom/run/s1"), [numpy.full((8, 8), number) for number in range(4)])
+        for number in range(4):
+            change(self.path(f"dicom/run/s1/{number}.dcm"), SeriesDescription="Head of Secret", ProtocolName="T1")
+        _, _, output = self.convert(study_headers({"s1": "CT"}))
+        sidecar = pathlib.Path(self.path("nifti/run/s1/s1.json")).read_text()
+        with open(self.path("nifti/run/s1/s1.nii.gz"), "rb") as file:
+            header = gzip.decompress(file.read())[:352]
+        for text in ("Secret", "ACC4711", "$(touch"):
+            self.assertNotIn(text, output)
+            self.assertNotIn(text, sidecar)
+            self.assertNotIn(text.encode(), header)
+        self.assertEqual(json.loads(sidecar)["ProtocolName"], "T1")
+        self.assertEqual(nibabel.load(self.path("nifti/run/s1/s1.nii.gz")).get_fdata()[0, 0].tolist(), [0, 1, 2, 3])
+
+    def test_a_quoted_header_does_not_reach_the_log(self):
+        """A dcm2niix that prints what it has read."""
+        write_series(self.path("dicom/run/s1"), [numpy.zeros((8, 8))] * 2)
+        program = pathlib.Path(self.data, "bin/dcm2niix")
+        program.parent.mkdir()
+        program.write_text("#!/bin/sh\necho 'Warning: SECRET^name of Secret Hospital'\necho 'Patient Mr. Secret'\n"
+                           "echo 'Error: no idea what Name is' >&2\nexit 3\n")
+        program.chmod(0o755)
+        with mock.patch.dict(os.environ, PATH=f"{program.parent}:{os.environ['PATH']}"):
+            with self.assertRaisesRegex(RuntimeError, r"1 failed: s1: dcm2niix made no NIfTI: Error: no idea what \[\.\.\.\] is$"):
+                self.convert(study_headers({"s1": "CT"}))
 
     def test_a_series_event_has_its_files_in_the_run_folder(self):
         write_series(self.path("dicom/run"), [numpy.zeros((8, 8))] * 3)
@@ -190,34 +268,83 @@ class ConversionTests(Services):
         other.save_as(self.path("dicom/run/s1/2.dcm"))
         added, result, _ = self.convert(study_headers({"s1": "CT"}))
         self.assertGreater(len(result["files"]), 1)
-        self.assertIn("nifti/run/s1.nii.gz", result["files"])
+        self.assertEqual(result["files"][0], added["dcm2nii"]["output"])
         self.assertTrue(all(os.path.isfile(self.path(file)) for file in result["files"]))
 
-    def test_fails_with_the_last_line_of_the_tool_when_nothing_came_out(self):
+    def test_echoes_keep_their_names_beside_the_promised_one(self):
+        write_series(self.path("dicom/run/s1"), [numpy.full((8, 8), number) for number in range(8)], modality="MR")
+        for number in range(8):
+            change(self.path(f"dicom/run/s1/{number}.dcm"), SOPClassUID=MRImageStorage, EchoTime=10 + number // 4 * 10,
+                   EchoNumbers=1 + number // 4, ImagePositionPatient=[0, 0, 2.0 * (number % 4)], Manufacturer="SIEMENS")
+        added, result, _ = self.convert(study_headers({"s1": "MR"}))
+        [entry] = result["series"]
+        self.assertEqual([file["path"] for file in entry["files"]], [added["dcm2nii"]["output"], "nifti/run/s1/s1_e2.nii.gz"])
+        self.assertEqual([file["kind"] for file in entry["files"]], ["_e1", "_e2"])
+        self.assertEqual(sorted(os.listdir(self.path("nifti/run/s1"))), ["s1.json", "s1.nii.gz", "s1_e2.json", "s1_e2.nii.gz"])
+
+    def test_fails_with_what_the_tool_said_when_nothing_came_out(self):
         os.makedirs(self.path("dicom/run/s1"))
         pathlib.Path(self.path("dicom/run/s1/0.dcm")).write_bytes(b"nothing")
-        with self.assertRaisesRegex(RuntimeError, "dcm2niix made no NIfTI: .*Unable to find any DICOM"):
+        with self.assertRaisesRegex(RuntimeError, "0 of 1 series converted, 0 skipped, 1 failed: s1: none of its 1 files"):
             self.convert(study_headers({"s1": "CT"}))
-        self.assertEqual(os.listdir(self.path("nifti/run")), [])
+        self.assertFalse(os.path.exists(self.path("nifti")))
+
+    def test_one_failed_series_fails_the_job_when_that_is_asked_for(self):
+        write_series(self.path("dicom/run/s1"), [numpy.zeros((8, 8))] * 3)
+        headers = study_headers({"s1": "CT", "s2": "CT"})
+        added = {}
+        self.callback("dcm2nii", headers, added)
+        with contextlib.redirect_stdout(io.StringIO()), self.assertRaisesRegex(RuntimeError, "1 of 2 series .* s2: "):
+            load("module", "dcm2nii").worker(jobName="dcm2nii", headers=headers, params={"strict": True}, added_params=added)
+
+    def test_nothing_to_convert_is_no_failure(self):
+        write_series(self.path("dicom/run/s1"), [numpy.zeros((8, 8))])
+        change(self.path("dicom/run/s1/0.dcm"), SOPClassUID=SecondaryCaptureImageStorage, ImageOrientationPatient=None)
+        headers = study_headers({"s1": "OT"})
+        added, result, _ = self.convert(headers)
+        self.assertEqual((result["files"], result["series"][0]["state"]), ([], "skipped"))
+        self.assertTrue(self.callback("preview", headers, added))
+        self.assertEqual(self.worker("preview", headers, added)[0], {"files": []})
+
+    def test_what_a_killed_attempt_left_is_removed(self):
+        write_series(self.path("dicom/run/s1"), [numpy.zeros((8, 8))] * 3)
+        os.makedirs(self.path("nifti/run/.s1.left/made"))
+        os.makedirs(self.path("nifti/run/s1"))
+        pathlib.Path(self.path("nifti/run/s1/old.nii.gz")).write_bytes(b"")
+        self.convert(study_headers({"s1": "CT"}))
+        self.assertEqual(os.listdir(self.path("nifti/run")), ["s1"])
+        self.assertEqual(sorted(os.listdir(self.path("nifti/run/s1"))), ["s1.json", "s1.nii.gz"])
+
+    def test_a_truncated_file_is_noticed(self):
+        load("module", "dcm2nii")
+        nifti = sys.modules["dcm2nii.nifti"]
+        path = self.path("x.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(numpy.zeros((8, 8, 8), "i2"), numpy.eye(4)), path)
+        nifti.check(path)
+        with gzip.open(path) as file:
+            content = file.read()
+        with gzip.open(path, "wb") as file:
+            file.write(content[:-1])
+        with self.assertRaisesRegex(nifti.Damaged, "x.nii.gz is incomplete"):
+            nifti.check(path)
+        pathlib.Path(path).write_bytes(b"\x1f\x8b")
+        with self.assertRaisesRegex(nifti.Damaged, "x.nii.gz is damaged"):
+            nifti.check(path)
 
     def test_stays_below_data(self):
-        headers = study_headers({"s1": "CT"}, "../../etc")
-        added = {"dcm2nii": {"base": "nifti/run", "series": {"s1": "nifti/run/s1.nii.gz"}}}
+        added = {}
+        self.callback("dcm2nii", study_headers({"s1": "CT"}), added)
         with self.assertRaises(ValueError):
-            self.worker("dcm2nii", headers, added)
-        added["dcm2nii"]["base"] = "../out"
+            self.worker("dcm2nii", study_headers({"s1": "CT"}, "../../etc"), added)
+        added["dcm2nii"]["outputs"]["s1"]["nifti"]["base"] = "../out"
         with self.assertRaises(ValueError):
             self.worker("dcm2nii", study_headers({"s1": "CT"}), added)
 
     def test_says_what_to_install(self):
         write_series(self.path("dicom/run/s1"), [numpy.zeros((8, 8))] * 2)
-        path = os.environ["PATH"]
-        os.environ["PATH"] = self.data
-        try:
+        with mock.patch.dict(os.environ, PATH=self.data):
             with self.assertRaisesRegex(RuntimeError, "apt install dcm2niix"):
                 self.convert(study_headers({"s1": "CT"}))
-        finally:
-            os.environ["PATH"] = path
 
 
 class PreviewTests(Services):
@@ -267,15 +394,34 @@ class PreviewTests(Services):
         self.assertEqual((shown[10, 10], shown[10, 500], shown[500, 250]), (255, 255, 0))
 
     def test_one_damaged_file_does_not_spoil_the_others(self):
-        added = {"dcm2nii": {"base": "nifti/run"}, "preview": {"output": "preview/run"}}
-        os.makedirs(self.path("nifti/run"))
-        pathlib.Path(self.path("nifti/run/a.nii.gz")).write_bytes(b"nothing")
+        headers = study_headers({"s1": "CT", "s2": "CT"})
+        added = {}
+        self.callback("dcm2nii", headers, added)
+        self.callback("preview", headers, added)
+        for series in ("s1", "s2"):
+            os.makedirs(self.path(f"nifti/run/{series}"))
+        pathlib.Path(self.path("nifti/run/s1/s1.nii.gz")).write_bytes(b"nothing")
         with self.assertRaisesRegex(RuntimeError, "none of 1"):
-            self.worker("preview", study_headers({}), added)
-        nibabel.save(nibabel.Nifti1Image(numpy.zeros((8, 8, 8), "i2"), numpy.eye(4)), self.path("nifti/run/b.nii.gz"))
-        result, output = self.worker("preview", study_headers({}), added)
-        self.assertEqual(result["files"], ["preview/run/b.png"])
-        self.assertIn("a.nii.gz: no preview", output)
+            self.worker("preview", headers, added)
+        for name in ("s2", "s2_e2"):
+            nibabel.save(nibabel.Nifti1Image(numpy.zeros((8, 8, 8), "i2"), numpy.eye(4)), self.path(f"nifti/run/s2/{name}.nii.gz"))
+        result, output = self.worker("preview", headers, added)
+        self.assertEqual(result["files"], ["preview/run/s2/s2.png", "preview/run/s2/s2_e2.png"])
+        self.assertIn("s1.nii.gz: no preview", output)
+        # What storageManager looks for: a folder for each series, and in it pictures alone.
+        self.assertEqual([entry["path"] for entry in added["preview"]["storage"]], ["preview/run/s1", "preview/run/s2"])
+        self.assertEqual(sorted(os.listdir(self.path("preview/run/s2"))), ["s2.png", "s2_e2.png"])
+
+    def test_shows_what_another_dcm2nii_has_made(self):
+        """One that hands over a single file in a folder that all runs share."""
+        headers = {"seriesId": "s1", "dcmpath": "dicom/run", "Modality": "MR"}
+        added = {"dcm2nii": {"output": "nifti/s1.nii.gz", "base": "nifti", "filename": "s1", "ext": ".nii.gz"}}
+        self.assertTrue(self.callback("preview", headers, added))
+        os.makedirs(self.path("nifti"))
+        for name in ("s1", "other"):
+            nibabel.save(nibabel.Nifti1Image(numpy.zeros((8, 8, 8), "i2"), numpy.eye(4)), self.path(f"nifti/{name}.nii.gz"))
+        result, _ = self.worker("preview", headers, added)
+        self.assertEqual(result["files"], ["preview/run/s1/s1.png"])
 
     def test_renders_what_else_there_is(self):
         preview = load("module", "preview").main
@@ -292,7 +438,9 @@ class PreviewTests(Services):
 
     def test_stays_below_data(self):
         with self.assertRaises(ValueError):
-            self.worker("preview", study_headers({}), {"dcm2nii": {"base": "../x"}, "preview": {"output": "preview/run"}})
+            self.worker("preview", study_headers({}), {
+                "dcm2nii": {"base": "../x", "filename": "s1"}, "preview": {"output": "preview/run"},
+            })
 
 
 if __name__ == "__main__":

@@ -1,95 +1,84 @@
+"""Converts each series of a run to NIfTI."""
+
 import os
 import shutil
-import subprocess
 import tempfile
 
-try:
-    from dcm_processor import artifact, progress
-except ImportError:  # Run by hand, or by another DCM PROCESSOR.
+from dcm_processor import artifact, progress
+from dcm_processor.paths import inside_data
 
-    def artifact(path, name=None, kind=None):
-        pass
-
-    def progress(fraction, text=None):
-        pass
+from . import nifti
+from .conversion import ConversionFailed, convert
+from .headers import Unreadable, look
 
 
 def worker(jobName, headers, params, added_params, **kwargs):
-    """Converts the series that the callback named. A series that holds no volume is no failure as long as another one does."""
-    data = os.path.realpath(os.environ["DATA"])
-    target = inside(data, added_params[jobName]["base"])
-    files = added_params[jobName]["series"]
-    os.makedirs(target, exist_ok=True)
-    converted, complaints = [], []
-    for position, (series, output) in enumerate(files.items()):
-        progress(position / len(files), f"series {position + 1} of {len(files)}")
-        # The export makes a folder for each series, unless the event is about one series.
-        folder = headers["dcmpath"] if "seriesId" in headers else os.path.join(headers["dcmpath"], series)
-        names, complaint = convert(inside(data, folder), target, os.path.basename(inside(data, output)))
-        converted += names
-        if not names:
-            complaints.append(complaint)
-            print(f"{series}: no NIfTI: {complaint}")
-    if not converted:
-        raise RuntimeError(f"dcm2niix made no NIfTI: {complaints[-1]}")
-    for name in converted:
-        path = os.path.join(added_params[jobName]["base"], name)
-        print(f"wrote {path}, {os.path.getsize(os.path.join(data, path))} bytes")
-        artifact(path, kind="nifti")
-    progress(1)
-    return {"files": [os.path.join(added_params[jobName]["base"], name) for name in converted]}
+    """Converts the series that the callback named, each by itself.
 
+    A series without a volume is passed over, and one that dcm2niix cannot convert does not take the others with it: the job
+    fails when none could be converted, or when `strict` is true in params. What became of each is in the result:
 
-def convert(source, target, output):
-    """Converts the DICOM files of folder `source`, which are one series, into folder `target`.
-
-    One series may become several files: echoes, gantry tilt, other sizes. One of them gets the name `output`, for the jobs that
-    expect it; the others keep the names that dcm2niix gives them.
-
-    Returns the names of the NIfTI files, and the last line that dcm2niix wrote.
+        {"files": [path], "series": [{"id", "state": "converted" | "skipped" | "failed", "files": [...], "reason"}]}
     """
-    if not os.path.isdir(source):
-        return [], "the series was not exported"
-    stem = output[: -len(".nii.gz")]
-    # Into a folder of its own and then into place: who looks at `target` never sees half a file, and a second attempt starts clean.
-    with tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=target) as scratch:
-        code, last = run(["dcm2niix", "-z", "y", "-b", "y", "-ba", "y", "-f", stem, "-o", scratch, source])
-        names = sorted(name for name in os.listdir(scratch) if name.endswith(".nii.gz"))
-        if names and code != 0:
-            # It complains about one image and converts the rest.
-            print(f"dcm2niix ended with {code} but made {len(names)} NIfTI: {last}")
-        if names and output not in names:
-            largest = max(names, key=lambda name: os.path.getsize(os.path.join(scratch, name)))
-            for ending in (".nii.gz", ".json", ".bval", ".bvec"):
-                old = os.path.join(scratch, largest[: -len(".nii.gz")] + ending)
-                if os.path.exists(old):
-                    os.rename(old, os.path.join(scratch, stem + ending))
-            names[names.index(largest)] = output
-        for name in os.listdir(scratch):
-            os.replace(os.path.join(scratch, name), os.path.join(target, name))
-        return names, last or f"it ended with {code} and wrote nothing"
+    mine = added_params[jobName]
+    report = [{"id": series, "state": "skipped", "files": [], "reason": reason} for series, reason in mine["skipped"].items()]
+    total = len(mine["outputs"])
+    for number, (series, places) in enumerate(mine["outputs"].items(), start=1):
+        progress((number - 1) / total, f"series {number} of {total}")
+        # The export makes a folder for each series, unless the event is about one series.
+        source = inside_data(headers["dcmpath"] if "seriesId" in headers else f"{headers['dcmpath']}/{series}")
+        report.append({"id": series, **outcome(source, inside_data(places["nifti"]["base"]), places["nifti"])})
+    for entry in report:
+        say(entry)
+    return conclude(report, bool((params or {}).get("strict", False)))
 
 
-def run(command):
-    """Runs a command, shows its output as it comes. Returns its exit code and its last line, or its last complaint if it has one."""
-    if shutil.which(command[0]) is None:
-        raise RuntimeError(f"{command[0]} is not installed on this worker; on Debian and Ubuntu: apt install {command[0]}")
-    last, complaint = "", ""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            last = line.strip() or last
-            # Through a pipe its complaints arrive before the greeting that it has printed first.
-            if line.lstrip().lower().startswith("error"):
-                complaint = line.strip()
-    return process.returncode, complaint or last
+def outcome(source, target, place):
+    """Converts one series and puts its files into the folder `target`, all at once."""
+    try:
+        header, reason = look(source)
+        if header is None:
+            return {"state": "skipped", "files": [], "reason": reason}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # What an attempt that was killed has left.
+        for name in os.listdir(target.parent):
+            if name.startswith(f".{target.name}."):
+                shutil.rmtree(target.parent / name, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            made = os.path.join(scratch, "made")
+            os.mkdir(made)
+            files, warning = convert(source, made, place["filename"], header)
+            os.chmod(made, 0o755)
+            if target.exists():
+                os.rename(target, os.path.join(scratch, "former"))
+            os.rename(made, target)
+    except (Unreadable, ConversionFailed, nifti.Damaged) as error:
+        return {"state": "failed", "files": [], "reason": str(error)}
+    return {
+        "state": "converted",
+        "files": [{"path": f"{place['base']}/{file.name}", "kind": file.kind} for file in files],
+        "reason": warning,
+    }
 
 
-def inside(data, path):
-    """The absolute path of `path`, which is relative to DATA. Raises when it leads out of it."""
-    full = os.path.realpath(os.path.join(data, path))
-    if not full.startswith(os.path.join(data, "")):
-        raise ValueError(f"{path!r} is not below DATA")
-    return full
+def say(entry):
+    count = len(entry["files"])
+    print(f"{entry['id']}: {entry['state']}{f', {count} NIfTI' if count else ''}{': ' + entry['reason'] if entry['reason'] else ''}")
+    for file in entry["files"]:
+        print(f"  {file['path']}, {os.path.getsize(inside_data(file['path']))} bytes")
+        artifact(file["path"], kind="nifti")
+        sidecar = file["path"].replace(".nii.gz", ".json")
+        if inside_data(sidecar).is_file():
+            artifact(sidecar, kind="text")
+
+
+def conclude(report, strict):
+    failed = [entry for entry in report if entry["state"] == "failed"]
+    converted = [entry for entry in report if entry["state"] == "converted"]
+    skipped = len(report) - len(failed) - len(converted)
+    text = f"{len(converted)} of {len(report)} series converted, {skipped} skipped, {len(failed)} failed"
+    if failed and (strict or not converted):
+        raise RuntimeError(f"{text}: " + "; ".join(f"{entry['id']}: {entry['reason']}" for entry in failed[:10]))
+    progress(1, text)
+    print(text)
+    return {"files": [file["path"] for entry in converted for file in entry["files"]], "series": report}

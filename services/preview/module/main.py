@@ -9,16 +9,8 @@ import nibabel
 import numpy
 from PIL import Image
 
-try:
-    from dcm_processor import artifact, progress
-except ImportError:  # Run by hand, or by another DCM PROCESSOR.
-
-    def artifact(path, name=None, kind=None):
-        pass
-
-    def progress(fraction, text=None):
-        pass
-
+from dcm_processor import artifact, progress
+from dcm_processor.paths import inside_data
 
 SOFT_TISSUE = (-160.0, 240.0)
 """Hounsfield units that become black and white."""
@@ -28,34 +20,49 @@ LONGER_SIDE = (512, 1024)
 
 
 def worker(jobName, headers, params, added_params, **kwargs):
-    data = os.path.realpath(os.environ["DATA"])
-    source = inside(data, added_params["dcm2nii"]["base"])
+    """Makes a picture of every NIfTI file that dcm2nii has made of the run's series."""
     relative = added_params[jobName]["output"]
-    target = inside(data, relative)
-    os.makedirs(target, exist_ok=True)
     modalities = modality_by_series(headers)
-    names = sorted(name for name in os.listdir(source) if name.endswith((".nii.gz", ".nii")))
+    files = [(series, path) for series, paths in volumes(added_params["dcm2nii"]).items() for path in paths]
     written = []
-    for position, name in enumerate(names):
-        progress(position / len(names), f"file {position + 1} of {len(names)}")
-        stem = name.split(".nii")[0]
-        modality = next((modality for series, modality in modalities.items() if stem.startswith(series)), None)
+    for position, (series, source) in enumerate(files):
+        progress(position / len(files), f"file {position + 1} of {len(files)}")
+        stem = source.name.split(".nii")[0]
+        modality = modalities.get(series)
         try:
-            picture, plane = render(nibabel.load(os.path.join(source, name)), modality)
+            picture, plane = render(nibabel.load(source), modality)
         except Exception as error:
-            print(f"{name}: no preview: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"{source.name}: no preview: {type(error).__name__}: {error}", file=sys.stderr)
             continue
-        path = os.path.join(relative, stem + ".png")
-        partial = os.path.join(target, f".{stem}.png")
+        path = f"{relative}/{series}/{stem}.png"
+        target = inside_data(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # In the run's folder: what is in a series' folder is a picture, whole.
+        partial = target.parent.parent / f".{stem}.png"
         picture.save(partial, format="PNG")
-        os.replace(partial, inside(data, path))
+        os.replace(partial, target)
         print(f"wrote {path}: {plane} slice, {picture.width} x {picture.height} pixels")
         artifact(path, name=f"{modality or 'Image'}, {plane} slice", kind="image")
         written.append(path)
-    if not written:
-        raise RuntimeError(f"none of {len(names)} NIfTI files became a preview")
+    if files and not written:
+        raise RuntimeError(f"none of {len(files)} NIfTI files became a preview")
+    if not files:
+        print("dcm2nii has made no NIfTI file: nothing to show")
     progress(1)
     return {"files": written}
+
+
+def volumes(converted):
+    """{series: NIfTI files}: of each series the file that was promised, and those that dcm2niix has made beside it."""
+    promised = {series: places["nifti"] for series, places in converted.get("outputs", {}).items()}
+    if not promised and "filename" in converted:
+        promised = {converted["filename"]: converted}
+    found = {}
+    for series, place in promised.items():
+        folder = inside_data(place["base"])
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        found[series] = [folder / name for name in names if name.startswith(place["filename"]) and name.endswith((".nii.gz", ".nii"))]
+    return found
 
 
 def render(volume, modality):
@@ -120,11 +127,3 @@ def modality_by_series(headers):
         for study in headers.get("studies", [])
         for series in study.get("series", [])
     }
-
-
-def inside(data, path):
-    """The absolute path of `path`, which is relative to DATA. Raises when it leads out of it."""
-    full = os.path.realpath(os.path.join(data, path))
-    if not full.startswith(os.path.join(data, "")):
-        raise ValueError(f"{path!r} is not below DATA")
-    return full
