@@ -3,12 +3,19 @@ package import Jobs
 /// What planning knows of an event.
 package struct PlanInput: Sendable, Hashable {
     package var level: ResourceLevel
-    /// Upstream's headers, `dcmpath` included.
+    /// Upstream's headers, `dcmpath` included, as callbacks get to see them.
     package var headers: JSONValue
+    /// The same with all tags: conditions are about the images, whatever callbacks get to see of them.
+    package var fullHeaders: JSONValue
+    /// How many images a series has, by its id.
+    package var instances: [String: Int]
 
-    package init(level: ResourceLevel, headers: JSONValue) {
+    /// - Parameter fullHeaders: nil when `headers` has all tags.
+    package init(level: ResourceLevel, headers: JSONValue, fullHeaders: JSONValue? = nil, instances: [String: Int] = [:]) {
         self.level = level
         self.headers = headers
+        self.fullHeaders = fullHeaders ?? headers
+        self.instances = instances
     }
 }
 

@@ -35,6 +35,34 @@ struct CatalogCheck {
         reject(rejected)
     }
 
+    /// What an entry requires, its whole service does not run without. Entries of the pipeline's own settings stand each for itself.
+    /// - Parameter services: the folders that hold one.
+    mutating func rejectMissingRequirements(services: [String]) {
+        let installed = Set(services + entries.map(\.name) + broken.compactMap(\.name) + [RunPlanner.exportName])
+        var rejected: Set<Int> = []
+        var lacking: [String: String] = [:]
+        for (position, entry) in entries.enumerated() where !entry.isDisabled {
+            for name in entry.requires where !installed.contains(name) {
+                rejected.insert(position)
+                if entry.service != ServiceCatalog.pipelineService { lacking[entry.service] = lacking[entry.service] ?? name }
+                report(
+                    entry,
+                    key: "requires",
+                    "neither a service nor a job \"\(name)\" is installed.",
+                    value: name,
+                    allowed: "the name of an installed service or job; install it, or take the name out",
+                    nearest: NearestName.of(name, among: installed.subtracting([entry.name, entry.service])),
+                )
+            }
+        }
+        for (position, entry) in entries.enumerated() where !entry.isDisabled && !rejected.contains(position) {
+            guard let name = lacking[entry.service] else { continue }
+            rejected.insert(position)
+            report(entry, key: "requires", "another job of this service requires \"\(name)\", which is not installed.", value: name)
+        }
+        reject(rejected)
+    }
+
     mutating func rejectImpossibleDependencies() {
         let active = entries.filter { !$0.isDisabled }
         let byName = Dictionary(active.map { ($0.name, $0) }) { first, _ in first }

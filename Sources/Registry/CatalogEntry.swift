@@ -9,8 +9,13 @@ package struct CatalogEntry: Sendable, Hashable {
     }
 
     package var definition: JobDefinition
-    /// The callback, `package.module.function`, found in the registry's folder; empty when nobody has to be asked (commands only).
+    /// The callback, `package.module.function`, found in the registry's folder; empty when nobody has to be asked (commands, and entries
+    /// with a condition).
     package var callback: String
+    /// What has to hold before the callback is asked, if there is one.
+    package var when: TagCondition?
+    /// Services and jobs that have to be installed; each once.
+    package var requires: [String]
     /// Job names, each once, in the order of the file.
     package var dependsOn: [String]
     package var onFailure: OnFailure

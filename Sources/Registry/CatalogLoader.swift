@@ -25,6 +25,7 @@ struct CatalogLoader {
         readServices()
         var check = CatalogCheck(entries: entries, broken: broken)
         check.rejectDuplicates()
+        check.rejectMissingRequirements(services: RegistryFingerprint.folders(of: registry).filter(isService))
         check.rejectImpossibleDependencies()
         check.warnAboutUnavailableDependencies()
         problems += check.problems
@@ -245,6 +246,10 @@ extension CatalogLoader {
         }
     }
 
+    private func isService(_ folder: String) -> Bool {
+        FileManager.default.fileExists(atPath: registry.appending(path: folder).appending(path: "settings.json").path)
+    }
+
     /// Whether something stands at `path` in the registry that leads nowhere: meant to be read, other than a file that is not there.
     private func isDeadLink(_ path: String) -> Bool {
         let path = registry.appending(path: path).path
@@ -294,7 +299,7 @@ extension CatalogLoader {
         SettingsFile.read(url).flatMap { content in
             for repeated in content.repeatedKeys {
                 let place = "stands twice in one object, at line \(repeated.firstLine) and line \(repeated.line)"
-                if vital.union(SettingsKeys.entry.vital).contains(repeated.key) {
+                if repeated.isInCondition || vital.union(SettingsKeys.entry.vital).contains(repeated.key) {
                     return .failure(
                         .init(
                             message: "\(repeated.key) \(place), and programs differ in which one they take.",

@@ -55,7 +55,9 @@ package struct CatalogReport: Sendable {
         if job.resources.gpus > 0 { parts.append("GPUs \(job.resources.gpus)") }
         if let environment = job.environment { parts.append("environment \(environment)") }
         if !job.preload { parts.append("imported anew for each job") }
-        if job.kind == .command, entry.callback.isEmpty { parts.append("accepts everything") }
+        if let condition = entry.when { parts.append("when \(condition)") }
+        if !entry.requires.isEmpty { parts.append("requires \(entry.requires.joined(separator: ", "))") }
+        if entry.callback.isEmpty, entry.when == nil { parts.append("accepts everything") }
         if job.onLeaseLoss == .kill { parts.append("killed when its lease is lost") }
         return parts.joined(separator: ", ")
     }
@@ -80,6 +82,8 @@ package struct CatalogReport: Sendable {
                 "entry": .string(job.entry),
                 "command": .array(job.command.map(JSONValue.string)),
                 "callback": entry.callback.isEmpty ? .null : .string(entry.callback),
+                "when": entry.when.map { .string("\($0)") } ?? .null,
+                "requires": .array(entry.requires.map(JSONValue.string)),
                 "dependsOn": .array(entry.dependsOn.map(JSONValue.string)),
                 "channel": .string(job.channel),
                 "priority": .string(job.priority.name),

@@ -71,7 +71,9 @@ struct EntryReader {
                 preload: preload(),
             ),
             callback: callback ?? "",
-            dependsOn: dependsOn(),
+            when: condition(),
+            requires: names("requires", allowed: "the name of a service or a job, a list of them, or null for none"),
+            dependsOn: names("dependsOn", allowed: "a jobName, a list of them, or null for none"),
             onFailure: choice("onFailure", of: CatalogEntry.OnFailure.self) ?? .skip,
             events: events(),
             sortPosition: sortPosition(),
@@ -93,8 +95,11 @@ struct EntryReader {
 // MARK: - Keys
 
 extension EntryReader {
-    /// A command needs no function of Python.
-    private var required: [String] { members["command"] == nil ? ["jobName", "worker", "callback"] : ["jobName"] }
+    /// A command needs no function of Python, and a condition no callback.
+    private var required: [String] {
+        ["jobName"] + (members["command"] == nil ? ["worker"] : [])
+            + (members["command"] == nil && members["when"] == nil ? ["callback"] : [])
+    }
 
     private mutating func reportUnknownKeys(_ members: [String: JSONValue]) {
         for (key, value) in members.sorted(by: { $0.key < $1.key }) {
@@ -264,27 +269,34 @@ extension EntryReader {
         return timeout
     }
 
-    private mutating func dependsOn() -> [String] {
-        guard let value = members["dependsOn"] else { return [] }
-        let elements: [JSONValue] =
-            switch value {
-            case .array(let list): list
-            default: [value]
-            }
+    private mutating func names(_ key: String, allowed: String) -> [String] {
+        guard let value = members[key] else { return [] }
         var names: [String] = []
-        for element in elements {
+        for element in value.array ?? [value] {
             guard let text = element.string, !text.isEmpty else {
-                report(
-                    "\(Self.shown(element)) is not a job's name.",
-                    key: "dependsOn",
-                    value: element,
-                    allowed: "a jobName, a list of them, or null for none",
-                )
+                report("\(Self.shown(element)) is not a name.", key: key, value: element, allowed: allowed)
                 continue
             }
             if !names.contains(text) { names.append(text) }
         }
         return names
+    }
+
+    private mutating func condition() -> TagCondition? {
+        guard let value = members["when"] else { return nil }
+        var mistakes: [TagCondition.Mistake] = []
+        let condition = TagCondition.read(value, mistakes: &mistakes)
+        for mistake in mistakes {
+            report(
+                mistake.message,
+                severity: mistake.isError ? .error : .warning,
+                key: mistake.path,
+                value: mistake.value,
+                allowed: mistake.allowed,
+                nearest: mistake.nearest,
+            )
+        }
+        return condition
     }
 
     private mutating func events() -> Set<ResourceLevel> {

@@ -14,7 +14,7 @@ package enum RunPlanner {
 
     /// - Throws: what `evaluate` throws, so that the event is planned again later.
     package static func plan(event: PlanInput, catalog: ServiceCatalog, evaluate: Evaluate) async throws -> RunPlan {
-        var planning = Planning(level: event.level, catalog: catalog)
+        var planning = Planning(event: event, catalog: catalog)
         for stage in [Stage.pre, .services, .post] {
             let candidates = planning.open(stage)
             guard !candidates.isEmpty else { continue }
@@ -32,7 +32,10 @@ package enum RunPlanner {
 /// The state of planning one event, stage by stage.
 struct Planning {
     private let level: ResourceLevel
+    private let event: EventTags
     private let catalog: ServiceCatalog
+    /// What the conditions of accepted entries came to, by job name.
+    private var conditions: [String: String] = [:]
     private var decisions: [Decision] = []
     private var failure: Reason?
     /// The first callback that failed without failing the run: nobody knows whether its job was needed.
@@ -44,8 +47,9 @@ struct Planning {
     /// What accepted callbacks handed over, without those whose job is skipped.
     private(set) var addedParams: [String: JSONValue] = [:]
 
-    init(level: ResourceLevel, catalog: ServiceCatalog) {
-        self.level = level
+    init(event: PlanInput, catalog: ServiceCatalog) {
+        self.level = event.level
+        self.event = EventTags(level: event.level, headers: event.fullHeaders, instances: event.instances)
         self.catalog = catalog
         self.failure = catalog.failure
         for entry in catalog.brokenEntries {
@@ -74,7 +78,7 @@ struct Planning {
                 absences[entry.name] = .notWanted("does not handle \(level.rawValue) events")
             } else if stage == .post, !hasRunnableService {
                 decide(entry, .skipped, Reason("nothing-to-do", "Not asked, because no service accepted this \(level.rawValue)."))
-            } else {
+            } else if holds(entry) {
                 candidates.append(entry)
             }
         }
@@ -96,6 +100,36 @@ struct Planning {
         return candidates
     }
 
+    /// Whether the condition of `entry`, if it has one, lets it be asked; else it gets its decision here.
+    private mutating func holds(_ entry: CatalogEntry) -> Bool {
+        guard let condition = entry.when else { return true }
+        let verdict = condition.verdict(on: event)
+        switch verdict.truth {
+        case .holds:
+            conditions[entry.name] = verdict.reason
+            return true
+        case .undecided where entry.stage == .pre:
+            // Nothing says that the data needs no preparing.
+            decide(entry, .failed, Reason("condition-undecided", "Its condition cannot be decided: \(verdict.reason)."))
+            absences[entry.name] = .broken("has a condition that cannot be decided")
+            failure = Reason(
+                "pre-condition-undecided",
+                "the condition of the pre-service \(entry.name) cannot be decided (\(verdict.reason)), and data that a pre-service has not "
+                    + "prepared must not be processed. Ask for \"exists\" first in its \"when\".",
+                subject: entry.name,
+            )
+        case .undecided:
+            decide(
+                entry, .declined,
+                Reason("condition-undecided", "Its condition cannot be decided, and so does not hold: \(verdict.reason)."))
+            absences[entry.name] = .notWanted("has a condition that cannot be decided")
+        case .fails:
+            decide(entry, .declined, Reason("condition", "Its condition does not hold: \(verdict.reason)."))
+            absences[entry.name] = .notWanted("has a condition that does not hold")
+        }
+        return false
+    }
+
     /// Takes the answers to the questions about `candidates`, by job name.
     mutating func close(_ stage: Stage, _ candidates: [CatalogEntry], _ answers: [String: CallbackAnswer]) {
         var positions: [String: Int] = [:]
@@ -103,7 +137,8 @@ struct Planning {
             let missing = JobExit.Failure(type: "no-answer", message: "The callback host gave no verdict.")
             positions[entry.name] = decisions.count
             if entry.callback.isEmpty {
-                accept(entry, [:], Reason("accepted", "It has no callback, so it accepts every \(level.rawValue)."))
+                let reason = conditions[entry.name].map { "Its condition holds: \($0)." }
+                accept(entry, [:], Reason("accepted", reason ?? "It has no callback, so it accepts every \(level.rawValue)."))
             } else {
                 record(answers[entry.name] ?? CallbackAnswer(.failed(missing)), of: entry)
             }
@@ -148,7 +183,8 @@ struct Planning {
         switch answer.verdict {
         case .accepted(let added):
             let added = added.object.map(JSONValue.object) ?? [:]
-            accept(entry, added, Reason("accepted", "Its callback accepted this \(level.rawValue)."), answer)
+            let condition = conditions[entry.name].map { " Its condition holds: \($0)." } ?? ""
+            accept(entry, added, Reason("accepted", "Its callback accepted this \(level.rawValue).\(condition)"), answer)
         case .declined:
             decide(entry, .declined, Reason("declined", "Its callback declined this \(level.rawValue)."), answer)
             absences[entry.name] = .notWanted("was declined by its callback")
@@ -210,7 +246,7 @@ struct Planning {
             for position in decisions.indices where decisions[position].verdict == .accepted {
                 decisions[position].reason = Reason(
                     "nothing-to-do",
-                    "Its callback accepted this \(level.rawValue), but there is nothing to do: no service did.",
+                    "It accepted this \(level.rawValue), but there is nothing to do: no service did.",
                 )
             }
             return RunPlan(decisions: decisions, concern: concern)

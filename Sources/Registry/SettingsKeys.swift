@@ -30,19 +30,18 @@ struct SettingsKeys {
         known: [
             "jobName", "worker", "callback", "dependsOn", "priority", "channel", "timeout", "params", "sortPosition", "description",
             "disabled", "events", "retry", "finalizer", "storing", "onFailure", "onLeaseLoss", "command", "resources", "environment",
-            "preload", "stage",
+            "preload", "stage", "when", "requires",
         ],
         vital: [
             "jobName", "worker", "callback", "dependsOn", "params", "disabled", "events", "finalizer", "storing", "onFailure",
-            "onLeaseLoss", "command", "resources", "environment", "preload", "stage",
+            "onLeaseLoss", "command", "resources", "environment", "preload", "stage", "when", "requires",
         ],
-        unsupported: ["when", "requires"],
         synonyms: [
             "depends": "dependsOn", "dependency": "dependsOn", "dependencies": "dependsOn", "enabled": "disabled", "onfail": "onFailure",
             "onerror": "onFailure", "allowfailure": "onFailure", "env": "environment", "venv": "environment",
-            "interpreter": "environment", "condition": "when", "cmd": "command", "program": "command", "executable": "command",
-            "memory": "resources", "gpu": "resources", "gpus": "resources", "limits": "resources",
-            "phase": "stage",
+            "interpreter": "environment", "condition": "when", "conditions": "when", "require": "requires", "cmd": "command",
+            "program": "command", "executable": "command", "memory": "resources", "gpu": "resources", "gpus": "resources",
+            "limits": "resources", "phase": "stage",
         ],
         hints: [
             "name": "jobName", "job": "jobName", "function": "worker", "workerentry": "worker", "registryentry": "callback",

@@ -20,7 +20,10 @@ struct EventPlanner: Sendable {
         var planned = empty(event, filtered)
         let headers = planned.context.headers
         planned.plan = try await RunPlanner.plan(
-            event: PlanInput(level: event.level, headers: headers), catalog: services, evaluate: evaluate)
+            event: PlanInput(
+                level: event.level, headers: headers, fullHeaders: event.headers,
+                instances: Dictionary(event.series.map { ($0.id, $0.instances) }) { first, _ in first }),
+            catalog: services, evaluate: evaluate)
         let size = JSONValue.array([headers, .object(planned.plan.addedParams)]).encoded().count
         if size > Self.orderLimit { planned.plan = RunPlan(decisions: planned.plan.decisions, failure: .tooLarge(size)) }
         planned.context.addedParams = planned.plan.addedParams

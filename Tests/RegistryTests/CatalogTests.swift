@@ -109,11 +109,11 @@ import Testing
             value: #""exponentiell""#,
             nearest: "exponential",
         ),
-        Mistake(members: #""when": {"Modality": "CT"}"#, key: "when", value: #"{"Modality":"CT"}"#),
+        Mistake(members: #""when": {"Modality": 1, "Rows": true}"#, key: "when.Rows", value: "true"),
         Mistake(members: #""command": "x""#, key: "command", value: #""x""#),
         Mistake(members: #""preload": "no""#, key: "preload", value: #""no""#),
         Mistake(members: #""resources": []"#, key: "resources", value: "[]"),
-        Mistake(members: #""requires": []"#, key: "requires", value: "[]"),
+        Mistake(members: #""requires": [1]"#, key: "requires", value: "1"),
         Mistake(members: #""onLeaseLoss": "kil""#, key: "onLeaseLoss", value: #""kil""#, nearest: "kill"),
         Mistake(members: #""environment": {}"#, key: "environment", value: "{}"),
     ])
