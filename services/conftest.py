@@ -1,7 +1,6 @@
 """Lets the tests of a service import it as workers and router do.
 
 `import <service>` is services/<service>/module, `import registry_<service>` is services/<service>/registry, `import dcm_processor` the SDK.
-A folder <service> or registry_<service> that is in PYTHONPATH already wins.
 """
 
 import importlib.machinery
@@ -34,7 +33,8 @@ class _Services:
         return None
 
 
-sys.meta_path.append(_Services)
+# In front: with services/ as the current folder, the folder above would be taken for the package.
+sys.meta_path.insert(0, _Services)
 sys.path.append(str(SERVICES.parent / "python"))
 
 
