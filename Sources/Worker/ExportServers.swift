@@ -1,12 +1,15 @@
 import Bootstrap
+import Foundation
 import Jobs
 import Orthanc
 
 /// The Orthanc servers that this worker knows, each with the connections that its exports share.
 struct ExportServers: Sendable {
     private let clients: [String: OrthancClient]
+    private let servers: OrthancServers
 
     init(_ servers: OrthancServers, connections: Int) {
+        self.servers = servers
         var configuration = OrthancClient.Configuration()
         configuration.parallelism = connections
         clients = servers.endpoints.reduce(into: [:]) { clients, endpoint in
@@ -17,6 +20,19 @@ struct ExportServers: Sendable {
     func client(_ name: String) throws(UnknownServer) -> OrthancClient {
         guard let client = clients[name] else { throw UnknownServer(name: name, known: clients.keys.sorted()) }
         return client
+    }
+
+    /// What a job is told in its environment of the server that its images came from, so that results go back to that one.
+    ///
+    /// Every variable is set in every case: one that the worker itself has may belong to another server.
+    func environment(_ name: String) -> [String: String] {
+        let server = servers[name]
+        return [
+            "ORTHANC_SERVER": name,
+            "ORTHANC_REST_URL": server?.url.absoluteString ?? "",
+            "ORTHANC_REST_USERNAME": server?.user ?? "",
+            "ORTHANC_REST_PASSWORD": server?.password ?? "",
+        ]
     }
 }
 

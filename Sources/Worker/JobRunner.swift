@@ -34,7 +34,12 @@ struct JobDispatcher: JobRunner {
         return switch order.definition.kind {
         case .export: await export.run(order, isStillMine: isStillMine, onProgress: onProgress)
         case .python, .command:
-            await python.run(order, variables: resources.environment(grant), isStillMine: isStillMine, onProgress: onProgress)
+            await python.run(
+                order,
+                variables: resources.environment(grant).merging(export.servers.environment(order.source.server)) { own, _ in own },
+                isStillMine: isStillMine,
+                onProgress: onProgress
+            )
         }
     }
 

@@ -32,6 +32,24 @@ import Testing
         #expect(try servers.client("orthanc").parallelism == 8)
     }
 
+    @Test("A job learns of the server that its images came from, and nothing of another one")
+    func environmentOfJobs() throws {
+        let urls = "ct=http://a:b%40c@orthanc-ct:8042/rest,mr=http://orthanc-mr:8042"
+        let servers = try ExportServers(settings(["ORTHANC_URLS": urls]))
+        #expect(
+            servers.environment("ct") == [
+                "ORTHANC_SERVER": "ct", "ORTHANC_REST_URL": "http://orthanc-ct:8042/rest", "ORTHANC_REST_USERNAME": "a",
+                "ORTHANC_REST_PASSWORD": "b@c",
+            ])
+        // Empty, not absent: what the worker has in its own environment is another server's.
+        #expect(
+            servers.environment("mr") == [
+                "ORTHANC_SERVER": "mr", "ORTHANC_REST_URL": "http://orthanc-mr:8042", "ORTHANC_REST_USERNAME": "",
+                "ORTHANC_REST_PASSWORD": "",
+            ])
+        #expect(servers.environment("us")["ORTHANC_REST_URL"]?.isEmpty == true)
+    }
+
     @Test(
         "What cannot be used is told with the variable",
         arguments: [
