@@ -51,25 +51,28 @@ package struct DashboardServer: Service {
         }
     }
 
-    private func router() throws -> Router<DashboardContext> {
+    func router() throws -> Router<DashboardContext> {
         let pages = try PageRenderer()
         let sessions = Sessions()
         let throttle = SignInThrottle()
         let commands = Commands(ledger: ledger, sender: sender, logger: logger)
         let overview = Recent(for: .seconds(1)) { [ledger, journal] in try await Overview.read(ledger, journal) }
         let explanations = Explanations(ledger: ledger, overview: overview)
+        let api = APIRoutes(
+            APIController(
+                ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview,
+                explanations: explanations
+            ).routes)
         let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
         router.addMiddleware {
             SecurityHeaders()
-            Errors(pages: pages)
+            Errors(pages: pages, methods: api.methods)
             HostCheck(isOpen: !configuration.needsSignIn, host: configuration.host.lowercased())
             Authentication(configuration: configuration, sessions: sessions, throttle: throttle)
         }
         SignIn(configuration: configuration, sessions: sessions, throttle: throttle, pages: pages).addRoutes(to: router)
         HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview).addRoutes(to: router)
-        APIController(
-            ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations
-        ).addRoutes(to: router)
+        api.add(to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
         PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,

@@ -1,3 +1,4 @@
+import HTTPTypes
 import Hummingbird
 import Logging
 
@@ -5,6 +6,8 @@ import Logging
 struct Errors: RouterMiddleware {
     typealias Context = DashboardContext
     let pages: PageRenderer
+    /// Which methods an address of the API takes; none where there is nothing.
+    let methods: @Sendable (String) -> [HTTPRequest.Method]
 
     func handle(
         _ request: Request, context: DashboardContext, next: @concurrent (Request, DashboardContext) async throws -> Response
@@ -12,7 +15,7 @@ struct Errors: RouterMiddleware {
         do {
             return try await next(request, context)
         } catch {
-            let problem: Problem
+            var problem: Problem
             if let known = Problem(error, path: request.uri.path) {
                 problem = known
             } else {
@@ -20,6 +23,10 @@ struct Errors: RouterMiddleware {
                 problem = Problem(
                     status: .internalServerError, title: "The monitor made a mistake",
                     detail: "The monitor's log says more under request \(context.id).")
+            }
+            let path = request.uri.path
+            if error is HTTPError, problem.status == .notFound, case let allowed = methods(path), !allowed.isEmpty {
+                problem = .methodNotAllowed(request.method, allowed: allowed)
             }
             let isForPrograms = request.wantsJSON || request.uri.path == "/metrics" || request.uri.path.hasPrefix("/artifacts/")
             return isForPrograms ? problem.json(instance: request.uri.path) : pages.problem(problem, context)

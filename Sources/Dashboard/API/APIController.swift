@@ -13,56 +13,122 @@ struct APIController: Sendable {
     let overview: Recent<Overview>
     let explanations: Explanations
 
-    func addRoutes(to router: Router<DashboardContext>) {
-        let api = router.group("/api/v1")
-        api.get("/runs", use: runs)
-        api.get("/runs/:id", use: run)
-        api.get("/jobs/:id", use: job)
-        api.get("/jobs/:id/log", use: log)
-        api.get("/workers", use: workers)
-        api.get("/queues", use: queues)
-        api.get("/services", use: services)
-        api.get("/dead", use: dead)
-        api.get("/events", use: events)
-        api.get("/stream", use: FactStream(feed: feed).respond)
-        api.post("/runs/:id/retry") { try await command(.retryRun, $0, $1) }
-        api.post("/runs/:id/cancel") { try await command(.cancelRun, $0, $1) }
-        api.post("/runs/:id/reprocess") { try await command(.reprocessRun, $0, $1) }
-        api.post("/jobs/:id/retry") { try await command(.retryJob, $0, $1) }
-        api.post("/jobs/:id/cancel") { try await command(.cancelJob, $0, $1) }
-        api.post("/jobs/:id/rerun") { try await command(.rerunJob, $0, $1) }
-        api.post("/jobs/:id/priority") { try await command(.setPriority, $0, $1) }
-        api.post("/workers/:id/drain") { try await command(.drainWorker, $0, $1) }
-        api.post("/workers/:id/resume") { try await command(.resumeWorker, $0, $1) }
-        api.post("/channels/:id/pause") { try await command(.pauseChannel, $0, $1) }
-        api.post("/channels/:id/resume") { try await command(.resumeChannel, $0, $1) }
+    var routes: [APIRoute] { runRoutes + jobRoutes + pipelineRoutes }
+
+    private var runRoutes: [APIRoute] {
+        [
+            .get(
+                "/runs", "listRuns", "runs", "Runs, newest first", parameters: RunParameters.filter + [.limit, .cursor],
+                answer: Schema.ref("RunPage"), handler: runs),
+            .get(
+                "/runs/{id}", "getRun", "runs", "A run with its jobs and every decision", parameters: [.path("A run's id.")],
+                answer: Schema.ref("RunDetail"), failures: [.notFound], handler: run),
+            change("/runs/{id}/retry", "retryRun", "runs", "Retries what failed, died, was cancelled or skipped", .retryRun),
+            change("/runs/{id}/cancel", "cancelRun", "runs", "Cancels what has not ended", .cancelRun),
+            change("/runs/{id}/reprocess", "reprocessRun", "runs", "Plans the run's event again, as a new run", .reprocessRun),
+        ]
     }
 
-    @Sendable private func runs(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        let filter = LedgerRunFilter(
-            states: try ListQuery.runStates(request), event: request.query("event"), text: request.query("q"))
-        let page = try await ledger.runs(filter, limit: ListQuery.limit(request), cursor: request.query("cursor"))
-        return .json(["runs": .array(page.items.map { JSONValue($0) }), "next": JSONValue(page.next)])
+    private var jobRoutes: [APIRoute] {
+        [
+            .get(
+                "/jobs/{id}", "getJob", "jobs", "A job with its attempts", parameters: [.path("A job's id: `<run>.<position>`.")],
+                answer: Schema.ref("JobDetail"), failures: [.notFound], handler: job),
+            .get(
+                "/jobs/{id}/log", "readLog", "jobs", "What a job printed, from an offset on",
+                details: "Ask again from `next` while `eof` is false. An answer holds some 100 kB at most.",
+                parameters: [
+                    .path("A job's id."),
+                    .query("offset", .integer(0...Int64.max), "Bytes from the beginning.", standard: 0),
+                    .query("attempt", .integer(0...1_000_000), "Which attempt; without it the latest."),
+                    .query("token", .integer(0...1_000_000_000), "Which start of the attempt; without it the latest."),
+                ], answer: Schema.ref("Log"), failures: [.notFound], handler: log),
+            change("/jobs/{id}/retry", "retryJob", "jobs", "Retries the job and what was skipped because of it", .retryJob),
+            change("/jobs/{id}/cancel", "cancelJob", "jobs", "Cancels the job; what it runs is ended", .cancelJob),
+            change("/jobs/{id}/rerun", "rerunJob", "jobs", "The job and everything after it once more, also what succeeded", .rerunJob),
+            change(
+                "/jobs/{id}/priority", "setPriority", "jobs", "Gives a job that has not started another priority", .setPriority,
+                parameters: [
+                    .query("priority", .text(longest: 40), "urgent, high, default, medium, low, or 4 to 0.", example: "urgent")
+                ], body: "PriorityOrder"),
+        ]
     }
 
-    @Sendable private func run(_ request: Request, _ context: DashboardContext) async throws -> Response {
+    private var pipelineRoutes: [APIRoute] {
+        [
+            .get(
+                "/workers", "listWorkers", "pipeline", "Workers, those heard of last first", answer: Schema.ref("Workers"), handler: workers
+            ),
+            change("/workers/{id}/drain", "drainWorker", "pipeline", "The worker ends what it runs and takes nothing new", .drainWorker),
+            change("/workers/{id}/resume", "resumeWorker", "pipeline", "The worker takes jobs again", .resumeWorker),
+            .get("/queues", "listQueues", "pipeline", "Channels: what waits, who serves it", answer: Schema.ref("Queues"), handler: queues),
+            change("/channels/{id}/pause", "pauseChannel", "pipeline", "Nothing new of the channel starts", .pauseChannel),
+            change("/channels/{id}/resume", "resumeChannel", "pipeline", "The channel's jobs start again", .resumeChannel),
+            .get(
+                "/services", "listServices", "pipeline", "Services as the router last read them", answer: Schema.ref("Services"),
+                handler: services),
+            .get(
+                "/dead", "listDead", "pipeline", "Dead jobs and messages that could not be read",
+                parameters: [
+                    .limit, .cursor, .query("messageCursor", .text(longest: 512), "The `nextMessage` of the page before."),
+                ], answer: Schema.ref("DeadLetters"), handler: dead),
+            .get(
+                "/events", "listEvents", "pipeline", "What ingest saw, newest first, and the account of each server",
+                parameters: [
+                    .query("filtered", .flag, "Only events that a filter stopped, or only the others."),
+                    .query("reason", .text(longest: 100), "Only events that this filter stopped: its code.", example: "modality"),
+                    .limit, .cursor,
+                ], answer: Schema.ref("Events"), handler: events),
+            .get(
+                "/stream", "follow", "pipeline", "Facts as server-sent events, without a gap",
+                details: """
+                    `event: fact` with `id` = the fact's number; after an interruption send it as Last-Event-ID. `event: reset`: facts were \
+                    missed, load anew. `event: bulk` (without id): how far the bulk operations are.
+                    """,
+                parameters: [
+                    .query("run", .text(longest: 100), "Only facts of this run."),
+                    .query("after", .text(longest: 40), "As Last-Event-ID: the number of the last fact that is known."),
+                    APIParameter(
+                        name: "Last-Event-ID", place: .header, kind: .text(longest: 40), description: "The last `id` that came."),
+                ], answer: Schema.text, type: "text/event-stream"
+            ) { .response(try await FactStream(feed: feed).respond($0, $1)) },
+        ]
+    }
+
+    private func change(
+        _ path: String, _ name: String, _ group: String, _ summary: String, _ action: CommandMessage.Action,
+        parameters: [APIParameter] = [], body: String? = nil
+    ) -> APIRoute {
+        .post(
+            path, name, group, summary, parameters: [.path("Which one.")] + parameters, body: body, isBodyRequired: false,
+            answer: Schema.ref("CommandReceipt"), failures: [.notFound, .conflict]
+        ) { try await command(action, $0, $1) }
+    }
+
+    @Sendable private func runs(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
+        let filter = try RunParameters.filter(request)
+        let cursor = Cursor("runs", filter: RunParameters.fingerprint(request))
+        let page = try await ledger.runs(filter, limit: ListQuery.limit(request), cursor: cursor.key(request.query("cursor")))
+        return .json(["runs": .array(page.items.map { JSONValue($0) }), "next": JSONValue(cursor.text(page.next))])
+    }
+
+    @Sendable private func run(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.run(id) else { throw Problem.notFound("There is no run '\(id)'.") }
         return .json(JSONValue(detail, explanations: try await explanations.explain(detail)))
     }
 
-    @Sendable private func job(_ request: Request, _ context: DashboardContext) async throws -> Response {
+    @Sendable private func job(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.job(id) else { throw Problem.notFound("There is no job '\(id)'.") }
         return .json(JSONValue(detail, explanation: try await explanations.explain(detail, of: ledger.run(ofJob: id))))
     }
 
-    @Sendable private func log(_ request: Request, _ context: DashboardContext) async throws -> Response {
+    @Sendable private func log(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let id = try context.parameters.require("id")
         guard let attempts = try await ledger.attempts(ofJob: id) else { throw Problem.notFound("There is no job '\(id)'.") }
         guard let offset = Int64(request.query("offset") ?? "0") else { throw Problem.badRequest("offset is a whole number of bytes.") }
-        let attempt = try ListQuery.attempt(request, among: attempts)
-        guard let attempt else {
+        guard let attempt = try ListQuery.attempt(request, among: attempts) else {
             return .json(["offset": 0, "next": 0, "eof": false, "text": "", "parts": [], "attempt": .null, "token": .null])
         }
         let log = try JobLog.read(attempt, offset: offset, in: configuration.logs)
@@ -74,12 +140,12 @@ struct APIController: Sendable {
         ])
     }
 
-    @Sendable private func workers(_ request: Request, _ context: DashboardContext) async throws -> Response {
+    @Sendable private func workers(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let now = Date()
         return .json(["workers": .array(try await ledger.workers().map { JSONValue($0, at: now) })])
     }
 
-    @Sendable private func queues(_ request: Request, _ context: DashboardContext) async throws -> Response {
+    @Sendable private func queues(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let now = Date()
         let overview = try await overview.get()
         return .json([
@@ -88,26 +154,29 @@ struct APIController: Sendable {
         ])
     }
 
-    @Sendable private func services(_ request: Request, _ context: DashboardContext) async throws -> Response {
+    @Sendable private func services(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         .json(["services": .array(try await ledger.services(at: Date()).map { JSONValue($0) })])
     }
 
-    @Sendable private func dead(_ request: Request, _ context: DashboardContext) async throws -> Response {
+    @Sendable private func dead(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let limit = try ListQuery.limit(request)
-        let jobs = try await ledger.deadJobs(limit: limit, cursor: request.query("cursor"))
-        let messages = try await ledger.deadMessages(limit: limit, cursor: request.query("messageCursor"))
+        let (jobCursor, messageCursor) = (Cursor("dead.jobs"), Cursor("dead.messages"))
+        let jobs = try await ledger.deadJobs(limit: limit, cursor: jobCursor.key(request.query("cursor")))
+        let messages = try await ledger.deadMessages(
+            limit: limit, cursor: messageCursor.key(request.query("messageCursor"), parameter: "messageCursor"))
         return .json([
-            "jobs": .array(jobs.items.map { JSONValue($0) }), "next": JSONValue(jobs.next),
-            "messages": .array(messages.items.map { JSONValue($0) }), "nextMessage": JSONValue(messages.next),
+            "jobs": .array(jobs.items.map { JSONValue($0) }), "next": JSONValue(jobCursor.text(jobs.next)),
+            "messages": .array(messages.items.map { JSONValue($0) }), "nextMessage": JSONValue(messageCursor.text(messages.next)),
         ])
     }
 
-    @Sendable private func events(_ request: Request, _ context: DashboardContext) async throws -> Response {
+    @Sendable private func events(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
+        let cursor = Cursor("events", filter: "\(request.query("filtered") ?? "") \(request.query("reason") ?? "")")
         let page = try await ledger.events(
-            ListQuery.eventFilter(request), limit: ListQuery.limit(request), cursor: request.query("cursor"))
+            ListQuery.eventFilter(request), limit: ListQuery.limit(request), cursor: cursor.key(request.query("cursor")))
         let overview = try await overview.get()
         return .json([
-            "events": .array(page.items.map { JSONValue($0) }), "next": JSONValue(page.next),
+            "events": .array(page.items.map { JSONValue($0) }), "next": JSONValue(cursor.text(page.next)),
             "sources": .array(overview.sources.map { JSONValue($0) }),
             "accounts": .array(overview.accounts.map { JSONValue($0) }),
             "pending": .array(overview.pending.map { JSONValue($0) }),
@@ -116,11 +185,11 @@ struct APIController: Sendable {
 
     @Sendable private func command(
         _ action: CommandMessage.Action, _ request: Request, _ context: DashboardContext
-    ) async throws -> Response {
+    ) async throws -> APIAnswer {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let priority = action == .setPriority ? try await Self.priority(request) : nil
         let id = try await commands.send(action, target: context.parameters.require("id"), priority: priority, by: identity)
-        return .json(["command": .string(id)], status: .accepted)
+        return .json(["command": .string(id)])
     }
 }
 
@@ -128,10 +197,11 @@ extension APIController {
     /// `?priority=high`, or `{"priority": "high"}` in the body. Levels go by number too.
     private static func priority(_ request: Request) async throws -> String? {
         if let text = request.query("priority") { return text }
-        let body = try await request.body.collect(upTo: 16 * 1024)
-        guard body.readableBytes > 0 else { return nil }
-        let value = try? JSONValue(json: Data(body.readableBytesView))["priority"]
-        return value?.string ?? value?.integer.map(String.init)
+        guard let body = try await APIBody.read(request) else { return nil }
+        guard let value = body["priority"], let text = value.string ?? value.integer.map(String.init) else {
+            throw Problem.parameter("priority", nil, allowed: "urgent, high, default, medium, low, or 4 to 0")
+        }
+        return text
     }
 }
 
