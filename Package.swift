@@ -85,7 +85,7 @@ let package = Package(
             ],
             resources: [.copy("Resources")]
         ),
-        library("Stack", [logging]),
+        library("Stack", ["CLinux", "COpenSSL", "Jobs", "Registry", logging]),
 
         // MARK: Executables
         executable(
@@ -151,7 +151,7 @@ let package = Package(
                 lifecycle,
             ]
         ),
-        tests("StackTests", ["Stack", logging]),
+        tests("StackTests", ["Jobs", "Registry", "Stack", logging]),
         tests(
             "WorkerTests",
             ["AMQP", "Bootstrap", "Jobs", "Orthanc", "Pipeline", "PythonHost", "Worker", configuration, logging, lifecycle]

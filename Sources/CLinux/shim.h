@@ -11,4 +11,9 @@ int sync_file_range(int descriptor, long long offset, long long count, unsigned 
 
 enum { DCM_SYNC_FILE_RANGE_WRITE = 2 };
 
+// Renames in one step: not over something that exists, or two names exchanged. 0, or -1 and errno (EINVAL: not on this file system).
+int renameat2(int from, const char *path, int to, const char *other, unsigned int flags);
+
+enum { DCM_RENAME_NOREPLACE = 1, DCM_RENAME_EXCHANGE = 2 };
+
 #endif

@@ -31,6 +31,19 @@ struct MonitorAPI: Sendable {
         let subjects: [Subject]
     }
 
+    struct Failure: Decodable, Sendable {
+        let type: String
+        let message: String
+        let traceback: String?
+
+        /// The services' environments need a package registry that was not there, or did not have a package.
+        var isEnvironment: Bool { type == "EnvironmentFailed" }
+    }
+
+    struct Progress: Decodable, Sendable {
+        let text: String?
+    }
+
     struct Job: Decodable, Sendable {
         let id: String
         let name: String
@@ -40,6 +53,8 @@ struct MonitorAPI: Sendable {
         let startedAt: Moment?
         let finishedAt: Moment?
         let worker: String?
+        let error: Failure?
+        let progress: Progress?
         /// Missing for a job of a run that has succeeded.
         let explanation: Explanation?
     }
@@ -49,8 +64,8 @@ struct MonitorAPI: Sendable {
     let base: String
     let token: String
 
-    func recentRuns() async throws -> [Run] {
-        try await get("/api/v1/runs?limit=100", as: Page.self).runs
+    func recentRuns(state: String? = nil) async throws -> [Run] {
+        try await get("/api/v1/runs?limit=100\(state.map { "&state=\($0)" } ?? "")", as: Page.self).runs
     }
 
     func run(_ id: String) async throws -> Run {

@@ -2,5 +2,16 @@ import ArgumentParser
 
 struct ServiceCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "service", abstract: "Looks after the services of a stack.", subcommands: [ServiceCheckCommand.self])
+        commandName: "service",
+        abstract: "Looks after the services of a stack.",
+        subcommands: [
+            ServiceNewCommand.self,
+            ServiceCheckCommand.self,
+            ServiceInstallCommand.self,
+            ServiceRemoveCommand.self,
+            ServiceBackupCommand.self,
+            ServiceListCommand.self,
+            ServiceFillCommand.self,
+        ],
+    )
 }

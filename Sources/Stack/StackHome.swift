@@ -37,24 +37,13 @@ package struct StackHome: Sendable, Equatable {
         for folder in [folder, data, logs, state, run] { try FileSystem.makeFolder(folder) }
     }
 
-    /// Gives a home that has no services yet the checkout's sample services; one that has some keeps them.
-    package func addSampleServices(from checkout: URL?) throws {
-        for (target, part) in [(registry, "registry"), (modules, "module")] {
-            let present = (try? FileManager.default.contentsOfDirectory(atPath: target.path)) ?? []
-            if !present.isEmpty { continue }
-            try FileSystem.makeFolder(target)
-            guard let checkout else { continue }
-            for name in Self.sampleServices {
-                let source = checkout.appendingPathComponent("services/\(name)/\(part)")
-                guard FileSystem.exists(source) else { continue }
-                try FileManager.default.copyItem(at: source, to: target.appendingPathComponent(name))
-            }
-            let settings = checkout.appendingPathComponent("registry/settings.json")
-            guard target == registry, FileSystem.exists(settings) else { continue }
-            try FileManager.default.copyItem(at: settings, to: registry.appendingPathComponent("settings.json"))
-        }
+    /// Gives a home that has no services yet bundled ones; one that has some keeps them.
+    ///
+    /// - Parameters:
+    ///   - setting: their names, with commas; see ``BundledServices``.
+    ///   - pipeline: the pipeline's settings to begin with.
+    package func fillServices(from bundled: BundledServices?, setting: String?, pipeline: URL?) throws {
+        for folder in [registry, modules] { try FileSystem.makeFolder(folder) }
+        try bundled?.fill(ServiceTrees(self), setting: setting, pipeline: pipeline)
     }
-
-    /// Those that need no package beyond the distribution's.
-    private static let sampleServices = ["temp", "dcm2nii", "preview"]
 }

@@ -68,7 +68,12 @@ package struct StackPlan: Sendable {
             checkout: checkout,
             executables: executables,
         )
-        try home.addSampleServices(from: checkout)
+        let bundled = settings["BUNDLED_SERVICES"].map { URL(fileURLWithPath: $0) } ?? checkout?.appendingPathComponent("services")
+        try home.fillServices(
+            from: BundledServices(bundled),
+            setting: settings[BundledServices.variable],
+            pipeline: checkout?.appendingPathComponent("registry/settings.json"),
+        )
         try plan.broker.writeFiles()
         try plan.orthanc.writeFiles()
         for service in services + ["worker"] { _ = try plan.executable(service) }

@@ -39,29 +39,6 @@ struct EndpointsTests {
         }
     }
 
-    @Test("An empty home gets the sample services, one that has some keeps them")
-    func sampleServices() async throws {
-        try await withTemporaryFolder { folder in
-            let checkout = folder.appendingPathComponent("checkout")
-            for path in ["registry", "services/temp/registry", "services/temp/module"] {
-                try FileSystem.makeFolder(checkout.appendingPathComponent(path))
-                try FileSystem.write("{}", to: checkout.appendingPathComponent("\(path)/settings.json"))
-            }
-            let fresh = StackHome(path: folder.appendingPathComponent("fresh").path)
-            try fresh.addSampleServices(from: checkout)
-            #expect(FileSystem.exists(fresh.registry.appendingPathComponent("settings.json")))
-            #expect(FileSystem.exists(fresh.registry.appendingPathComponent("temp/settings.json")))
-            #expect(FileSystem.exists(fresh.modules.appendingPathComponent("temp/settings.json")))
-
-            let own = StackHome(path: folder.appendingPathComponent("own").path)
-            try FileSystem.makeFolder(own.registry.appendingPathComponent("mine"))
-            try FileSystem.makeFolder(own.modules.appendingPathComponent("mine"))
-            try own.addSampleServices(from: checkout)
-            #expect(try FileManager.default.contentsOfDirectory(atPath: own.registry.path) == ["mine"])
-            #expect(try FileManager.default.contentsOfDirectory(atPath: own.modules.path) == ["mine"])
-        }
-    }
-
     @Test("A service's places are the stack's, whatever the environment says; its other settings pass through")
     func serviceEnvironment() async throws {
         try await withTemporaryFolder { folder in
