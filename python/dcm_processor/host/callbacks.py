@@ -67,11 +67,18 @@ class CallbackHost:
             _forget_output()
             self._channel.send({"type": "asking", "request": number, "call": index})
             start = time.monotonic()
+            was_ready = self._is_ready(calls[index])
             try:
-                threads = self._preload(calls[index])
+                threads, failure = self._preload(calls[index]), None
             except BaseException as error:  # SystemExit too: a service must not end the host
                 self._end_if_doubled()
-                self._channel.send(_verdict(number, index, start, values.failure(error, skip=2)))
+                threads, failure = None, error
+            if not was_ready and self._code.is_stale():
+                # It changed under the import: what is loaded, or could not be, may be half the old code and half the new.
+                self._channel.send({"type": "stale", "request": number})
+                return False
+            if failure is not None:
+                self._channel.send(_verdict(number, index, start, values.failure(failure, skip=2)))
                 index += 1
                 continue
             if threads is not None:
