@@ -179,6 +179,15 @@ class CallbacksTest(unittest.TestCase):
         self.assertEqual(running.until("stale")[-1]["request"], 2)
         self.assertEqual(running.process.wait(host.LIMIT), 0)
 
+    def test_code_that_changes_under_its_import_is_not_asked(self):
+        swapping = ("import pathlib\nfrom . import part\npathlib.Path(part.__file__).write_text('VALUE = 2\\n')\n"
+                    "def callback(**_):\n    return True, {'value': part.VALUE}\n")
+        running = self.start({"svc/__init__.py": swapping, "svc/part.py": "VALUE = 1\n"})
+        call = {"jobName": "job", "entry": "svc.callback", "params": None}
+        running.channel.send({"type": "evaluate", "request": 1, "headers": {}, "addedParams": {}, "calls": [call]})
+        self.assertEqual(running.until("stale")[-1]["request"], 1)
+        self.assertEqual(running.process.wait(host.LIMIT), 0)
+
     def test_nobody_listens(self):
         running = self.start({})
         running.channel.connection.close()

@@ -180,6 +180,28 @@ class JobsTest(unittest.TestCase):
         running.channel.send(running.order("svc.plain"))
         self.assertEqual(running.until("refused")[-1]["reason"], "stale")
 
+    def test_code_that_changes_under_its_import_does_not_run(self):
+        swapping = ("import pathlib\nfrom . import part\npathlib.Path(part.__file__).write_text('VALUE = 2\\n')\n"
+                    "def worker(**_):\n    return part.VALUE\n")
+        tree = host.Tree({"svc/__init__.py": swapping, "svc/part.py": "VALUE = 1\n"})
+        self.addCleanup(tree.remove)
+        torn = host.Host("jobs", tree, service="svc")
+        self.addCleanup(torn.close)
+        torn.channel.send(torn.order("svc.worker"))
+        self.assertEqual(torn.until("refused")[-1]["reason"], "stale")
+        whole = host.Host("jobs", tree, service="svc")
+        self.addCleanup(whole.close)
+        self.assertEqual(whole.run("svc.worker")["ending"]["value"], 2)
+
+    def test_an_import_that_fails_because_its_code_changes_is_tried_with_the_new_code(self):
+        swapping = "import pathlib\npathlib.Path(__file__).write_text('def worker(**_): return 2\\n')\nfrom . import gone\n"
+        tree = host.Tree({"svc/__init__.py": swapping})
+        self.addCleanup(tree.remove)
+        torn = host.Host("jobs", tree, service="svc")
+        self.addCleanup(torn.close)
+        torn.channel.send(torn.order("svc.worker"))
+        self.assertEqual(torn.until("refused")[-1]["reason"], "stale")
+
     def test_jobs_do_not_hold_the_hosts_sockets(self):
         running = self.start({"svc.py": "import os\ndef worker(**_):\n    return sorted(os.readlink(f'/proc/self/fd/{name}') for name in "
                                         "os.listdir('/proc/self/fd') if os.path.islink(f'/proc/self/fd/{name}'))\n"})

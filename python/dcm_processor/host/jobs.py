@@ -202,7 +202,14 @@ class JobHost:
             function = self._imported(order["entry"], log)
             taken = child.accepted(function)
         except BaseException as error:
-            self._refuse(order, "import", error)
+            if self._code.is_stale():
+                self._refuse(order, "stale")
+            else:
+                self._refuse(order, "import", error)
+            return False
+        if self._code.is_stale():
+            # It changed under the import: what is loaded may be half the old code and half the new.
+            self._refuse(order, "stale")
             return False
         if not self._functions:
             if processes.has_threads():
