@@ -1,0 +1,3 @@
+from .main import worker
+
+__all__ = ["worker"]

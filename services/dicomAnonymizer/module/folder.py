@@ -1,0 +1,235 @@
+"""The files of a run: all of them become de-identified ones, or none does, whenever the process is killed.
+
+1. Each file's successor is written beside it (`.<name>.deid`) and flushed to the disk. The files are untouched.
+2. The journal is written: for each file a keyed hash of what it was and the hash of what it becomes. It is complete or not there:
+   this is the moment at which the folder counts as de-identified.
+3. Each successor takes its file's place. What is to be dropped is deleted.
+
+A process that is killed before 2 leaves successors that the next attempt deletes, to begin anew. One that is killed after 2 leaves the
+next attempt nothing but to go on with 3. Whether a file is the old or the new one is known by its content alone, so nothing is
+de-identified twice, and a file that has been exported once more is not mistaken for a de-identified one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import stat
+
+from .errors import Refused
+from .pseudonyms import Pseudonyms
+
+SUCCESSOR = ".deid"
+EXPORTED = ".part"
+JOURNAL = "journal.json"
+
+
+def reached(step: str) -> None:
+    """Called at each point where being killed matters; tests put something else in its place."""
+
+
+class Folder:
+    """
+    path: the run's images. state: where the journal is kept, outside of it.
+    """
+
+    def __init__(self, path: pathlib.Path, state: pathlib.Path, pseudonyms: Pseudonyms, options: str):
+        self.path = path
+        self.state = state
+        self._pseudonyms = pseudonyms
+        self._options = options
+        self._lock = None
+
+    def __enter__(self) -> Folder:
+        self.state.mkdir(parents=True, exist_ok=True)
+        # An attempt that has lost its job may still be running: it is being ended, and is waited for.
+        self._lock = os.open(self.state, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *_):
+        os.close(self._lock)
+
+    def files(self) -> list[str]:
+        """The images, relative to the folder. Leftovers of broken exports and attempts are removed when `discard` is called.
+
+        Raises Refused for whatever is no DICOM file: nobody could say whom it names.
+        """
+        found, strange = [], 0
+        for name in self._names():
+            status = os.lstat(self.path / name)
+            base = os.path.basename(name)
+            if not stat.S_ISREG(status.st_mode):
+                raise Refused(f"{self._shown} holds a link or a special file; only files may be there. Reprocess the event.")
+            if base.startswith(".") and base.endswith((SUCCESSOR, EXPORTED)):
+                continue
+            if base.lower().endswith(".dcm"):
+                found.append(name)
+            else:
+                strange += 1
+        if strange:
+            raise Refused(
+                f"{self._shown} holds {strange} files that are not *.dcm. They cannot be de-identified: write them to another folder, "
+                "or in a job that depends on this one."
+            )
+        return sorted(found)
+
+    def journal(self) -> dict | None:
+        """The journal of an attempt before, or None. Raises Refused for one of another key or other options."""
+        try:
+            text = (self.state / JOURNAL).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            journal = json.loads(text)
+            mac = bytes.fromhex(journal.pop("mac"))
+            # Of another key and damaged look alike.
+            is_ours = hmac.compare_digest(mac, self._mac(journal))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            is_ours = False
+        if not is_ours:
+            raise Refused(
+                f"the journal of this run ({JOURNAL} of {self.state.name}) is damaged or was written with another key, so that nobody knows which "
+                "files are de-identified. Reprocess the event: that is a new run."
+            )
+        return journal
+
+    def carry_on(self, journal: dict) -> bool:
+        """Finishes what the journal says. False when the files are others by now, all of them, so that it says nothing about them."""
+        successors, others = [], []
+        names = self.files()
+        for name in names:
+            entry = journal["files"].get(name)
+            content = (self.path / name).read_bytes()
+            if entry is not None and entry["output"] == _hash(content):
+                continue
+            if entry is not None and hmac.compare_digest(entry["source"], self._source(content)) and self._is_ready(name, entry):
+                successors.append(name)
+            else:
+                others.append(name)
+        if others and len(others) == len(names):
+            return False
+        if others:
+            raise Refused(
+                f"{len(others)} of {len(names)} files are not the ones that were de-identified in an attempt before. "
+                "Reprocess the event: that is a new run."
+            )
+        if journal["options"] != self._options:
+            raise Refused("the files were de-identified with other options in an attempt before. Reprocess the event: that is a new run.")
+        missing = [name for name, entry in journal["files"].items() if entry["output"] is not None and name not in names]
+        if missing:
+            raise Refused(f"{len(missing)} files that were de-identified in an attempt before are gone. Reprocess the event: that is a new run.")
+        self._replace(successors, journal)
+        return True
+
+    def discard(self) -> None:
+        """Removes the journal and the leftovers of attempts that did not come to one."""
+        (self.state / JOURNAL).unlink(missing_ok=True)
+        self._remove_leftovers()
+
+    def write(self, name: str, content: bytes) -> None:
+        """The successor of a file. It does not take its place before `commit`."""
+        with open(self._successor(name), "wb") as file:
+            file.write(content)
+            file.flush()
+            # Before the journal says that it is there: a machine that loses power forgets what it has not flushed.
+            os.fsync(file.fileno())
+
+    def entry(self, source: bytes, output: bytes | None) -> dict:
+        """What the journal says of a file. `output` is None for one that is dropped."""
+        return {"source": self._source(source), "output": None if output is None else _hash(output)}
+
+    def commit(self, files: dict[str, dict], summary: dict) -> None:
+        """
+        files: an entry for each file of the folder. summary: kept in the journal, for the attempt that finds it.
+        """
+        journal = {"version": 1, "options": self._options, "key": self._pseudonyms.fingerprint, "files": files, "summary": summary}
+        self._flush_folders(files)
+        reached("before the journal")
+        write_durably(self.state / JOURNAL, json.dumps({**journal, "mac": self._mac(journal).hex()}).encode())
+        reached("after the journal")
+        self._replace(list(files), journal)
+
+    def _replace(self, names, journal):
+        for name in names:
+            if journal["files"][name]["output"] is None:
+                os.unlink(self.path / name)
+            else:
+                os.replace(self._successor(name), self.path / name)
+            reached("after a file")
+        self._flush_folders(names)
+        self._remove_leftovers()
+        left = set(self.files()) - {name for name, entry in journal["files"].items() if entry["output"] is not None}
+        if left:
+            raise Refused(f"{len(left)} files have come into {self._shown} meanwhile. Reprocess the event: that is a new run.")
+
+    def _is_ready(self, name, entry):
+        """Whether the file's successor is there, or none is needed."""
+        if entry["output"] is None:
+            return True
+        try:
+            return _hash(self._successor(name).read_bytes()) == entry["output"]
+        except FileNotFoundError:
+            return False
+
+    def _remove_leftovers(self):
+        for name in list(self._names()):
+            base = os.path.basename(name)
+            if base.startswith(".") and base.endswith((SUCCESSOR, EXPORTED)):
+                os.unlink(self.path / name)
+
+    def _names(self):
+        def fail(error):
+            raise Refused(f"{self._shown} cannot be read: {error.strerror}") from None
+
+        for folder, folders, names in os.walk(self.path, onerror=fail, followlinks=False):
+            if any(os.path.islink(os.path.join(folder, name)) for name in folders):
+                raise Refused(f"{self._shown} holds a link to a folder; only files and folders may be there. Reprocess the event.")
+            relative = os.path.relpath(folder, self.path)
+            yield from (name if relative == "." else os.path.join(relative, name) for name in names)
+
+    def _successor(self, name) -> pathlib.Path:
+        path = self.path / name
+        return path.with_name(f".{path.name}{SUCCESSOR}")
+
+    def _flush_folders(self, names):
+        for folder in {(self.path / name).parent for name in names}:
+            flush_folder(folder)
+
+    def _source(self, content: bytes) -> str:
+        # Keyed: a bare hash would tell whoever has the original which file it is.
+        return self._pseudonyms.mac("source", hashlib.sha256(content).digest()).hex()
+
+    def _mac(self, journal) -> bytes:
+        return self._pseudonyms.mac("journal", json.dumps(journal, sort_keys=True).encode())
+
+    @property
+    def _shown(self):
+        return f"the run's folder {self.path.name}"
+
+
+def write_durably(path: pathlib.Path, content: bytes) -> None:
+    """Whole or not at all, and there after a loss of power."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: pathlib.Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,138 @@
+"""What identifies the patient of a run, looked for in every text that stays; and the words that texts may keep."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import re
+import unicodedata
+
+from pydicom.datadict import tag_for_keyword
+
+from . import elements
+from .options import IDENTIFIERS
+from .profile import Action, Profile
+
+IDENTIFYING = frozenset(map(int, filter(None, map(tag_for_keyword, IDENTIFIERS)))) | frozenset(map(int, map(tag_for_keyword, """
+    DeviceSerialNumber InstitutionAddress InstitutionName PerformedProcedureStepID RequestedProcedureID ScheduledProcedureStepID
+    StationName StudyID
+""".split())))
+"""Attributes besides all names of persons whose values are looked for."""
+
+BIRTH_DATE = int(tag_for_keyword("PatientBirthDate"))
+
+UID = re.compile(r"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\d.])")
+STANDARD_UID = "1.2.840.10008."
+BETWEEN_WORDS = re.compile(r"[\s_/,;:()\[\]{}^=*+&|\"'<>-]+")
+BETWEEN_NAMES = re.compile(r"[\s^=\\,;.()]+")
+MEASURE = re.compile(r"\d{1,2}(?:\.\d{1,2})?\Z|\d{1,3}(?:\.\d{1,2})?(?:mm|cm|s|ms|sec|min|kv|kvp|ma|mas|ml|mg|t|hz|mhz|deg|%)\Z")
+
+
+class Identity:
+    """Names, numbers and places of one run, as they were in its files. Never leaves the process."""
+
+    def __init__(self):
+        self._anywhere: set[str] = set()
+        self._as_words: set[str] = set()
+        self._patterns = None
+
+    def collect(self, dataset, profile: Profile, encodings=elements.ASCII):
+        """Looks through a dataset as it came, sequences and private elements included."""
+        encodings, _ = elements.encodings_of(dataset, encodings)
+        for tag in list(dataset.keys()):
+            element = dataset.get_item(tag)
+            vr = element.VR if element.VR is not None else elements.vr_of(tag)
+            if vr == "UN":
+                vr = elements.vr_of(tag)
+            if vr == "SQ":
+                try:
+                    items = elements.items_of(dataset, tag)
+                except Exception:  # noqa: S112 - whatever is wrong with it: what cannot be read does not stay either
+                    continue
+                for item in items:
+                    self.collect(item, profile, encodings)
+            elif (vr == "PN" or int(tag) in IDENTIFYING or int(tag) == BIRTH_DATE) and profile.action(tag) is not Action.KEEP:
+                for value in elements.text_of(element, encodings, vr).split("\\"):
+                    self.add(value, "name" if vr == "PN" else "date" if int(tag) == BIRTH_DATE else "id")
+
+    def add(self, value: str, kind: str):
+        value = _plain(value)
+        self._patterns = None
+        if kind == "name":
+            parts = [part for part in BETWEEN_NAMES.split(value) if part]
+            for part in parts:
+                # A Chinese or Korean name is complete in two characters.
+                if len(part) >= 5 or (len(part) >= 2 and not part.isascii()):
+                    self._anywhere.add(part)
+                elif len(part) >= 3:
+                    self._as_words.add(part)
+            if len(parts) > 1:
+                self._anywhere.update(("".join(parts), "".join(parts[:2]), "".join(reversed(parts[:2]))))
+        elif kind == "date":
+            digits = value[:8]
+            if len(digits) == 8 and digits.isdigit():
+                year, month, day = digits[:4], digits[4:6], digits[6:]
+                self._anywhere.add(digits)
+                for mark in ".-/ ":
+                    self._anywhere.update((mark.join((year, month, day)), mark.join((day, month, year)), mark.join((month, day, year))))
+        elif len(value) >= 6:
+            self._anywhere.add(value)
+        elif len(value) >= 4:
+            self._as_words.add(value)
+
+    def is_in(self, text: str, vr: str = "LO") -> bool:
+        text = _plain(text)
+        if not text:
+            return False
+        pattern, _ = self._compiled()
+        if pattern is not None:
+            for match in pattern.finditer(text):
+                # Codes are the standard's own words, of which some are names of persons too: HEAD, WHITE.
+                if vr != "CS" or match[0] not in vocabulary():
+                    return True
+        return False
+
+    def is_in_bytes(self, value: bytes) -> bool:
+        _, pattern = self._compiled()
+        return pattern is not None and len(value) >= 5 and pattern.search(value) is not None
+
+    def _compiled(self):
+        if self._patterns is None:
+            anywhere = sorted(self._anywhere, key=len, reverse=True)
+            words = sorted(self._as_words, key=len, reverse=True)
+            choices = [re.escape(text) for text in anywhere]
+            choices += [rf"(?<![^\W_]){re.escape(text)}(?![^\W_])" for text in words]
+            octets = {text.encode(code, "ignore") for text in anywhere for code in ("utf-8", "latin-1", "utf-16-le")}
+            octets = sorted((text for text in octets if len(text) >= 5), key=len, reverse=True)
+            self._patterns = (
+                re.compile("|".join(choices)) if choices else None,
+                re.compile(b"|".join(map(re.escape, octets)), re.IGNORECASE) if octets else None,
+            )
+        return self._patterns
+
+
+def has_uid(text: str) -> bool:
+    return any(not match[0].startswith(STANDARD_UID) for match in UID.finditer(text))
+
+
+def cleaned(text: str, words: frozenset[str], identity: Identity) -> str:
+    """Of the text's words those that are in the vocabulary, and short measures such as `1.5mm`. What remains says nothing about a
+    person unless the vocabulary does."""
+
+    def stays(word):
+        plain = _plain(word)
+        return (plain in words or MEASURE.match(plain) is not None) and not identity.is_in(word)
+
+    values = (" ".join(word for word in BETWEEN_WORDS.split(value) if stays(word)) for value in text.split("\\"))
+    return "\\".join(values).strip("\\")
+
+
+@functools.cache
+def vocabulary() -> frozenset[str]:
+    """The words that descriptions may keep: anatomy, directions, techniques, contrast."""
+    lines = (pathlib.Path(__file__).parent / "vocabulary.txt").read_text("utf-8").splitlines()
+    return frozenset(word.casefold() for line in lines if not line.startswith("#") for word in line.split())
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold().strip(" \0")
