@@ -29,10 +29,12 @@ struct RunFollower: Sendable {
                     let title = titles[run.resourceId] ?? run.resourceId
                     if seen[run.id] == nil { tell(title, "run \(run.id)") }
                     seen[run.id] = run
-                    for job in run.jobs ?? [] where said[job.id] != job.state {
-                        said[job.id] = job.state
+                    for job in run.jobs ?? [] {
+                        let news = Self.news(of: job)
+                        guard said[job.id] != news else { continue }
+                        said[job.id] = news
                         // What a job waits for is in the monitor; here it would only be noise.
-                        if !["waiting", "ready", "dispatched"].contains(job.state) { tell(title, Self.news(of: job)) }
+                        if !["waiting", "ready", "dispatched"].contains(job.state) { tell(title, news) }
                     }
                 }
             } catch let error as StackError where error.code == .unreachable {
@@ -69,8 +71,10 @@ struct RunFollower: Sendable {
 
     private static func news(of job: MonitorAPI.Job) -> String {
         let place = job.state == "running" ? job.worker.map { " on \($0)" } : nil
-        let reason = ["succeeded", "running"].contains(job.state) ? nil : job.reason.map { " (\($0.text))" }
-        return "\(job.name): \(job.state)\(place ?? "")\(reason ?? "")"
+        let reason = ["succeeded", "running"].contains(job.state) ? nil : (job.error?.message ?? job.reason?.text).map { " (\($0))" }
+        // Fetching packages may take a minute; of what jobs say beside that only the end counts here.
+        let building = job.state == "running" ? job.progress?.text.flatMap { $0.contains("environment of ") ? ", \($0)" : nil } : nil
+        return "\(job.name): \(job.state)\(place ?? "")\(building ?? "")\(reason ?? "")"
     }
 
     private func tell(_ title: String, _ text: String) {
