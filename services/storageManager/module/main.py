@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import pathlib
@@ -10,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dcm_processor import cancelled, checkpoint, log, progress, resume
-from dcm_processor.paths import run_id
+from dcm_processor.paths import inside_data, run_id
 
 from . import copies, documents, entries, pictures, segmentations, volumes
 from .delivery import Delivery
@@ -24,6 +25,9 @@ warnings.filterwarnings("ignore")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 logging.getLogger("nibabel").setLevel(logging.CRITICAL)
 logging.getLogger("highdicom").setLevel(logging.CRITICAL)
+
+STORED = ".stored.json"
+"""In the run's own folder, when all is done."""
 
 
 def worker(jobName, headers, params, added_params, workdir=None, **kwargs):
@@ -58,6 +62,7 @@ def worker(jobName, headers, params, added_params, workdir=None, **kwargs):
         for entry, objects in made:
             if entry.destination and not delivery.send(objects, entry):
                 return None
+        record(headers, made)
         progress(1.0)
         return {
             "entries": len(made),
@@ -69,6 +74,18 @@ def worker(jobName, headers, params, added_params, workdir=None, **kwargs):
     finally:
         orthanc.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def record(headers, made):
+    """Says in the run's own folder what has been stored. The cleaner deletes images from Orthanc only where it finds this, and it goes with
+    the folder."""
+    folder = inside_data(headers["dcmpath"])
+    if not folder.is_dir():
+        return
+    stored = {"run": run_id(headers), "instances": sorted(one.instance for _, objects in made for one in objects)}
+    partial = folder / ".stored.partial"
+    partial.write_text(json.dumps(stored))
+    os.replace(partial, folder / STORED)
 
 
 def make(run, id, position, entry, folder):

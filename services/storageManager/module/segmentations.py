@@ -78,10 +78,12 @@ def segmentation(maker, source, position, parent, origin, all_tags):
     for element in base:
         if element.keyword.endswith(("Date", "Time")) or element.keyword == "SeriesNumber":
             made[element.tag] = element
-    # highdicom takes a new one each time.
+    # highdicom takes new ones each time.
     organisation = maker.uid("organisation", position)
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = organisation
+    for item in made.get("ContributingEquipmentSequence") or ():
+        item.ContributionDateTime = maker.moment(source).strftime("%Y%m%d%H%M%S")
     return maker.finish(made, parent, origin.id)
 
 
