@@ -54,16 +54,28 @@ def pydicom_files(cache):
     kept = cache / "pydicom" / TEST_FILES
     if kept.is_dir():
         return kept
+    wheels = sorted(cache.glob("pydicom-*.whl")) or [downloaded(cache)]
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        wheel.extractall(cache, [name for name in wheel.namelist() if TEST_FILES in name])
+    return kept
+
+
+def downloaded(cache):
+    """The wheel of pydicom that still has the files, from PyPI."""
     cache.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(cache), PYDICOM_WITH_FILES]
+    # One more attempt and no more: nobody waits minutes to hear that there is no way out of this network.
+    limits = ["--retries", "1", "--timeout", "15", "--disable-pip-version-check"]
+    options = ["-q", "--no-deps", "--only-binary", ":all:", "-d", str(cache)]
+    command = [sys.executable, "-m", "pip", "download", *limits, *options, PYDICOM_WITH_FILES]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(cache.glob("pydicom-*.whl"))
     if result.returncode != 0 or not wheels:
         reason = (result.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
-        raise SampleError(f"the sample images of {PYDICOM_WITH_FILES} could not be fetched from PyPI: {reason}")
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        wheel.extractall(cache, [name for name in wheel.namelist() if TEST_FILES in name])
-    return kept
+        raise SampleError(
+            f"the sample images of {PYDICOM_WITH_FILES} could not be fetched from PyPI: {reason}. Set PIP_INDEX_URL to an index that this "
+            f"machine can reach, or put the wheel into {cache}"
+        )
+    return wheels[0]
 
 
 def ragged_patient(source, out):
