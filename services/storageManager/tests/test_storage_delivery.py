@@ -270,8 +270,8 @@ def test_a_series_of_a_job_becomes_a_series_of_the_study(study, orthanc, out, tm
     sources = derived(study.images, out / "series")
     made = stored(orthanc, store(study, entry("dicom", "series")))
     assert len(made) == 5 and len({str(one.SeriesInstanceUID) for one in made}) == 1
+    check(made[0], study, tmp_path)
     for one, source, image in zip(made, sources, study.images):
-        check(one, study, tmp_path)
         assert one.PixelData == source.PixelData and one.SeriesDescription == "Smoothed"
         assert one.SOPInstanceUID != source.SOPInstanceUID and one.SeriesInstanceUID != source.SeriesInstanceUID
         assert one.SourceImageSequence[0].ReferencedSOPInstanceUID == image.SOPInstanceUID
@@ -291,8 +291,8 @@ def test_what_was_made_of_pseudonymous_images_finds_its_way_back(study, orthanc,
         pseudonymous.append(image)
     derived(sorted(pseudonymous, key=lambda image: image.InstanceNumber), out / "series")
     made = stored(orthanc, store(study, entry("dicom", "series", description="Ours")))
+    check(made[0], study, tmp_path)
     for one, image in zip(made, study.images):
-        check(one, study, tmp_path)
         assert one.SourceImageSequence[0].ReferencedSOPInstanceUID == image.SOPInstanceUID
         assert one.FrameOfReferenceUID == image.FrameOfReferenceUID and one.SeriesDescription == "Ours"
         assert "PatientIdentityRemoved" not in one and "DeidentificationMethod" not in one
