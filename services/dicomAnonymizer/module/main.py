@@ -15,6 +15,7 @@ from pydicom.uid import UID_dictionary
 
 from . import report, risk
 from .cleaner import Cleaner, EmbeddedOverlay
+from .elements import is_raw
 from .errors import DeidentificationError, Refused, Unreadable
 from .folder import Folder, reached, write_durably
 from .options import Options
@@ -24,6 +25,7 @@ from .tally import Tally
 from .texts import Identity
 
 VERSION = "1.0"
+UNDEFINED_LENGTH = 0xFFFFFFFF
 ORTHANC_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}(?:\.dcm)?\Z")
 
 
@@ -141,6 +143,8 @@ def cleaned_file(source: bytes, cleaner: Cleaner, where: str) -> bytes:
         dataset = pydicom.dcmread(io.BytesIO(source))
         if not dataset.get("SOPInstanceUID") or not dataset.get("SOPClassUID"):
             problem = "it has no SOPInstanceUID or no SOPClassUID"
+        elif is_truncated(dataset, source):
+            problem = "it is truncated"
         else:
             cleaner.clean(dataset)
             buffer = io.BytesIO()
@@ -151,6 +155,21 @@ def cleaned_file(source: bytes, cleaner: Cleaner, where: str) -> bytes:
     except Exception as error:
         problem = type(error).__name__
     raise Unreadable(f"{where} cannot be de-identified ({problem}); nothing was changed. Look at it in Orthanc.")
+
+
+def is_truncated(dataset, source: bytes) -> bool:
+    """Whether the file ends too early: pydicom reads as far as it gets and says nothing."""
+    elements = [dataset.get_item(tag) for tag in dataset.keys()]
+    if not elements or dataset.file_meta.TransferSyntaxUID.is_deflated:
+        return False
+    last = elements[-1]
+    if not is_raw(last):
+        # Nobody knows where a sequence has ended: pixel data that are broken off are left out by pydicom.
+        return "Rows" in dataset and not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & set(dataset.dir())
+    if last.length == UNDEFINED_LENGTH:
+        return False
+    # Some writers leave zeros behind the end.
+    return len(last.value or b"") < last.length or any(source[last.value_tell + last.length :])
 
 
 def account(profile: Profile, pseudonyms: Pseudonyms, run: str, names: list[str], found: Found, tally: Tally) -> dict:
