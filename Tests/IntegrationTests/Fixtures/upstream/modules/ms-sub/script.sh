@@ -1,0 +1,3 @@
+#!/bin/bash
+
+echo "installing" > "$LOGS/script.txt"
