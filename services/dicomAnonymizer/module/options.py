@@ -47,13 +47,14 @@ class Options:
     remove: tuple[str, ...] = ()
     atRisk: str = "drop"
     patientPrefix: str = ""
-    keepReport: bool = True
+    report: str = "orthanc"
 
     CHOICES = {
         "dates": ("remove", "shift", "keep"),
         "descriptors": ("remove", "clean"),
         "privateTags": ("remove", "safe"),
         "atRisk": ("drop", "refuse", "keep"),
+        "report": ("orthanc", "keep"),
     }
 
     @classmethod

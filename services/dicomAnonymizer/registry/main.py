@@ -7,10 +7,18 @@ def callback(jobName, headers, params, added_params, **kwargs):
     added_params["dicomAnonymizer"], paths relative to DATA:
         output   the run's own folder of images, in which the files are replaced by de-identified ones
         report   where the report is going to be
-        deleted  the report, for the cleaner, when `params.keepReport` is false
+        storage  the report, for storageManager, unless `params.report` is "keep"
+        deleted  its folder, for systemcleaner, unless `params.report` is "keep"
     """
-    report = run_folder("deidentification", headers)
-    injected = {"output": headers["dcmpath"], "report": f"{report}/report.json"}
-    if (params or {}).get("keepReport") is False:
-        injected["deleted"] = [report]
+    folder = run_folder("deidentification", headers)
+    report = f"{folder}/report.json"
+    injected = {"output": headers["dcmpath"], "report": report}
+    if (params or {}).get("report") != "keep":
+        # The original study is where people who may know the patient look; it is not sent on.
+        injected["storage"] = {
+            "type": "json", "path": report, "description": "De-identification report", "destination": "", "optional": True,
+        }  # fmt: skip
+        if len(headers.get("studyIds") or ()) > 1:
+            injected["storage"]["studyId"] = headers["studyIds"][0]
+        injected["deleted"] = [folder]
     return True, injected

@@ -739,11 +739,17 @@ def test_paths_outside_of_data_are_refused(place):
 # The callback
 
 
-def test_the_callback_accepts_everything_and_declares_nothing_to_be_deleted():
-    accepted, injected = registry_dicomAnonymizer.callback("dicomAnonymizer", HEADERS, {}, {})
-    assert accepted and injected == {"output": f"dicom/{RUN}", "report": f"deidentification/{RUN}/report.json"}
-    _, injected = registry_dicomAnonymizer.callback("dicomAnonymizer", HEADERS, {"keepReport": False}, {})
-    assert injected["deleted"] == [f"deidentification/{RUN}"]
+def test_the_callback_accepts_everything_and_hands_the_report_on():
+    report = f"deidentification/{RUN}"
+    accepted, injected = registry_dicomAnonymizer.callback("dicomAnonymizer", HEADERS, None, {})
+    assert accepted and injected["output"] == f"dicom/{RUN}" and injected["report"] == f"{report}/report.json"
+    assert injected["storage"]["path"] == f"{report}/report.json" and "studyId" not in injected["storage"]
+    # Of the images nothing is to be deleted: other services work on them.
+    assert injected["deleted"] == [report]
+    _, injected = registry_dicomAnonymizer.callback("dicomAnonymizer", {**HEADERS, "studyIds": ["a", "b"]}, {}, {})
+    assert injected["storage"]["studyId"] == "a"
+    _, injected = registry_dicomAnonymizer.callback("dicomAnonymizer", HEADERS, {"report": "keep"}, {})
+    assert "deleted" not in injected and "storage" not in injected
 
 
 def test_nothing_is_written_to_the_logs_but_counts(place, capfd):
