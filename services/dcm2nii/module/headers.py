@@ -1,9 +1,15 @@
 """What can be known of a series before it is converted."""
 
+import logging
 import os
 import re
 
 import pydicom
+import pydicom.config
+
+# What pydicom finds wrong with a value it would quote in the job's log.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -62,10 +68,24 @@ def missing(header):
     return None
 
 
+def elements(header):
+    """Those of a header and of the sequences in it that can be read."""
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+        except Exception:
+            # Damaged: dcm2niix may say something else to it, and pydicom's text would quote it.
+            continue
+        yield element
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from elements(item)
+
+
 def texts(header, keywords=None):
     """A pattern for the texts of a header, those of `keywords` alone if given; None when there are none."""
     found = set()
-    for element in header.iterall():
+    for element in elements(header):
         if element.VR not in TEXT or element.keyword in HARMLESS or (keywords is not None and element.keyword not in keywords):
             continue
         values = element.value if isinstance(element.value, (list, pydicom.multival.MultiValue)) else [element.value]
