@@ -109,8 +109,10 @@ class Cleaner:
             elif number & 0xFFFF == 0 or number >> 16 < 0x0008 or number >> 24 in (0x50, 0x60):
                 # Lengths of groups, commands and directories, curves and overlays: what describes an overlay goes with its pixels.
                 self._remove(dataset, number)
-            elif is_top and number in PIXELS:
-                continue
+            elif number in PIXELS:
+                # Small pictures of the image have no place to say what is written in them.
+                if not is_top:
+                    self._remove(dataset, number)
             else:
                 self._element(dataset, number, patient, encodings, is_strict, is_code)
         if not self._syntax.is_implicit_VR:
@@ -382,7 +384,11 @@ class Cleaner:
         profile = self._profile
         dataset.PatientIdentityRemoved = "YES"
         dataset.LongitudinalTemporalInformationModified = profile.temporal_information
-        dataset.DeidentificationMethod = [METHOD] + [f"PS3.15 {meaning}"[:64] for _, meaning in profile.codes]
+        dataset.DeidentificationMethod = [
+            METHOD,
+            *(f"PS3.15 {meaning}"[:64] for _, meaning in profile.codes),
+            *(f"Kept besides: {keyword}"[:64] for keyword in profile.options.keep),
+        ]
         dataset.DeidentificationMethodCodeSequence = Sequence([_code(*code) for code in profile.codes])
 
     def _meta(self, dataset):

@@ -134,6 +134,7 @@ class Folder:
     def write(self, name: str, content: bytes) -> None:
         """The successor of a file. It does not take its place before `commit`."""
         with open(self._successor(name), "wb") as file:
+            os.fchmod(file.fileno(), stat.S_IMODE(os.stat(self.path / name).st_mode))
             file.write(content)
             file.flush()
             # Before the journal says that it is there: a machine that loses power forgets what it has not flushed.

@@ -43,7 +43,7 @@ BASIC = {
     "D_TAGS": (Action.DUMMY, Action.DUMMY),
     "Z_D_TAGS": (Action.DUMMY, Action.DUMMY),
     "X_D_TAGS": (Action.DUMMY, Action.REMOVE),
-    "X_Z_D_TAGS": (Action.DUMMY, Action.REMOVE),
+    "X_Z_D_TAGS": (Action.DUMMY, Action.EMPTY),
     "U_TAGS": (Action.UID, Action.REMOVE),
     "X_Z_U_STAR_TAGS": (Action.UID, Action.ITEMS),
 }

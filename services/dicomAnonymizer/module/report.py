@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import json
 
-FILE_LIMIT = 2000
-"""Files that are listed one by one, of those that were dropped or kept at risk."""
+FILE_LIMIT = 500
+"""Files that the page lists one by one, of those at risk. The other report has them all."""
 
 TITLES = {
     "removed": "Removed",
@@ -58,6 +58,8 @@ def as_html(report: dict) -> bytes:
         "<h2>At risk</h2>",
         _table(("What", "Done", "Files"), [(why, "dropped", n) for why, n in risk["dropped"].items()]
                + [(why, "kept", n) for why, n in risk["kept"].items()]) if risk["dropped"] or risk["kept"] else "<p>None.</p>",
+        _table(("Instance in Orthanc, or file", "What"), list(risk["instances"].items())[:FILE_LIMIT]) if risk["instances"] else "",
+        f"<p>{len(risk['instances']) - FILE_LIMIT} more are in report.json.</p>" if len(risk["instances"]) > FILE_LIMIT else "",
         "<h2>Burned-in annotation, as the files say it</h2>", _table(("BurnedInAnnotation", "Files"), report["burnedInAnnotation"].items()),
         "<h2>SOP classes</h2>", _table(("Class", "Files"), report["sopClasses"].items()),
         "<h2>What was done to attributes</h2>",

@@ -21,6 +21,19 @@ IDENTIFYING = frozenset(map(int, filter(None, map(tag_for_keyword, IDENTIFIERS))
 
 BIRTH_DATE = int(tag_for_keyword("PatientBirthDate"))
 
+CODES = frozenset("""
+    char code complete composite container contains continuous date datetime grayscale image modified none num original partial pname rgb
+    sampled separate short table text time true false uidref unmodified unspecified verified waveform
+""".split())
+"""Words of codes that are no words of descriptions."""
+
+NOBODY = frozenset("""
+    admin administrator anonym anonymous anonymized automatic canon console default department doctor electric external general healthcare
+    hitachi hospital medical nobody operator patient philips physician radiology scanner service siemens system systems technician technologist
+    toshiba unknown unnamed
+""".split())
+"""Words that stand where names of persons should, and in the names of manufacturers."""
+
 UID = re.compile(r"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\d.])")
 STANDARD_UID = "1.2.840.10008."
 BETWEEN_WORDS = re.compile(r"[\s_/,;:()\[\]{}^=*+&|\"'<>-]+")
@@ -59,7 +72,7 @@ class Identity:
         value = _plain(value)
         self._patterns = None
         if kind == "name":
-            parts = [part for part in BETWEEN_NAMES.split(value) if part]
+            parts = [part for part in BETWEEN_NAMES.split(value) if part and part not in NOBODY]
             for part in parts:
                 # A Chinese or Korean name is complete in two characters.
                 if len(part) >= 5 or (len(part) >= 2 and not part.isascii()):
@@ -89,7 +102,7 @@ class Identity:
         found = [part for part in anywhere if part in text]
         found += [part for part, pattern in words if part in text and pattern.search(text)]
         # Codes are the standard's own words, of which some are names of persons too: HEAD, WHITE.
-        return any(vr != "CS" or part not in vocabulary() for part in found)
+        return any(vr != "CS" or not (part in vocabulary() or part in CODES) for part in found)
 
     def is_in_bytes(self, value: bytes) -> bool:
         if len(value) < 5:

@@ -359,7 +359,7 @@ def test_options_keep_what_they_say_and_write_their_codes(place):
     codes = [code.CodeValue for code in a.DeidentificationMethodCodeSequence]
     assert codes == ["113100", "113106", "113108", "113109", "113110", "113112"]
     assert a.LongitudinalTemporalInformationModified == "UNMODIFIED"
-    assert len(a.DeidentificationMethod) == len(codes) + 1 and all(len(text) <= 64 for text in a.DeidentificationMethod)
+    assert len(a.DeidentificationMethod) == 1 + len(codes) + 1 and all(len(text) <= 64 for text in a.DeidentificationMethod)
 
 
 def test_very_old_people_are_ninety(place):
@@ -478,6 +478,25 @@ def test_structured_content_is_emptied_of_words_when_kept(place):
     content = a.ContentSequence[0]
     assert content.TextValue == "REMOVED" and content.ConceptNameCodeSequence[0].CodeMeaning == "Finding"
     assert content.ConceptCodeSequence[0].CodeMeaning == "REMOVED"
+
+
+# What stays
+
+
+def test_manufacturers_stay_whoever_operated_the_machine(place):
+    (a,) = place.cleaned(studies.image(Manufacturer="GE MEDICAL SYSTEMS", OperatorsName="System^Medical", BodyPartExamined="HEAD", PatientName="Head^H"))
+    assert a.Manufacturer == "GE MEDICAL SYSTEMS" and a.BodyPartExamined == "HEAD" and str(a.OperatorsName) == "REMOVED"
+
+
+def test_small_pictures_go_and_the_mode_of_files_stays(place):
+    icon = Dataset()
+    icon.add_new(0x7FE00010, "OW", b"PICTUREOFNAME!!!")
+    dataset = studies.image(ReferencedInstanceSequence=Sequence([icon]))
+    (path,) = place.add(dataset)
+    path.chmod(0o600)
+    place.work()
+    assert b"PICTUREOFNAME" not in path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 # Pixels
