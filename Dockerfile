@@ -24,11 +24,16 @@ RUN apt-get update \
         python3 python3-venv python3-numpy python3-nibabel python3-pil python3-pydicom dcm2niix \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home dcm \
-    && mkdir /state /data /logs /registry /modules /environments \
-    && chown dcm:dcm /state /data /logs /environments
+    && mkdir /state /data /logs /registry /modules /environments /secrets \
+    && chown dcm:dcm /state /data /logs /registry /modules /environments /secrets \
+    && chmod 700 /secrets
 COPY --from=build /out/bin/ /usr/local/bin/
 COPY --from=build /out/python/ /usr/share/dcm-processor/python/
-ENV LANG=C.UTF-8 PYTHON=/usr/bin/python3 PYTHONHOST_PATH=/usr/share/dcm-processor/python READY_FILE=/tmp/dcm-processor.ready
+# What empty volumes are filled with; 'dcm-tool service install' takes them from here.
+COPY services /usr/share/dcm-processor/services
+COPY registry/settings.json /usr/share/dcm-processor/registry/settings.json
+ENV LANG=C.UTF-8 PYTHON=/usr/bin/python3 PYTHONHOST_PATH=/usr/share/dcm-processor/python \
+    BUNDLED_SERVICES=/usr/share/dcm-processor/services READY_FILE=/tmp/dcm-processor.ready
 USER dcm
 VOLUME ["/state", "/data", "/logs", "/environments"]
 # A service touches its file every 5 seconds once it is ready.

@@ -6,7 +6,7 @@ import Stack
 struct ServiceFillCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "fill",
-        abstract: "Gives folders that are empty the bundled services that SERVICES names; changes nothing in others.",
+        abstract: "Gives empty folders the bundled services that SERVICES names, and makes the file of ANONYMIZER_KEY_FILE.",
         shouldDisplay: false,
     )
 
@@ -14,10 +14,12 @@ struct ServiceFillCommand: AsyncParsableCommand {
 
     func run() async throws {
         let trees = try options.places().trees
+        let environment = ProcessInfo.processInfo.environment
+        if let key = environment["ANONYMIZER_KEY_FILE"], !key.isEmpty { try SecretFile.generate(URL(fileURLWithPath: key)) }
         guard let bundled = Checkout.bundled else {
             throw StackError(.notFound, "No bundled services are found: BUNDLED_SERVICES names their folder.")
         }
-        let setting = ProcessInfo.processInfo.environment[BundledServices.variable].flatMap { $0.isEmpty ? nil : $0 }
+        let setting = environment[BundledServices.variable].flatMap { $0.isEmpty ? nil : $0 }
         let pipeline = bundled.folder.deletingLastPathComponent().appendingPathComponent("registry/settings.json")
         if let installed = try bundled.fill(trees, setting: setting, pipeline: pipeline) {
             say("Installed \(installed.isEmpty ? "no service" : installed.joined(separator: ", ")) into \(trees.registry.path)")

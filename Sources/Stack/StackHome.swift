@@ -21,6 +21,8 @@ package struct StackHome: Sendable, Equatable {
     package var modules: URL { part("modules") }
     package var registry: URL { part("registry") }
     package var state: URL { part("state") }
+    /// What pseudonyms are made from: who has it can link de-identified images to patients. Lost, the same patients get new pseudonyms.
+    package var anonymizerKey: URL { part("state/secrets/anonymizer.key") }
     /// The environments of services. A folder outside of the stack's own, shared by stacks, saves building them again: `ENVIRONMENTS`.
     package var environments: URL { part("environments") }
     package var cache: URL { part("cache") }

@@ -74,6 +74,7 @@ package struct StackPlan: Sendable {
             setting: settings[BundledServices.variable],
             pipeline: checkout?.appendingPathComponent("registry/settings.json"),
         )
+        if settings["ANONYMIZER_KEY_FILE"] == nil { try SecretFile.generate(home.anonymizerKey) }
         try plan.broker.writeFiles()
         try plan.orthanc.writeFiles()
         for service in services + ["worker"] { _ = try plan.executable(service) }
@@ -206,6 +207,7 @@ package struct StackPlan: Sendable {
         values["REGISTRY"] = home.registry.path
         values["MODULES"] = home.modules.path
         values["ENVIRONMENTS"] = settings["ENVIRONMENTS"] ?? home.environments.path
+        values["ANONYMIZER_KEY_FILE"] = settings["ANONYMIZER_KEY_FILE"] ?? home.anonymizerKey.path
         values["SETTINGS"] = settings["SETTINGS"] ?? home.registry.appendingPathComponent("settings.json").path
         // All places are absolute here; upstream's prefix for them would only be put in front of them.
         values["BASEDIR"] = nil
