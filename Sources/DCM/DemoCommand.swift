@@ -61,11 +61,12 @@ struct DemoCommand: AsyncParsableCommand {
     private static func advice(on runs: [MonitorAPI.Run]) -> String? {
         let failures = runs.flatMap { $0.jobs ?? [] }.compactMap(\.error).filter(\.isEnvironment)
         guard let failure = failures.first else { return nil }
-        let line = failure.traceback?.split(separator: "\n").last.map { " The last line of the log: \($0)" } ?? ""
+        let lines = failure.traceback?.split(separator: "\n") ?? []
+        let line = (lines.last { $0.contains("ERROR") } ?? lines.last).map { " The log says: \($0)" } ?? ""
         return """
             Python packages of a service could not be installed.\(line)
             If this machine cannot reach PyPI: set PIP_INDEX_URL to an index that it can reach, or PIP_FIND_LINKS to a folder with the
-            packages, start the stack again ('./dcm down', './dcm up') and retry the jobs in the monitor. For a demo without packages from
+            packages, start the stack again ('./dcm down', './dcm up') and reprocess the runs in the monitor. For a demo without packages from
             elsewhere: SERVICES=\(BundledServices.standard) ./dcm demo --home DIR, with a new folder.
             """
     }
