@@ -18,6 +18,11 @@ package struct ServiceCatalog: Sendable, Hashable {
     /// What the files looked like when they were read.
     package var fingerprint: RegistryFingerprint
 
+    /// Whether a run would be planned in another way.
+    package func says(otherThan earlier: ServiceCatalog) -> Bool {
+        (entries, brokenEntries) != (earlier.entries, earlier.brokenEntries) || pipeline != earlier.pipeline || failure != earlier.failure
+    }
+
     /// Reads the pipeline's settings and every `<registry>/*/settings.json`.
     package static func load(registry: URL, settings: URL, defaults: CatalogDefaults = CatalogDefaults()) -> ServiceCatalog {
         CatalogLoader(registry: registry, settings: settings, defaults: defaults).load()

@@ -15,7 +15,17 @@ struct EventPlanner: Sendable {
 
     /// - Throws: when no callback can be asked at all, for example because there is no Python; the event is planned again later.
     func plan(_ event: EventMessage) async throws -> PlannedRun {
-        let services = catalog.current()
+        for _ in 0..<5 {
+            let services = catalog.current()
+            let planned = try await plan(event, services)
+            // While callbacks were asked, a service was replaced: its new code may have got its old settings.
+            guard catalog.current().says(otherThan: services) else { return planned }
+            logger.debug("services changed under the planning of an event, planning it again")
+        }
+        return try await plan(event, catalog.current())
+    }
+
+    private func plan(_ event: EventMessage, _ services: ServiceCatalog) async throws -> PlannedRun {
         let filtered = services.pipeline.filtered(event.headers, level: event.level)
         var planned = empty(event, filtered)
         let headers = planned.context.headers

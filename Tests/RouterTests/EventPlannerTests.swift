@@ -99,6 +99,29 @@ import Testing
         #expect(decision.output?.contains("cannot decide") == true)
     }
 
+    @Test func aServiceThatIsReplacedWhileItIsAskedIsPlannedWithItsNewSettings() async throws {
+        // What an installation does at the worst moment: the callback that is asked puts new settings into its service's place.
+        let tree = try Tree(
+            callback: """
+                import json, os, pathlib
+
+                def callback(jobName, params, **_):
+                    file = pathlib.Path(__file__).parent / "settings.json"
+                    settings = json.loads(file.read_text())
+                    if "params" not in settings:
+                        new = file.with_suffix(".new")
+                        new.write_text(json.dumps({**settings, "params": {"generation": 2}}))
+                        os.replace(new, file)
+                    return True, {"asked with": params}
+                """)
+        let planned = try await tree.planner.plan(event("a"))
+        for name in ["first", "second"] {
+            let job = try #require(planned.plan.jobs.first { $0.definition.name == name })
+            #expect(job.definition.params == ["generation": 2])
+            #expect(planned.context.addedParams[name]?["asked with"] == ["generation": 2])
+        }
+    }
+
     @Test func aHostThatCannotBeStartedIsAnErrorOfTheWholeEvent() async throws {
         let tree = try Tree(callback: "def callback(**_):\n    return True\n")
         let host = PythonHostConfiguration(
