@@ -1,7 +1,9 @@
 import Bootstrap
+import Configuration
 import Foundation
 import Jobs
 import Logging
+import Orthanc
 import Pipeline
 import PythonHost
 import Synchronization
@@ -121,6 +123,31 @@ import Testing
     }
 
     // MARK: Stage
+
+    @Test("A job finds the server that its images came from in its environment, whatever the worker's own says")
+    func server() async throws {
+        try await withJobs { jobs, folders in
+            try Self.script(
+                #"""
+                #!/bin/sh
+                printf '"%s %s %s %s"' "$ORTHANC_SERVER" "$ORTHANC_REST_URL" "$ORTHANC_REST_USERNAME" "$ORTHANC_REST_PASSWORD"
+                """#, "where", folders)
+            let urls = ["ORTHANC_URLS": "ct=http://a:b@orthanc-ct:8042,mr=http://orthanc-mr:8042"]
+            let settings = Settings(reader: ConfigReader(provider: EnvironmentVariablesProvider(environmentVariables: urls)))
+            let dispatcher = JobDispatcher(
+                export: ExportJob(
+                    servers: try ExportServers(settings), configuration: InstanceExport.Configuration(), data: folders.data,
+                    logger: Logger(label: "test")),
+                python: jobs, resources: ResourceTokens(memory: 1 << 30, devices: []))
+            var order = Self.order(["where"])
+            for (server, expected) in [("ct", "ct http://orthanc-ct:8042 a b"), ("mr", "mr http://orthanc-mr:8042  "), ("us", "us   ")] {
+                order.source.server = server
+                order.token += 1
+                let exit = await dispatcher.run(order, isStillMine: { true }, onProgress: { _ in })
+                #expect(exit.result == .string(expected), "\(exit)")
+            }
+        }
+    }
 
     private static func order(_ command: [String]) -> Pipeline.JobOrder {
         FakeRouter.order(

@@ -16,7 +16,7 @@ class Delivery:
     """
 
     def __init__(self, orthanc, state, keep, is_stopped, progress, log):
-        self.modalities = Modalities(orthanc)
+        self._modalities = Modalities(orthanc)
         self.new = 0
         """Objects that were not in Orthanc before."""
         self._orthanc = orthanc
@@ -91,6 +91,13 @@ class Delivery:
 
     # MARK: Modalities
 
+    def check(self, entry):
+        """Raises when Orthanc does not know the entry's destination."""
+        try:
+            self._modalities.check(entry.destination)
+        except StorageError as error:
+            raise entry.error(str(error)) from None
+
     def send(self, objects, entry):
         """Returns False when the job shall stop."""
         name = entry.destination
@@ -104,7 +111,7 @@ class Delivery:
             if self._is_stopped():
                 return False
             batch = waiting[start:start + BATCH]
-            job = self.modalities.start(name, batch)
+            job = self._modalities.start(name, batch)
             self._state["pending"] = {"destination": name, "job": job, "instances": batch}
             self._keep(self._state)
             if not self._wait(name, job, batch, entry):
@@ -113,7 +120,7 @@ class Delivery:
 
     def _finish(self, pending, entry):
         """What an earlier attempt asked Orthanc to send may have arrived, or be on its way still."""
-        state = self.modalities.state(pending["job"])
+        state = self._modalities.state(pending["job"])
         if state is None or state.get("State") == "Failure":
             self._forget_pending()
             return True
@@ -125,7 +132,7 @@ class Delivery:
             self._progress(0.6 + 0.4 * part, f"sending {len(batch)} objects to {name}")
 
         try:
-            is_done = self.modalities.wait(name, job, len(batch), self._is_stopped, report)
+            is_done = self._modalities.wait(name, job, len(batch), self._is_stopped, report)
         except StorageError as error:
             self._forget_pending()
             raise entry.error(f"{error}. What is stored stays in Orthanc") from None

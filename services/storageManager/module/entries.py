@@ -1,5 +1,7 @@
 """What the jobs of a run hand on to be stored: `added_params[<job>]["storage"]`."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import os

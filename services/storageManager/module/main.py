@@ -47,7 +47,7 @@ def worker(jobName, headers, params, added_params, workdir=None, **kwargs):
         # Before anything is made: a name that is misspelt stays so.
         for entry in found:
             if entry.destination:
-                delivery.modalities.check(entry.destination)
+                delivery.check(entry)
         run = Run(headers, orthanc)
         made = []
         for position, entry in enumerate(found):

@@ -1,5 +1,7 @@
 """NIfTI files as a series of slices, or as a Segmentation, each voxel where it was in the patient."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import nibabel
