@@ -42,6 +42,9 @@ TEXTS_THAT_STAY = _tags("""
 """)
 """Of the long texts that the table does not mention: names of techniques and codes."""
 
+FREE_BY_NAME = ("Description", "Comment", "Comments")
+"""How the keywords of short texts end in which people write what they like."""
+
 CODE = _tags("CodeValue LongCodeValue URNCodeValue CodeMeaning CodingSchemeDesignator CodingSchemeVersion")
 CODING_SCHEME = int(tag_for_keyword("CodingSchemeDesignator"))
 STANDARD_SCHEMES = frozenset("SCT SRT SNM3 99SDM DCM LN UCUM RADLEX RADELEMENT FMA NCIt UMLS UMLS CD2 MA MDC ACR BARI".split())
@@ -309,7 +312,7 @@ class Cleaner:
             return None if self._options.retainUIDs else self._uid(dataset, tag, element, vr, encodings)
         if is_strict and vr != "CS" and not (is_code and tag in CODE):
             return self._dummy(dataset, tag, element, vr)
-        if vr in FREE_TEXT and tag not in TEXTS_THAT_STAY:
+        if tag not in TEXTS_THAT_STAY and (vr in FREE_TEXT or (vr in TEXT and keyword_for_tag(tag).endswith(FREE_BY_NAME))):
             if self._options.descriptors == "clean":
                 text = cleaned(elements.text_of(element, encodings, vr), self._words, self._identity)
                 if text:

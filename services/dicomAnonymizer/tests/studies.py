@@ -143,6 +143,7 @@ def hard(**values):
     dataset.ScanOptions = "OTTOKAR"
     dataset.Manufacturer = "for PID-7741-QX"
     dataset.SegmentDescription = "tumour of Madame Segmentova"
+    dataset.ContentDescription = "contents of Contentova"
     # Nested three deep, under attributes that stay.
     inner = Dataset()
     inner.PatientName, inner.PatientID, inner.OperatorsName = NAME, NUMBER, "Deepoperator^Doris"
@@ -188,7 +189,7 @@ def hard(**values):
 
 HARD_VALUES = (
     "Deepoperator", "deep comment", "Deepname", "NESTEDPID-31", "Nested Issuer", "request of", "SPSID-606060", "private Wern", "unknown bytes",
-    "Privatenested", "Privatedeep", "SECRETIVE", "Overlayson", "OVERLAYBYTES", "Commentson", "CURVEBYTES", "Segmentova", "Paddingson",
+    "Privatenested", "Privatedeep", "SECRETIVE", "Overlayson", "OVERLAYBYTES", "Commentson", "CURVEBYTES", "Segmentova", "Contentova", "Paddingson",
     "Wernstroem", "Ottokar", "OTTOKAR", "unknown tag",
 )  # fmt: skip
 
