@@ -143,16 +143,22 @@ def _entry(job, index, given, headers, params, log):
 
 
 def _files(where, kind, path, headers, params):
-    try:
-        full = inside_data(path)
-        is_own = params.get("allowShared") is True or belongs_to_run(path, headers)
-    except UnsafePath as error:
-        raise StorageError(f"{where}: {error}") from None
-    if not is_own:
-        raise StorageError(
-            f"{where}: nothing in this path says that it is of this run, so it could be another patient's; "
-            "write into a folder named by the run (dcm_processor.paths.run_folder)"
-        )
+    root = pathlib.Path(os.path.realpath(os.environ["DATA"]))
+
+    def own(path):
+        """What really stands there, links followed: neither the path nor what it leads to may be somebody else's."""
+        try:
+            real = inside_data(path)
+        except UnsafePath as error:
+            raise StorageError(f"{where}: {error}") from None
+        if params.get("allowShared") is not True and not belongs_to_run(real.relative_to(root), headers):
+            raise StorageError(
+                f"{where}: nothing in the path {str(real.relative_to(root))!r} says that it is of this run, so it could be another patient's; "
+                "write into a folder named by the run (dcm_processor.paths.run_folder)"
+            )
+        return real
+
+    full = own(path)
     if full.is_dir():
         names = sorted(
             pathlib.Path(folder, name).relative_to(full)
@@ -166,10 +172,7 @@ def _files(where, kind, path, headers, params):
         chosen = []
     sources = []
     for file, name in chosen:
-        try:
-            real = inside_data(file)
-        except UnsafePath as error:
-            raise StorageError(f"{where}: {error}") from None
+        real = own(file)
         if not real.is_file():
             raise StorageError(f"{where}: {name!r} is not a file")
         sources.append(Source(real, name, digest(real)))

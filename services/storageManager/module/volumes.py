@@ -83,7 +83,7 @@ def load(entry, source, orientation=None):
     try:
         values, slope, intercept, padding = _stored(image)
     except Exception:
-        raise entry.error(f"{source.name!r} is damaged: its voxels cannot be read") from None
+        raise entry.error(f"{source.name!r} is damaged, or has complex numbers: its voxels cannot be read") from None
     values = values.reshape((*shape[:3], 1, 1)[:3] + tuple(shape[3:4]))
     steps, origin = [affine[:3, axis] for axis in range(3)], affine[:3, 3]
     lengths = [float(numpy.linalg.norm(step)) for step in steps]
@@ -135,6 +135,8 @@ def _stored(image):
     raw = numpy.asanyarray(image.dataobj.get_unscaled() if hasattr(image.dataobj, "get_unscaled") else image.dataobj)
     if raw.dtype.names:
         return raw, 1.0, 0.0, None
+    if raw.dtype.kind not in "iubf":
+        raise TypeError("not numbers of one part")
     slope, intercept = (float(number) for number in (getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)))
     if raw.dtype.kind in "iub":
         fitting = _fitting(raw)
@@ -198,6 +200,8 @@ def series(maker, source, position, parent, origin):
     times = grid.values.shape[3] if grid.values.ndim == 4 else 1
     count = grid.values.shape[2]
     window = _window(grid, modality)
+    # A map that was made from a CT is no CT: probabilities and labels do not go below zero.
+    scale = "HU" if sop_class == CTImageStorage and not is_colour and grid.values.min() * grid.slope + grid.intercept < 0 else "US"
     files = []
     for time in range(times):
         for number in range(count):
@@ -228,7 +232,7 @@ def series(maker, source, position, parent, origin):
                     pixels = pixels.astype(numpy.int16)
                 if sop_class != MRImageStorage or (grid.slope, grid.intercept) != (1.0, 0.0):
                     made.RescaleSlope, made.RescaleIntercept = _ds(grid.slope), _ds(grid.intercept)
-                    made.RescaleType = "HU" if sop_class == CTImageStorage else "US"
+                    made.RescaleType = scale
                 if window:
                     made.WindowCenter, made.WindowWidth = (_ds(value) for value in window)
                     if window[1] < 1:

@@ -131,7 +131,9 @@ def test_results_go_to_the_server_that_the_images_came_from(overwriting, study, 
     ({"type": "png", "path": "/etc/hostname"}, "absolute and not below DATA"),
     ({"type": "png", "path": f"results/{RUN}/out.png"}, "leads out of DATA through a symbolic link"),
     ({"type": "png", "path": f"results/{RUN}/linked"}, "leads out of DATA through a symbolic link"),
-    ({"type": "png", "path": "shared/a.png"}, "nothing in this path says that it is of this run"),
+    ({"type": "png", "path": "shared/a.png"}, "nothing in the path 'shared/a.png' says that it is of this run"),
+    ({"type": "png", "path": f"results/{RUN}/others.png"}, "nothing in the path 'shared/a.png' says that it is of this run"),
+    ({"type": "png", "path": f"results/{RUN}/others"}, "nothing in the path 'shared/a.png' says that it is of this run"),
     ({"type": "png", "path": f"results/{RUN}/text.png"}, "is not a whole PNG or JPEG"),
     ({"type": "pdf", "path": f"results/{RUN}/text.pdf"}, "is not a PDF"),
     ({"type": "json", "path": f"results/{RUN}/text.json"}, "is not JSON"),
@@ -154,6 +156,9 @@ def test_what_is_wrong_is_said_and_nothing_is_stored(given, text, study, orthanc
     secret.mkdir()
     picture(secret)
     (out / "out.png").symlink_to(secret / "a.png")
+    (out / "others.png").symlink_to(data / "shared/a.png")
+    (out / "others").mkdir()
+    (out / "others/a.png").symlink_to(data / "shared/a.png")
     (out / "linked").mkdir()
     (out / "linked/a.png").symlink_to(secret / "a.png")
     there = instances(orthanc)
