@@ -86,6 +86,7 @@ let package = Package(
             resources: [.copy("Resources")]
         ),
         library("Stack", ["CLinux", "COpenSSL", "Jobs", "Registry", logging]),
+        library("Workbench", ["Jobs", "PythonHost", "Registry", "Stack", logging]),
 
         // MARK: Executables
         executable(
@@ -108,7 +109,7 @@ let package = Package(
         executable(
             "DCM",
             [
-                "Jobs", "Registry", "Stack", logging,
+                "Jobs", "Orthanc", "PythonHost", "Registry", "Stack", "Workbench", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
@@ -156,6 +157,7 @@ let package = Package(
             "WorkerTests",
             ["AMQP", "Bootstrap", "Jobs", "Orthanc", "Pipeline", "PythonHost", "Worker", configuration, logging, lifecycle]
         ),
+        tests("WorkbenchTests", ["Jobs", "Registry", "Stack", "TestSupport", "Workbench", logging]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -7,6 +7,7 @@ struct ServiceCommand: AsyncParsableCommand {
         subcommands: [
             ServiceNewCommand.self,
             ServiceCheckCommand.self,
+            ServiceTestCommand.self,
             ServiceInstallCommand.self,
             ServiceRemoveCommand.self,
             ServiceBackupCommand.self,

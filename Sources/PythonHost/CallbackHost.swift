@@ -79,7 +79,7 @@ package actor CallbackHost {
                     request: request,
                     headers: headers,
                     addedParams: addedParams,
-                    calls: calls.map { .init(jobName: $0.jobName, entry: $0.entry, params: $0.params) }
+                    calls: calls.map { .init(jobName: $0.jobName, entry: $0.entry, params: $0.params, check: $0.isCheck ? true : nil) }
                 )
             )
         )

@@ -6,11 +6,14 @@ package struct CallbackCall: Sendable, Hashable {
     /// `package.function` below REGISTRY.
     package var entry: String
     package var params: JSONValue
+    /// Only imports the function and looks whether it can be called so: the verdict is then "declined", or why not.
+    package var isCheck: Bool
 
-    package init(jobName: String, entry: String, params: JSONValue) {
+    package init(jobName: String, entry: String, params: JSONValue, isCheck: Bool = false) {
         self.jobName = jobName
         self.entry = entry
         self.params = params
+        self.isCheck = isCheck
     }
 }
 

@@ -25,6 +25,8 @@ enum HostRequest: Encodable {
             var jobName: String
             var entry: String
             var params: JSONValue
+            /// True: the function is imported and not called.
+            var check: Bool?
         }
 
         var type = "evaluate"
@@ -59,6 +61,8 @@ enum HostRequest: Encodable {
         /// A program and its arguments instead of `entry`.
         var command: [String]?
         var checkpoint: String?
+        /// True: the function is imported and not called.
+        var check: Bool?
     }
 
     struct Stop: Encodable {

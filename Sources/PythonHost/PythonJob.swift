@@ -42,6 +42,8 @@ package struct PythonJob: Sendable {
     package var ionice: String?
     /// The file of this attempt's checkpoint; nil: it keeps none.
     package var checkpoint: URL?
+    /// Only imports the function, and looks whether it can be called so.
+    package var isCheck = false
 
     package init(
         job: JobID,
@@ -116,7 +118,8 @@ package struct PythonJob: Sendable {
             nice: nice,
             ionice: ionice,
             command: command,
-            checkpoint: checkpoint?.path
+            checkpoint: checkpoint?.path,
+            check: isCheck ? true : nil
         )
     }
 }

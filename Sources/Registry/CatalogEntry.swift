@@ -31,6 +31,14 @@ package struct CatalogEntry: Sendable, Hashable {
     /// Position in the file (in its list of pre- or post-services).
     package var index: Int
 
+    /// An entry of no file, which accepts every event.
+    package static func accepting(_ definition: JobDefinition) -> CatalogEntry {
+        CatalogEntry(
+            definition: definition, callback: "", when: nil, requires: [], dependsOn: [], onFailure: .skip,
+            events: Set(ResourceLevel.allCases),
+            sortPosition: 0, description: nil, isDisabled: false, service: "", file: "", index: 0)
+    }
+
     package var name: String { definition.name }
     package var stage: Stage { definition.stage }
     /// How people find it.

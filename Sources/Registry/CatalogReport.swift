@@ -3,18 +3,25 @@ package import Jobs
 /// What a catalog says of its registry, for terminals and programs.
 package struct CatalogReport: Sendable {
     private let catalog: ServiceCatalog
+    private let services: [CatalogService]
+    private var problems: [ServiceProblem] { services.flatMap(\.problems) }
 
-    package init(_ catalog: ServiceCatalog) {
+    /// - Parameter service: the one to report on, by its name or that of one of its jobs; nil for all.
+    package init(_ catalog: ServiceCatalog, of service: String? = nil) {
         self.catalog = catalog
+        services = catalog.services.filter { one in
+            service == nil || one.name == service || (one.entries + one.disabled).contains { $0.name == service }
+        }
     }
 
-    package var errors: Int { catalog.problems.count { $0.severity == .error } }
-    package var warnings: Int { catalog.problems.count - errors }
+    package var isEmpty: Bool { services.isEmpty }
+    package var errors: Int { problems.count { $0.severity == .error } }
+    package var warnings: Int { problems.count - errors }
 
     /// Service by service, what is wrong in full; how it ends in the last line.
     package var text: String {
         var lines: [String] = []
-        for service in catalog.services {
+        for service in services {
             lines.append(service.name)
             lines += service.entries.map { "  \(Self.line($0))" }
             lines += service.disabled.map { "  \($0.name): disabled" }
@@ -32,14 +39,14 @@ package struct CatalogReport: Sendable {
             "errors": .integer(Int64(errors)),
             "warnings": .integer(Int64(warnings)),
             "failure": catalog.failure.map { .string($0.text) } ?? .null,
-            "services": .array(catalog.services.map(Self.json)),
+            "services": .array(services.map(Self.json)),
         ]
     }
 
     private var summary: String {
         func count(_ number: Int, _ word: String) -> String { "\(number) \(word)\(number == 1 ? "" : "s")" }
-        let jobs = count(catalog.entries.count { !$0.isDisabled }, "job")
-        guard !catalog.problems.isEmpty else { return "\(jobs), nothing wrong." }
+        let jobs = count(services.reduce(0) { $0 + $1.entries.count }, "job")
+        guard !problems.isEmpty else { return "\(jobs), nothing wrong." }
         return "\(jobs) can run, \(count(errors, "error")), \(count(warnings, "warning"))."
     }
 

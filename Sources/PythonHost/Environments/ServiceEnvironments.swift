@@ -86,6 +86,13 @@ package actor ServiceEnvironments {
         )
     }
 
+    /// Whether a service has an environment of its own that would have to be built first.
+    package func needsBuild(for service: String) async -> Bool {
+        guard !service.isEmpty, !service.hasPrefix("."), !service.contains("/") else { return false }
+        let finding = await FileWork.run { [configuration] in Self.find(service, configuration) }
+        if case .known = finding { return false } else { return true }
+    }
+
     /// Ends all builds. Returns once nothing of them runs.
     package func shutdown() async {
         isShutDown = true

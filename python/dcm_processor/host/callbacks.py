@@ -267,9 +267,12 @@ def _answer(channel, request, added, first, end):
 def _call(call, headers, added):
     verdict = {"type": "verdict", "accepted": False, "added": {}, "error": None}
     try:
-        answer = services.resolve(call["entry"])(
-            jobName=call["jobName"], headers=headers, added_params=added, params=call["params"]
-        )
+        function = services.resolve(call["entry"])
+        arguments = {"jobName": call["jobName"], "headers": headers, "added_params": added, "params": call["params"]}
+        if call.get("check"):
+            services.check(function, call["entry"], arguments)
+            return verdict
+        answer = function(**arguments)
         verdict["accepted"], verdict["added"] = understood(answer)
     except BaseException as error:  # SystemExit too: the calls after it are to be asked
         verdict["error"] = values.failure(error)

@@ -135,6 +135,9 @@ def _outcome(order, functions):
     """(ending, exit status); no ending when the function ended the process instead of returning."""
     try:
         function, taken = _function(order, functions)
+        if order.get("check"):
+            services.check(function, order["entry"], arguments(taken, order))
+            return {"kind": "result", "value": None}, 0
     except BaseException as error:
         _print(error)
         return {"kind": "broken", "error": values.failure(error, skip=2)}, RAISED

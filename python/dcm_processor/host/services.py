@@ -29,6 +29,20 @@ def resolve(entry):
     return function
 
 
+def check(function, entry, arguments):
+    """Raises TypeError when the function cannot be called with these keyword arguments. For whoever looks at a service before it runs."""
+    import inspect
+
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # written in C
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise TypeError(f"{entry} cannot be called with {', '.join(arguments)}: {error}") from None
+
+
 class CodeStamp:
     """What the Python files of some folders looked like.
 

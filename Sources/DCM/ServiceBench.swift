@@ -1,0 +1,146 @@
+import ArgumentParser
+import Foundation
+import Jobs
+import Registry
+import Stack
+import Workbench
+
+/// Which services are looked at, and with which interpreters.
+struct BenchOptions: ParsableArguments {
+    @OptionGroup var location: HomeOptions
+
+    @Option(
+        name: [.customShort("p"), .customLong("path")],
+        help: ArgumentHelp("A folder with registry/ and module/ that is not installed, and is called as its service.", valueName: "DIR"))
+    var package: String?
+
+    @Option(help: ArgumentHelp("A registry folder (default: the stack's, else the checkout's).", valueName: "DIR"))
+    var registry: String?
+
+    @Option(help: ArgumentHelp("The modules folder that belongs to it (default: modules beside it).", valueName: "DIR"))
+    var modules: String?
+
+    @Option(help: ArgumentHelp("The pipeline's own settings (default: settings.json in the registry).", valueName: "FILE"))
+    var settings: String?
+
+    func validate() throws {
+        guard package == nil || registry == nil && modules == nil && settings == nil else {
+            throw ValidationError("--path names a service on its own: leave out --registry, --modules and --settings.")
+        }
+    }
+
+    /// The service of `--path`.
+    var packageName: String? { package.map { Self.url($0).lastPathComponent } }
+
+    /// - Parameter folder: private; for the bench's DATA and LOGS, and for the two trees of a service that is not installed.
+    func bench(in folder: URL, withOrthanc: Bool = false, importLimit: Duration = .seconds(300)) throws -> (bench: Bench, settings: URL) {
+        let (registry, modules) = try trees(in: folder)
+        let home = location.home
+        let isStack = FileSystem.exists(home.registry)
+        var variables = try StackSettings(
+            environment: ProcessInfo.processInfo.environment, home: home.folder, checkout: Checkout.folder
+        ).values
+        if withOrthanc {
+            let endpoints = try stackEndpoints()
+            variables["ORTHANC_REST_URL"] = endpoints.orthanc
+            variables["ORTHANC_REST_USERNAME"] = endpoints.orthancUser
+            variables["ORTHANC_REST_PASSWORD"] = endpoints.orthancPassword
+        } else {
+            // A service that stores what it makes would store it.
+            for name in variables.keys where name.hasPrefix("ORTHANC_") { variables[name] = nil }
+        }
+        guard let library = Checkout.pythonLibrary else {
+            throw StackError(.notFound, "The Python package dcm_processor was not found: set PYTHONHOST_PATH to the folder that holds it.")
+        }
+        let environments =
+            variables["ENVIRONMENTS"].flatMap { $0.isEmpty ? nil : Self.url($0) }
+            ?? (isStack ? home.environments : folder.appending(path: "environments"))
+        return (
+            Bench(
+                registry: registry,
+                modules: modules,
+                python: variables["PYTHON"].flatMap { $0.isEmpty ? nil : $0 } ?? Checkout.python,
+                library: library,
+                variables: variables,
+                environments: environments,
+                folder: folder,
+                importLimit: importLimit,
+                callbackLimit: .seconds(variables["CALLBACK_TIMEOUT"].flatMap(Double.init) ?? 10)
+            ),
+            settings.map(Self.url) ?? registry.appending(path: "settings.json")
+        )
+    }
+
+    func stackEndpoints() throws -> Endpoints {
+        guard let data = try? Data(contentsOf: location.home.endpointsFile) else {
+            throw StackError(
+                .notFound,
+                "No stack has run in \(location.home.folder.path): './dcm up\(location.suffix)' starts one. A folder of images needs none.")
+        }
+        return try JSONDecoder().decode(Endpoints.self, from: data)
+    }
+
+    private func trees(in folder: URL) throws -> (registry: URL, modules: URL) {
+        if let package { return try trees(of: Self.url(package), in: folder) }
+        if let registry {
+            let registry = Self.url(registry)
+            guard FileSystem.exists(registry) else { throw StackError(.notFound, "There is no registry at \(registry.path).") }
+            return (registry, modules.map(Self.url) ?? registry.deletingLastPathComponent().appending(path: "modules"))
+        }
+        let home = location.home
+        let candidates =
+            [(home.registry, home.modules)]
+            + (Checkout.folder.map { [($0.appending(path: "registry"), $0.appending(path: "modules"))] } ?? [])
+        guard let found = candidates.first(where: { FileSystem.exists($0.0) }) else {
+            throw StackError(
+                .notFound,
+                "There is no registry at \(candidates.map(\.0.path).joined(separator: " or ")). Name one with --registry, or a service with --path."
+            )
+        }
+        return (found.0, modules.map(Self.url) ?? found.1)
+    }
+
+    /// Two folders in which the service stands as if it were installed: in the stack, or beside the packages that stand beside it.
+    private func trees(of package: URL, in folder: URL) throws -> (registry: URL, modules: URL) {
+        guard FileSystem.exists(package.appending(path: "registry/settings.json")) else {
+            throw StackError(
+                .notFound, "\(package.path) holds no service: registry/settings.json is not there. './dcm service new' makes one.")
+        }
+        let trees = (registry: folder.appending(path: "registry"), modules: folder.appending(path: "modules"))
+        for tree in [trees.registry, trees.modules] { try FileSystem.makeFolder(tree) }
+        func link(_ source: URL, into tree: URL, as name: String) throws {
+            let place = tree.appending(path: name)
+            guard FileSystem.exists(source), !FileSystem.exists(place) else { return }
+            try FileManager.default.createSymbolicLink(at: place, withDestinationURL: source)
+        }
+        try link(package.appending(path: "registry"), into: trees.registry, as: package.lastPathComponent)
+        try link(package.appending(path: "module"), into: trees.modules, as: package.lastPathComponent)
+        let home = location.home
+        if FileSystem.exists(home.registry) {
+            for name in Self.names(in: home.registry) { try link(home.registry.appending(path: name), into: trees.registry, as: name) }
+            for name in Self.names(in: home.modules) { try link(home.modules.appending(path: name), into: trees.modules, as: name) }
+        } else {
+            let beside = package.deletingLastPathComponent()
+            for name in Self.names(in: beside) where FileSystem.exists(beside.appending(path: "\(name)/registry/settings.json")) {
+                try link(beside.appending(path: "\(name)/registry"), into: trees.registry, as: name)
+                try link(beside.appending(path: "\(name)/module"), into: trees.modules, as: name)
+            }
+        }
+        let settings = trees.registry.appending(path: "settings.json")
+        if !FileSystem.exists(settings) { try Data("{}".utf8).write(to: settings) }
+        return trees
+    }
+
+    private static func names(in folder: URL) -> [String] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter { !$0.hasPrefix(".") }
+    }
+
+    static func url(_ path: String) -> URL { URL(fileURLWithPath: (path as NSString).expandingTildeInPath).standardizedFileURL }
+
+    /// A folder that only this user can look into.
+    static func privateFolder() throws -> URL {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dcm-trial-\(Secret.generate(length: 12))")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        return folder
+    }
+}
