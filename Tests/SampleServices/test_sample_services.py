@@ -27,6 +27,9 @@ from pydicom.uid import (
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "python"))
+
+from dcm_processor.paths import belongs_to_run  # noqa: E402
+
 AXIAL = ([1, 0, 0], [0, 1, 0], [0, 0, 1])
 SAGITTAL = ([0, 1, 0], [0, 0, -1], [1, 0, 0])
 
@@ -194,6 +197,30 @@ class ConversionCallbackTests(Services):
                 self.callback("dcm2nii", study_headers({"s": "CT"}, path), {})
 
 
+class HandedOnTests(Services):
+    def test_storage_and_cleaning_take_every_path(self):
+        """They refuse paths that do not name the run; entries of storageManager have known keys only."""
+        for headers in (
+            study_headers({"s1": "CT", "s2": "MR"}, "dicom/01M8RUNOFTHISTEST"),
+            {"seriesId": "s1", "studyId": "t", "patientId": "p", "dcmpath": "dicom/01M8RUNOFTHISTEST", "Modality": "CT"},
+        ):
+            added = {}
+            for service in ("dicomAnonymizer", "dcm2nii", "preview"):
+                params = {**(self.settings(service)["params"] or {}), "store": True}
+                accepted, added[service] = load("registry", service).callback(
+                    jobName=service, headers=headers, params=params, added_params=added)
+                self.assertTrue(accepted)
+            paths = []
+            for handed in added.values():
+                deleted, storage = handed["deleted"], handed["storage"]
+                paths += deleted if isinstance(deleted, list) else [deleted]
+                for entry in storage if isinstance(storage, list) else [storage]:
+                    self.assertLessEqual(set(entry), {"type", "path", "seriesId", "studyId", "description", "destination", "optional"})
+                    paths.append(entry["path"])
+            self.assertGreaterEqual(len(paths), 6)
+            self.assertEqual([path for path in paths if not belongs_to_run(path, headers)], [])
+
+
 class ConversionTests(Services):
     def series(self, result):
         return {entry["id"]: entry for entry in result["series"]}
@@ -212,7 +239,7 @@ class ConversionTests(Services):
         self.assertEqual({id: (entry["state"], entry["reason"]) for id, entry in self.series(result).items()}, {
             "s1": ("converted", ""), "s2": ("converted", ""),
             "s3": ("failed", "none of its 1 files can be read as DICOM"),
-            "s4": ("failed", "its images are not there; the export has not written any"),
+            "s4": ("failed", "its images are not there; run the job export again"),
             "s5": ("skipped", "modality SR holds no volume"),
             "s6": ("skipped", "no place in the patient (Secondary Capture Image Storage)"),
             "s7": ("skipped", "no image (Encapsulated PDF Storage)"),

@@ -37,7 +37,7 @@ def look(folder):
     """
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     if not names:
-        raise Unreadable("its images are not there; the export has not written any")
+        raise Unreadable("its images are not there; run the job export again")
     reasons = []
     for name in names:
         try:
