@@ -19,6 +19,17 @@ from storageManager.orthanc import Modalities, Orthanc
 from test_storage_objects import check, entry, errors, out, store, stored
 
 
+@pytest.fixture
+def study(new_study):
+    """Small: most of what is tested here has nothing to do with its images."""
+    return new_study(volume_images(shape=(4, 4, 1)))
+
+
+@pytest.fixture
+def stack(new_study):
+    return new_study()
+
+
 def picture(folder, name="a.png", grey=9):
     Image.new("L", (4, 4), grey).save(folder / name)
 
@@ -42,7 +53,7 @@ def test_a_retry_makes_the_same_objects_and_no_second_copy(study, orthanc, out):
     assert instances(orthanc) == there and orthanc.get("/changes?last")["Last"] == changes
 
 
-def test_every_object_is_the_same_to_the_last_byte(study, orthanc, out, tmp_path):
+def test_every_object_is_the_same_to_the_last_byte(stack, orthanc, out, tmp_path):
     import nibabel
 
     picture(out)
@@ -54,12 +65,12 @@ def test_every_object_is_the_same_to_the_last_byte(study, orthanc, out, tmp_path
     entries = [
         entry("png", "a.png"), entry("nifti", "l.nii.gz"), entry("nifti", "l.nii.gz", segmentation={}), entry("json", "r.json"), entry("pdf", "r.pdf"),
     ]
-    found = main.entries.read({"maker": {"storage": entries}}, study.headers, {}, "storageManager", logging.getLogger())
+    found = main.entries.read({"maker": {"storage": entries}}, stack.headers, {}, "storageManager", logging.getLogger())
     made = []
     for time in ("first", "second"):
         folder = tmp_path / time
         folder.mkdir()
-        run = main.Run(study.headers, Orthanc.of_this_run())
+        run = main.Run(stack.headers, Orthanc.of_this_run())
         made.append([
             one.path.read_bytes() for position, given in enumerate(found) for one in main.make(run, RUN, position, given, folder)
         ])
@@ -97,7 +108,7 @@ def overwriting(tmp_path_factory):
 
 def test_an_orthanc_that_overwrites_has_no_news_on_a_retry(overwriting, orthanc, data, out, monkeypatch):
     monkeypatch.setenv("ORTHANC_REST_URL", overwriting.url)
-    study = Study(overwriting, data, volume_images())
+    study = Study(overwriting, data, volume_images(shape=(4, 4, 1)))
     picture(out)
     result = store(study, entry("png", "a.png"))
     assert result["new"] == 1
@@ -215,7 +226,7 @@ def test_patient_and_study_are_read_from_orthanc_not_from_the_runs_folder(study,
 
 
 def test_a_run_of_a_patient_asks_which_study(orthanc, data, out):
-    first, second = volume_images(), volume_images()
+    first, second = volume_images(shape=(4, 4, 1)), volume_images(shape=(4, 4, 1))
     one, two = Study(orthanc, data, first, level="patient"), Study(orthanc, data, second, level="patient")
     one.headers["studies"] += two.headers["studies"]
     picture(out)
@@ -230,7 +241,7 @@ def test_a_run_of_a_patient_asks_which_study(orthanc, data, out):
 
 
 def test_another_patients_series_is_not_a_place(study, orthanc, data, out):
-    other = Study(orthanc, data, volume_images(patient="TEST-2"))
+    other = Study(orthanc, data, volume_images(shape=(4, 4, 1), patient="TEST-2"))
     picture(out)
     with pytest.raises(StorageError, match="is not in a study of this run"):
         store(study, entry("png", "a.png", seriesId=other.series[0]))
@@ -271,22 +282,22 @@ def derived(images, folder, change=lambda image: None):
     return made
 
 
-def test_a_series_of_a_job_becomes_a_series_of_the_study(study, orthanc, out, tmp_path):
-    sources = derived(study.images, out / "series")
-    made = stored(orthanc, store(study, entry("dicom", "series")))
+def test_a_series_of_a_job_becomes_a_series_of_the_study(stack, orthanc, out, tmp_path):
+    sources = derived(stack.images, out / "series")
+    made = stored(orthanc, store(stack, entry("dicom", "series")))
     assert len(made) == 5 and len({str(one.SeriesInstanceUID) for one in made}) == 1
-    check(made[0], study, tmp_path)
-    for one, source, image in zip(made, sources, study.images):
+    check(made[0], stack, tmp_path)
+    for one, source, image in zip(made, sources, stack.images):
         assert one.PixelData == source.PixelData and one.SeriesDescription == "Smoothed"
         assert one.SOPInstanceUID != source.SOPInstanceUID and one.SeriesInstanceUID != source.SeriesInstanceUID
         assert one.SourceImageSequence[0].ReferencedSOPInstanceUID == image.SOPInstanceUID
         assert one.FrameOfReferenceUID == image.FrameOfReferenceUID
 
 
-def test_what_was_made_of_pseudonymous_images_finds_its_way_back(study, orthanc, out, tmp_path):
+def test_what_was_made_of_pseudonymous_images_finds_its_way_back(stack, orthanc, out, tmp_path):
     """The pre-service has given the images of the run other names, UIDs and frames."""
     fresh, pseudonymous = {}, []
-    for file in study.files.values():
+    for file in stack.files.values():
         image = pydicom.dcmread(file)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
             image[keyword].value = fresh.setdefault(str(image[keyword].value), generate_uid())
@@ -295,24 +306,24 @@ def test_what_was_made_of_pseudonymous_images_finds_its_way_back(study, orthanc,
         image.save_as(file)
         pseudonymous.append(image)
     derived(sorted(pseudonymous, key=lambda image: image.InstanceNumber), out / "series")
-    made = stored(orthanc, store(study, entry("dicom", "series", description="Ours")))
-    check(made[0], study, tmp_path)
-    for one, image in zip(made, study.images):
+    made = stored(orthanc, store(stack, entry("dicom", "series", description="Ours")))
+    check(made[0], stack, tmp_path)
+    for one, image in zip(made, stack.images):
         assert one.SourceImageSequence[0].ReferencedSOPInstanceUID == image.SOPInstanceUID
         assert one.FrameOfReferenceUID == image.FrameOfReferenceUID and one.SeriesDescription == "Ours"
         assert "PatientIdentityRemoved" not in one and "DeidentificationMethod" not in one
 
 
 @pytest.mark.parametrize("change", ["patient", "study"])
-def test_files_of_somebody_else_are_refused_as_a_whole(change, study, orthanc, out):
+def test_files_of_somebody_else_are_refused_as_a_whole(change, stack, orthanc, out):
     def alter(image):
         if image.InstanceNumber == 4:
             setattr(image, *{"patient": ("PatientID", "TEST-9"), "study": ("StudyInstanceUID", generate_uid())}[change])
 
-    derived(study.images, out / "series", alter)
+    derived(stack.images, out / "series", alter)
     there = instances(orthanc)
     with pytest.raises(StorageError, match="'3.dcm' is not of this run's patient and study"):
-        store(study, entry("dicom", "series"))
+        store(stack, entry("dicom", "series"))
     assert instances(orthanc) == there
 
 
@@ -345,7 +356,7 @@ def refusing(tmp_path_factory):
 
 def test_what_orthanc_filters_out_is_a_failure(refusing, orthanc, data, out, monkeypatch):
     monkeypatch.setenv("ORTHANC_REST_URL", refusing.url)
-    study = Study(refusing, data, volume_images())
+    study = Study(refusing, data, volume_images(shape=(4, 4, 1)))
     picture(out)
     with pytest.raises(StorageError, match="Orthanc did not keep an object of it"):
         store(study, entry("png", "a.png"))
