@@ -59,11 +59,11 @@ struct ServiceInstallCommand: AsyncParsableCommand {
         if dryRun {
             let plan = try installer.plan(name, package, source: source, replace: replace)
             let isRefused = !plan.refusals.isEmpty || !force && !plan.errors.isEmpty
-            say("\(isRefused ? "Would be refused" : "Would install") (nothing is changed): \(plan.text)")
+            say("\(isRefused ? "Would be refused" : "Would install") (nothing is changed): \(plan.text(listing: true))")
             if isRefused { throw ExitCode.failure }
         } else {
             let plan = try await installer.install(name, package, source: source, replace: replace, force: force)
-            say("Installed \(plan.text)")
+            say("Installed \(plan.text(listing: false))")
         }
     }
 

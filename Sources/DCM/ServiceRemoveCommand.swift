@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Jobs
 import Registry
 import Stack
 
@@ -30,7 +31,11 @@ struct ServiceRemoveCommand: AsyncParsableCommand {
     func run() async throws {
         let places = try options.places()
         let installer = ServiceInstaller(places.trees)
-        let jobs = Set(installer.jobs(of: name).map(\.name))
+        let entries = installer.jobs(of: name)
+        let jobs = Set(entries.map(\.name))
+        for entry in entries where entry.stage == .pre && !entry.isDisabled {
+            say("Note: \(entry.name) is a pre-service: without it later runs start with the images as they are.")
+        }
         if dryRun {
             let dependents = try installer.dependents(of: name)
             say("\(dependents.isEmpty || force ? "Would remove" : "Would be refused") (nothing is changed): \(name)")

@@ -37,7 +37,7 @@ import Testing
             let before = site.snapshot()
             let plan = try ServiceInstaller(site.trees).plan("one", package, source: "here", replace: true)
             #expect(plan.replaces)
-            #expect(plan.text.contains("job one: services"))
+            #expect(plan.text(listing: true).contains("job one: services"))
             #expect(site.snapshot() == before)
             let fresh = site.folder.appendingPathComponent("fresh")
             let trees = ServiceTrees(registry: fresh.appendingPathComponent("registry"), modules: fresh.appendingPathComponent("modules"))
@@ -116,10 +116,10 @@ import Testing
             try await site.install("one")
             let settings = #"{"jobName": "two", "worker": "two.worker", "callback": "two.callback", "dependsOn": "one"}"#
             let plan = try await ServiceInstaller(site.trees).install("two", site.package("two", settings: settings), source: "here")
-            #expect(plan.text.contains("after one"))
+            #expect(plan.text(listing: true).contains("after one"))
             let installer = ServiceInstaller(site.trees)
             let again = try installer.plan("one", site.package("one", mark: "2"), source: "here", replace: true)
-            #expect(again.text.contains("before two"))
+            #expect(again.text(listing: false).contains("before two"))
             let message = try await refusal { try await installer.remove("one", backup: nil, force: false) }
             #expect(message?.contains("two") == true)
             #expect(site.visible == ["one", "settings.json", "two", "one", "two"])

@@ -22,10 +22,11 @@ package struct InstallPlan: Sendable {
     package let errors: [String]
     package let warnings: [String]
 
-    package var text: String {
+    /// - Parameter listing: with each file.
+    package func text(listing: Bool) -> String {
         var lines = ["\(name) \(version) from \(source): \(files.count) files, \(bytes) bytes"]
         if replaces { lines.append("  in the place of \(installed.map { "\($0.version) from \($0.source)" } ?? "what stands there now")") }
-        lines += files.map { "  \($0)" }
+        if listing { lines += files.map { "  \($0)" } }
         if !leftOut.isEmpty { lines.append("  not copied: \(leftOut.joined(separator: ", "))") }
         lines += jobs.map(line)
         lines += refusals.map { "  refused: \($0)" } + errors.map { "  \($0)" } + warnings.map { "  \($0)" }
