@@ -29,6 +29,6 @@ struct LeftFiles: Sendable, CustomStringConvertible {
         let folders = Set(ofTheseRuns.map { $0.split(separator: "/").dropLast().prefix(2).joined(separator: "/") }).sorted()
         return "DATA (\(folder)) holds \(ofTheseRuns.count) files of these runs, in "
             + folders.prefix(6).joined(separator: ", ") + (folders.count > 6 ? ", ..." : "") + other
-            + ". The service systemcleaner removes them when a run has succeeded."
+            + ". The services storageManager and systemcleaner see to that; './dcm service list' says whether they are installed."
     }
 }
