@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydicom import charset
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from .profile import vr_of
 
@@ -57,7 +58,7 @@ def text_of(element, encodings, vr) -> str:
         if value.isascii() and b"\x1b" not in value:
             text = value.decode("ascii")
         else:
-            text = charset.decode_bytes(bytes(value), encodings, {"^", "=", "\\", "\n", "\r", "\t", "\f"} if vr == "PN" else set("\\\n\r\t\f"))
+            text = charset.decode_bytes(bytes(value), encodings, set("^=\\\n\r\t\f" if vr == "PN" else "\\\n\r\t\f"))
         return text.rstrip(" \0")
     if isinstance(value, (list, tuple, MultiValue)):
         return "\\".join(map(str, value))
@@ -69,5 +70,12 @@ def is_raw(element) -> bool:
 
 
 def items_of(dataset, tag):
-    """The items of a sequence."""
-    return list(dataset[tag].value or ())
+    """The items of a sequence. Raises when its content is none."""
+    element = dataset.get_item(tag)
+    if is_raw(element) and element.VR == "UN":
+        # As who did not know the attribute has passed it on: implicit VR, whatever the file has (PS3.5 6.2.2).
+        dataset[tag] = element._replace(VR="SQ", is_implicit_VR=True, is_little_endian=True)
+    value = dataset[tag].value
+    if value and not isinstance(value, Sequence):
+        raise ValueError("not a sequence of items")
+    return list(value or ())

@@ -93,8 +93,8 @@ class Folder:
             is_ours = False
         if not is_ours:
             raise Refused(
-                f"the journal of this run ({JOURNAL} of {self.state.name}) is damaged or was written with another key, so that nobody knows which "
-                "files are de-identified. Reprocess the event: that is a new run."
+                f"the journal of this run ({JOURNAL} of {self.state.name}) is damaged or was written with another key, so that nobody "
+                "knows which files are de-identified. Reprocess the event: that is a new run."
             )
         return journal
 
@@ -122,7 +122,9 @@ class Folder:
             raise Refused("the files were de-identified with other options in an attempt before. Reprocess the event: that is a new run.")
         missing = [name for name, entry in journal["files"].items() if entry["output"] is not None and name not in names]
         if missing:
-            raise Refused(f"{len(missing)} files that were de-identified in an attempt before are gone. Reprocess the event: that is a new run.")
+            raise Refused(
+                f"{len(missing)} files that were de-identified in an attempt before are gone. Reprocess the event: that is a new run."
+            )
         self._replace(successors, journal)
         return True
 

@@ -5,12 +5,13 @@ import importlib.metadata
 import io
 import logging
 import re
+import traceback
 import warnings
 
 import pydicom
 import pydicom.config
 from dcm_processor import artifact, log, progress
-from dcm_processor.paths import inside_data, run_folder, run_id
+from dcm_processor.paths import UnsafePath, inside_data, run_folder, run_id
 from pydicom.uid import UID_dictionary
 
 from . import report, risk
@@ -34,6 +35,21 @@ def worker(jobName, headers, params, added_params, **kwargs):
 
     Returns counts; the report is DATA/deidentification/<run>/report.json and report.html.
     """
+    try:
+        return work(headers, params)
+    except (DeidentificationError, UnsafePath, MemoryError):
+        raise
+    except Exception as error:
+        # Errors of libraries may quote values, those of files their names. What has gone wrong where is enough to mend it.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = error.strerror if isinstance(error, OSError) else None
+        problem = f"{reason or type(error).__name__} ({frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno})"
+    raise DeidentificationError(
+        f"the images could not be de-identified: {problem}. The run's folder may hold originals; nothing may use it."
+    )
+
+
+def work(headers, params):
     options = Options.read(params)
     profile = Profile(options)
     pseudonyms = Pseudonyms.of_site(options.patientPrefix)

@@ -13,10 +13,11 @@ from . import elements
 from .options import IDENTIFIERS
 from .profile import Action, Profile
 
-IDENTIFYING = frozenset(map(int, filter(None, map(tag_for_keyword, IDENTIFIERS)))) | frozenset(map(int, map(tag_for_keyword, """
+ALSO_IDENTIFYING = """
     DeviceSerialNumber InstitutionAddress InstitutionName PerformedProcedureStepID RequestedProcedureID ScheduledProcedureStepID
     StationName StudyID
-""".split())))
+""".split()
+IDENTIFYING = frozenset(int(tag) for tag in map(tag_for_keyword, [*IDENTIFIERS, *ALSO_IDENTIFYING]) if tag is not None)
 """Attributes besides all names of persons whose values are looked for."""
 
 BIRTH_DATE = int(tag_for_keyword("PatientBirthDate"))
@@ -29,8 +30,8 @@ CODES = frozenset("""
 
 NOBODY = frozenset("""
     admin administrator anonym anonymous anonymized automatic canon console default department doctor electric external general healthcare
-    hitachi hospital medical nobody operator patient philips physician radiology scanner service siemens system systems technician technologist
-    toshiba unknown unnamed
+    hitachi hospital medical nobody operator patient philips physician radiology scanner service siemens system systems technician
+    technologist toshiba unknown unnamed
 """.split())
 """Words that stand where names of persons should, and in the names of manufacturers."""
 
@@ -60,7 +61,7 @@ class Identity:
             if vr == "SQ":
                 try:
                     items = elements.items_of(dataset, tag)
-                except Exception:  # noqa: S112 - whatever is wrong with it: what cannot be read does not stay either
+                except Exception:  # What cannot be read does not stay either.
                     continue
                 for item in items:
                     self.collect(item, profile, encodings)

@@ -188,8 +188,9 @@ def hard(**values):
 
 
 HARD_VALUES = (
-    "Deepoperator", "deep comment", "Deepname", "NESTEDPID-31", "Nested Issuer", "request of", "SPSID-606060", "private Wern", "unknown bytes",
-    "Privatenested", "Privatedeep", "SECRETIVE", "Overlayson", "OVERLAYBYTES", "Commentson", "CURVEBYTES", "Segmentova", "Contentova", "Paddingson",
+    "Deepoperator", "deep comment", "Deepname", "NESTEDPID-31", "Nested Issuer", "request of", "SPSID-606060", "private Wern",
+    "unknown bytes", "Privatenested", "Privatedeep", "SECRETIVE", "Overlayson", "OVERLAYBYTES", "Commentson", "CURVEBYTES",
+    "Segmentova", "Contentova", "Paddingson",
     "Wernstroem", "Ottokar", "OTTOKAR", "unknown tag",
 )  # fmt: skip
 
@@ -223,6 +224,11 @@ def bytes_of(path):
     return content
 
 
+ENCODINGS = (
+    "utf-8", "latin-1", "utf-16-le", "utf-16-be", "shift_jis", "iso2022_jp", "euc_kr", "gb18030", "iso8859_5", "iso8859_7",
+)  # fmt: skip
+
+
 def survivors(values, path):
     """Those of `values` that are found anywhere in the file, in any case and any encoding they could have."""
     content = bytes_of(path)
@@ -234,7 +240,7 @@ def survivors(values, path):
                 found.add(value)
             continue
         octets = set()
-        for encoding in ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "shift_jis", "iso2022_jp", "euc_kr", "gb18030", "iso8859_5", "iso8859_7"):
+        for encoding in ENCODINGS:
             try:
                 octets.add(value.encode(encoding).lower())
             except UnicodeEncodeError:

@@ -13,10 +13,12 @@ import traceback
 
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid,
 )  # fmt: skip
@@ -33,6 +35,9 @@ errors = importlib.import_module("dicomAnonymizer.errors")
 files = importlib.import_module("dicomAnonymizer.folder")
 main = importlib.import_module("dicomAnonymizer.main")
 texts = importlib.import_module("dicomAnonymizer.texts")
+
+# The files are meant to be wrong.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 HEADERS = {"dcmpath": f"dicom/{RUN}"}
@@ -72,7 +77,8 @@ class Place:
         return paths
 
     def work(self, run=RUN, **params):
-        return dicomAnonymizer.worker("dicomAnonymizer", {"dcmpath": f"dicom/{run}"}, params or None, {"dicomAnonymizer": {}}, runId=run, attempt=1)
+        headers = {"dcmpath": f"dicom/{run}"}
+        return dicomAnonymizer.worker("dicomAnonymizer", headers, params or None, {"dicomAnonymizer": {}}, runId=run, attempt=1)
 
     def report(self, run=RUN):
         return json.loads((self.data / "deidentification" / run / "report.json").read_text())
@@ -144,11 +150,13 @@ def test_real_files(place, name):
     source = pydicom.dcmread(studies.real(name))
     values = set()
     for element in source.iterall():
-        if element.VR in ("PN", "DA", "DT") or element.keyword in studies.IDENTIFYING or element.keyword in studies.UIDS or element.tag.is_private:
+        named = element.keyword in studies.IDENTIFYING or element.keyword in studies.UIDS
+        if element.VR in ("PN", "DA", "DT") or named or element.tag.is_private:
             if element.VR not in ("SQ", "OB", "OW", "UN", "US", "SS", "UL", "SL", "FL", "FD", "IS", "DS", "CS", "TM"):
                 values.update(part for single in str(element.value).split("\\") for part in single.split("^") if len(part) >= 6)
     # Texts that stay by the profile are no names of anybody, though a private element may repeat them.
-    stays = {str(source.get(keyword)) for keyword in ("Manufacturer", "ManufacturerModelName", "SOPClassUID", "Modality", "SoftwareVersions", "BodyPartExamined", "ImageID")}
+    kept = "Manufacturer ManufacturerModelName SOPClassUID Modality SoftwareVersions BodyPartExamined ImageID"
+    stays = {str(source.get(keyword)) for keyword in kept.split()}
     (path,) = place.add(studies.real(name))
     place.work(atRisk="keep")
     values = {value for value in values if not any(value.lower() in text.lower() for text in stays)}
@@ -284,11 +292,13 @@ def test_the_same_patient_has_the_same_pseudonym_and_another_key_gives_another(p
 def test_a_text_key_may_end_with_a_line_and_stays_the_same(place):
     (first,) = place.cleaned(studies.image())
     place.use_key(b"0123456789abcdef" * 4)
-    (one,) = (place.add(studies.image(), run="run-b") and [place.work("run-b")] and [pydicom.dcmread(next((place.data / "dicom/run-b").rglob("*.dcm")))])
+    (path,) = place.add(studies.image(), run="run-b")
+    place.work("run-b")
+    one = pydicom.dcmread(path)
     place.use_key(b"0123456789abcdef" * 4 + b"\n")
-    place.add(studies.image(), run="run-c")
+    (path,) = place.add(studies.image(), run="run-c")
     place.work("run-c")
-    two = pydicom.dcmread(next((place.data / "dicom/run-c").rglob("*.dcm")))
+    two = pydicom.dcmread(path)
     assert one.PatientID == two.PatientID != first.PatientID
 
 
@@ -369,8 +379,8 @@ def test_very_old_people_are_ninety(place):
 
 def test_descriptors_keep_only_words_of_the_vocabulary(place):
     one = studies.image(
-        SeriesDescription="T1 MPRAGE sag Wernstroem 1.0mm (Dr. Blumenkohl)", StudyDescription="Schmidtke", ProtocolName="Kopf_nativ Head^AX",
-        PatientName="Head^Herbert",
+        SeriesDescription="T1 MPRAGE sag Wernstroem 1.0mm (Dr. Blumenkohl)", StudyDescription="Schmidtke",
+        ProtocolName="Kopf_nativ Head^AX", PatientName="Head^Herbert",
     )  # fmt: skip
     (a,) = place.cleaned(one, descriptors="clean", vocabulary=["Kopf", "Wernstroem"])
     assert a.SeriesDescription == "T1 MPRAGE sag Wernstroem 1.0mm"
@@ -397,8 +407,9 @@ def test_safe_private_elements(place):
 
 @pytest.mark.parametrize("params, says", [
     ({"retainUids": True}, "retainUIDs"), ({"dates": "shifted"}, "params.dates"), ({"retainUIDs": "yes"}, "params.retainUIDs"),
-    ({"keep": ["PatientName"]}, "PatientName"), ({"keep": ["StudyInstanceUID"]}, "StudyInstanceUID"), ({"keep": ["StudyDate"]}, "StudyDate"),
-    ({"keep": ["NoSuchThing"]}, "NoSuchThing"), ({"keep": "KVP"}, "params.keep"), ({"keep": ["OtherPatientIDsSequence"]}, "OtherPatientIDsSequence"),
+    ({"keep": ["PatientName"]}, "PatientName"), ({"keep": ["StudyInstanceUID"]}, "StudyInstanceUID"),
+    ({"keep": ["StudyDate"]}, "StudyDate"), ({"keep": ["NoSuchThing"]}, "NoSuchThing"), ({"keep": "KVP"}, "params.keep"),
+    ({"keep": ["OtherPatientIDsSequence"]}, "OtherPatientIDsSequence"),
     ({"privateTags": "safe", "safePrivateTags": ["0029,08"]}, "0029,08"), ({"atRisk": None, "atrisk": "keep"}, "atRisk"),
     ({"patientPrefix": "a b"}, "params.patientPrefix"), ({"vocabulary": ["kopf"]}, "descriptors"), (["dates"], "object"),
 ])  # fmt: skip
@@ -484,8 +495,43 @@ def test_structured_content_is_emptied_of_words_when_kept(place):
 
 
 def test_manufacturers_stay_whoever_operated_the_machine(place):
-    (a,) = place.cleaned(studies.image(Manufacturer="GE MEDICAL SYSTEMS", OperatorsName="System^Medical", BodyPartExamined="HEAD", PatientName="Head^H"))
+    names = {"OperatorsName": "System^Medical", "PatientName": "Head^H"}
+    (a,) = place.cleaned(studies.image(Manufacturer="GE MEDICAL SYSTEMS", BodyPartExamined="HEAD", **names))
     assert a.Manufacturer == "GE MEDICAL SYSTEMS" and a.BodyPartExamined == "HEAD" and str(a.OperatorsName) == "REMOVED"
+
+
+def add_unknown(dataset, tag, value):
+    # pydicom would make a sequence of it at once.
+    dataset[tag] = RawDataElement(Tag(tag), "UN", len(value), value, 0, False, True)
+
+
+@pytest.mark.parametrize("items", [2, 2000])
+def test_sequences_that_came_as_unknown_are_looked_into(place, items):
+    inner = studies.image()
+    del inner.file_meta, inner.PixelData
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = studies.CT, "1.2.3.4.555"
+    item.PatientName, item.ReferencedFrameNumber, item.ImageComments = "Unknownova^Ulla", 7, "comment of Unknownova"
+    outer = Dataset()
+    outer.ReferencedInstanceSequence = Sequence([item] * items)
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, outer, implicit_vr=True, little_endian=True)
+    dataset = studies.image()
+    add_unknown(dataset, 0x0008114A, buffer.getvalue()[8:])
+    (path,) = place.add(dataset)
+    assert studies.survivors({"Unknownova"}, path)
+    place.work()
+    assert not studies.survivors({"Unknownova", "1.2.3.4.555"}, path)
+    cleaned = pydicom.dcmread(path).ReferencedInstanceSequence
+    assert len(cleaned) == items and cleaned[-1].ReferencedFrameNumber == 7
+
+
+def test_of_a_sequence_that_is_none_nothing_stays(place):
+    dataset = studies.image()
+    add_unknown(dataset, 0x0008114A, b"Wernstroem, not a sequence of items at all")
+    (path,) = place.add(dataset)
+    place.work()
+    assert not studies.survivors({"Wernstroem"}, path)
 
 
 def test_small_pictures_go_and_the_mode_of_files_stays(place):
@@ -677,6 +723,19 @@ def test_file_names_that_are_not_orthancs_are_not_quoted(place):
     assert "Wernstroem" not in str(caught.value)
 
 
+def test_errors_of_the_disk_quote_no_names(place, monkeypatch):
+    (path,) = place.add(studies.image())
+    path.rename(path.with_name("Wernstroem.dcm"))
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "Wernstroem.dcm")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(errors.DeidentificationError, match="No space left on device") as caught:
+        place.work()
+    assert caught.value.__context__ is None and "Wernstroem" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["MR_truncated.dcm", "rtplan_truncated.dcm"])
 def test_files_that_end_too_early_fail_the_run(place, name):
     place.add(studies.real(name))
@@ -721,7 +780,8 @@ def test_an_empty_or_missing_folder_fails(place):
 
 
 @pytest.mark.parametrize("key, mode, says", [
-    (b"short", 0o600, "5 bytes"), (b"a" * 64, 0o600, "not random"), (KEY, 0o644, "mode 0644"), (KEY, 0o660, "mode 0660"), (b"", 0o600, "0 bytes"),
+    (b"short", 0o600, "5 bytes"), (b"a" * 64, 0o600, "not random"), (KEY, 0o644, "mode 0644"), (KEY, 0o660, "mode 0660"),
+    (b"", 0o600, "0 bytes"),
 ])  # fmt: skip
 def test_a_key_that_is_no_good_fails_closed(place, key, mode, says):
     (path,) = place.add(studies.image())
