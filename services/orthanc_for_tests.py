@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -39,7 +38,8 @@ class Server:
         configuration = {
             "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "HttpPort": self.port,
             "DicomPort": self.dicom_port, "DicomCheckCalledAet": False, "DicomAlwaysAllowStore": True, "AuthenticationEnabled": True,
-            "RemoteAccessAllowed": False, "SyncStorageArea": False, "RegisteredUsers": {USER: PASSWORD}, "StableAge": 1, "DicomScuTimeout": 5, **settings,
+            "RemoteAccessAllowed": False, "SyncStorageArea": False, "RegisteredUsers": {USER: PASSWORD}, "StableAge": 1,
+            "DicomScuTimeout": 5, **settings,
         }
         folder.mkdir()
         (folder / "orthanc.json").write_text(json.dumps(configuration))

@@ -1,67 +1,17 @@
 """What is made: valid, in the right study, marked, and with the geometry of what it was made from."""
 
 import json
-import pathlib
 import subprocess
 
 import nibabel
 import numpy
-import pydicom
 import pytest
 from PIL import Image
+from storing import RUN, check, entry, real_images, store, stored, volume_images
 
-import storageManager
 from storageManager.errors import StorageError
 
-RUN = "01M8TESTRUN0000000000000001"
 PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
-
-
-@pytest.fixture
-def out(data):
-    folder = data / "results" / RUN
-    folder.mkdir(parents=True)
-    return folder
-
-
-def store(study, *entries, params=None, job="maker"):
-    return storageManager.worker(
-        jobName="storageManager", headers=study.headers, params=params, added_params={job: {"storage": list(entries)}, "storageManager": {}})
-
-
-def entry(kind, name, **more):
-    return {"type": kind, "path": f"results/{RUN}/{name}", **more}
-
-
-def stored(server, result):
-    """The files of a result, as Orthanc gives them, by series and InstanceNumber."""
-    files = [
-        server.file(instance) for series in result["series"] for instance in server.get(f"/series/{series}")["Instances"]
-    ]
-    made = [pydicom.dcmread(pydicom.filebase.DicomBytesIO(file)) for file in files]
-    return sorted(made, key=lambda one: (str(one.SeriesInstanceUID), one.InstanceNumber))
-
-
-def errors(dataset, tmp_path):
-    """What dciodvfy finds wrong, and whether dcmdump reads it."""
-    file = tmp_path / "verify.dcm"
-    dataset.save_as(file, enforce_file_format=True)
-    subprocess.run(["dcmdump", "-q", "+E", str(file)], check=True, stdout=subprocess.DEVNULL)
-    verdict = subprocess.run(["dciodvfy", "-new", str(file)], capture_output=True, text=True)
-    return [line for line in (verdict.stdout + verdict.stderr).splitlines() if line.startswith("Error")]
-
-
-def check(dataset, study, tmp_path):
-    """Valid, of the right study and patient, and marked."""
-    assert errors(dataset, tmp_path) == []
-    first = study.first
-    for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyID", "AccessionNumber", "StudyDescription"):
-        assert dataset.get(keyword) == first.get(keyword, ""), keyword
-    assert str(dataset.PatientName) == str(first.PatientName)
-    block = dataset.private_block(0x0405, "DCM-PROCESSOR")
-    assert block[0x05].value == "dcm-processor" and block[0x01].value == "orthanc-only"
-    assert (0x0405, 0x1005) in dataset and dataset.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
-    assert len({str(image.SeriesInstanceUID) for image in study.images} & {str(dataset.SeriesInstanceUID)}) == 0
 
 
 def test_a_pdf_becomes_an_encapsulated_pdf(study, orthanc, out, tmp_path):
@@ -172,8 +122,6 @@ def there_and_back(study, orthanc, out, tmp_path, **more):
 
 @pytest.mark.parametrize("case", ["real CT", "real MR", "oblique MR", "coronal CT", "sagittal MR"])
 def test_a_volume_comes_back_as_it_was(case, new_study, orthanc, out, tmp_path):
-    from conftest import real_images, volume_images
-
     kind, modality = case.split()
     if kind == "real":
         study = new_study(real_images(modality))
@@ -185,7 +133,8 @@ def test_a_volume_comes_back_as_it_was(case, new_study, orthanc, out, tmp_path):
     assert numpy.array_equal(numpy.asanyarray(first.dataobj), numpy.asanyarray(second.dataobj))
     # It lies on the images that it was made from, in their frame and turned as they are.
     source = study.first
-    assert numpy.allclose([float(value) for value in made[0].ImageOrientationPatient], [float(value) for value in source.ImageOrientationPatient], atol=1e-5)
+    turned = [[float(value) for value in image.ImageOrientationPatient] for image in (made[0], source)]
+    assert numpy.allclose(*turned, atol=1e-5)
     assert {str(one.FrameOfReferenceUID) for one in made} == {str(source.FrameOfReferenceUID)}
     assert {str(one.SOPClassUID) for one in made} == {str(source.SOPClassUID)}
     for one in (made[0], made[-1]):
@@ -261,7 +210,6 @@ def test_a_volume_without_a_place_is_refused(spoil, study, out):
 @pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), OBLIQUE])
 def test_a_label_map_becomes_a_segmentation_on_its_images(orientation, new_study, orthanc, out, tmp_path):
     import highdicom
-    from conftest import volume_images
 
     study = new_study(volume_images("MR", orientation=orientation))
     first = nibabel.load(converted(next(iter(study.files.values())).parent, tmp_path / "first"))
