@@ -109,7 +109,7 @@ let package = Package(
         executable(
             "DCM",
             [
-                "Jobs", "Orthanc", "PythonHost", "Registry", "Stack", "Workbench", logging,
+                "Accounts", "JobStore", "Jobs", "Orthanc", "PythonHost", "Registry", "Stack", "Workbench", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),

@@ -16,6 +16,8 @@ struct DCMTool: AsyncParsableCommand {
             RunCommand.self,
             JobCommand.self,
             SubmitCommand.self,
+            UserCommand.self,
+            TokenCommand.self,
             SuperviseCommand.self,
         ],
     )

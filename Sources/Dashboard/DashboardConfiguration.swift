@@ -1,4 +1,6 @@
+package import Accounts
 package import Foundation
+package import JobStore
 
 /// How the monitor is served.
 package struct DashboardConfiguration: Sendable {
@@ -11,28 +13,37 @@ package struct DashboardConfiguration: Sendable {
     /// Root of everything that jobs write; artifacts are served from it.
     package var data: URL
     package var logs: URL
+    /// Signs people in before they come here.
+    package var proxy: ProxySignIn?
+    package var sessionLifetime = SessionLifetime()
+    package var passwordCost = PasswordHash.Cost.standard
 
-    /// - Throws: `DashboardError` when `host` can be reached from other machines and there is no token.
-    package init(host: String = "127.0.0.1", port: Int = 8080, token: String? = nil, data: URL, logs: URL) throws(DashboardError) {
+    /// - Parameter hasUsers: whether somebody can sign in with a password.
+    /// - Throws: `DashboardError` when `host` can be reached from other machines and nobody could sign in.
+    package init(
+        host: String = "127.0.0.1", port: Int = 8080, token: String? = nil, proxy: ProxySignIn? = nil, hasUsers: Bool = false, data: URL,
+        logs: URL
+    ) throws(DashboardError) {
         let token = token.flatMap { $0.isEmpty ? nil : $0 }
-        if token == nil, !Self.isLoopback(host) {
+        if token == nil, proxy == nil, !hasUsers, !Self.isLoopback(host) {
             throw DashboardError(
                 code: .noToken,
                 message: """
                     MONITOR_HOST is '\(host)', which other machines can reach, and MONITOR_TOKEN is not set. \
-                    Set MONITOR_TOKEN to a long secret, or MONITOR_HOST to 127.0.0.1.
+                    Set MONITOR_TOKEN to a long secret, add a user, or set MONITOR_HOST to 127.0.0.1.
                     """)
         }
         self.host = host
         self.port = port
         self.token = token
+        self.proxy = proxy
         self.data = data
         self.logs = logs
     }
 
-    /// False only without a token, which takes a loopback address: a proxy or another account of this machine comes from there too, so
-    /// the address alone says nothing of who asks.
-    package var needsSignIn: Bool { token != nil || !Self.isLoopback(host) }
+    /// False only on a loopback address without a token and a proxy; then nobody has to sign in as long as there are no users. A proxy or
+    /// another account of this machine comes from loopback too, so the address alone says nothing of who asks.
+    package var needsSignIn: Bool { token != nil || proxy != nil || !Self.isLoopback(host) }
 
     private static func isLoopback(_ host: String) -> Bool {
         let host = host.trimmingCharacters(in: ["[", "]"])

@@ -2,33 +2,10 @@ import Foundation
 import Hummingbird
 import NIOCore
 
-/// Who asks, and by which right.
-struct Identity: Sendable {
-    enum Means: Sendable {
-        /// The API token in the Authorization header.
-        case token
-        /// The monitor listens on this machine only and has no token.
-        case loopback
-        /// Signed in with the token.
-        case session
-    }
-
-    var means: Means
-
-    /// How commands name who asked.
-    var actor: String {
-        switch means {
-        case .token: "api"
-        case .loopback: "local"
-        case .session: "operator"
-        }
-    }
-}
-
 struct DashboardContext: RequestContext {
     var coreContext: CoreRequestContextStorage
-    /// The client's address, without port.
-    let client: String
+    /// The client's address, without port; behind a trusted proxy, the one that the proxy names.
+    var client: String
     var identity: Identity?
     var session: Session?
     /// The fields of a submitted form.
@@ -38,6 +15,9 @@ struct DashboardContext: RequestContext {
         coreContext = .init(source: source)
         client = source.channel.remoteAddress?.ipAddress ?? "unknown"
     }
+
+    /// Whether there is something at the address.
+    var isRouted: Bool { endpointPath != nil && endpointPath != "NotFound" }
 }
 
 extension Request {

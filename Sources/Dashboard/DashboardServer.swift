@@ -10,6 +10,7 @@ package struct DashboardServer: Service {
     private let configuration: DashboardConfiguration
     private let ledger: LedgerReader
     private let journal: IngestJournalReader
+    private let store: MonitorStore
     private let sender: any CommandSender
     private let feed: FactFeed
     private let logger: Logger
@@ -19,12 +20,13 @@ package struct DashboardServer: Service {
     ///   - feed: has to run beside the server.
     ///   - onBound: called with the port once it can be reached.
     package init(
-        configuration: DashboardConfiguration, ledger: LedgerReader, journal: IngestJournalReader, sender: any CommandSender,
-        feed: FactFeed, logger: Logger, onBound: @escaping @Sendable (Int) async -> Void = { _ in }
+        configuration: DashboardConfiguration, ledger: LedgerReader, journal: IngestJournalReader, store: MonitorStore,
+        sender: any CommandSender, feed: FactFeed, logger: Logger, onBound: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
         self.configuration = configuration
         self.ledger = ledger
         self.journal = journal
+        self.store = store
         self.sender = sender
         self.feed = feed
         self.logger = logger
@@ -35,7 +37,7 @@ package struct DashboardServer: Service {
     package func run() async throws {
         let configuration = configuration
         let application = Application(
-            router: try router(),
+            router: try routing().router,
             configuration: ApplicationConfiguration(address: .hostname(configuration.host, port: configuration.port), serverName: nil),
             onServerRunning: { [logger, onBound] channel in
                 let port = channel.localAddress?.port ?? configuration.port
@@ -51,34 +53,40 @@ package struct DashboardServer: Service {
         }
     }
 
-    func router() throws -> Router<DashboardContext> {
+    /// All routes, and what decides who may use them.
+    func routing() throws -> (router: Router<DashboardContext>, roles: RouteRoles) {
         let pages = try PageRenderer()
-        let sessions = Sessions()
-        let throttle = SignInThrottle()
-        let commands = Commands(ledger: ledger, sender: sender, logger: logger)
+        let access = try Access(configuration: configuration, store: store)
+        let commands = Commands(ledger: ledger, sender: sender, store: store, logger: logger)
         let overview = Recent(for: .seconds(1)) { [ledger, journal] in try await Overview.read(ledger, journal) }
         let explanations = Explanations(ledger: ledger, overview: overview)
+        let reveal = RevealController(ledger: ledger, access: access)
         let api = APIRoutes(
             APIController(
                 ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview,
                 explanations: explanations
-            ).routes)
+            ).routes + reveal.routes + AuditAPI(store: store).routes)
+        let roles = RouteRoles(api)
         let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
         router.addMiddleware {
             SecurityHeaders()
             Errors(pages: pages, methods: api.methods)
-            HostCheck(isOpen: !configuration.needsSignIn, host: configuration.host.lowercased())
-            Authentication(configuration: configuration, sessions: sessions, throttle: throttle)
+            HostCheck(access: access)
+            Authentication(access: access, roles: roles)
         }
-        SignIn(configuration: configuration, sessions: sessions, throttle: throttle, pages: pages).addRoutes(to: router)
+        SignIn(access: access, pages: pages).addRoutes(to: router)
         HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview).addRoutes(to: router)
         api.add(to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
-        PageController(
+        let controller = PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,
-            pages: pages
-        ).addRoutes(to: router)
-        return router
+            pages: pages, access: access)
+        controller.addRoutes(to: router)
+        reveal.addRoutes(to: router)
+        AccountPages(access: access, pages: controller).addRoutes(to: router)
+        UserPages(access: access, pages: controller).addRoutes(to: router)
+        AuditPages(store: store, pages: controller).addRoutes(to: router)
+        return (router, roles)
     }
 
     private func bindError(_ error: IOError) -> DashboardError {

@@ -17,9 +17,14 @@ extension MonitorStore {
         try await database.read { db in try Row.fetchAll(db, sql: "SELECT * FROM user ORDER BY name").map(MonitorUser.init) }
     }
 
-    /// Whether anybody can sign in with a password.
-    package func hasUsers() async throws -> Bool {
-        try await database.read { db in try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM user WHERE is_disabled = 0)") ?? false }
+    /// Whether there are any, disabled ones included: shutting out the last one must not open the door to everybody.
+    package func hasUsers() async throws -> Bool { try await database.read(Self.hasUsers) }
+
+    /// The same before there is anybody to wait for.
+    package func hasUsers() throws -> Bool { try database.read(Self.hasUsers) }
+
+    private static func hasUsers(_ db: Database) throws -> Bool {
+        try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM user)") ?? false
     }
 
     package func user(_ name: String) async throws -> MonitorUser? {

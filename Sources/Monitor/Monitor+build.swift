@@ -10,7 +10,8 @@ import ServiceLifecycle
 /// The monitor's services, dependencies first.
 func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
     let folders = context.folders
-    let configuration = try DashboardConfiguration(settings: context.settings, folders: folders)
+    let store = try MonitorStore(folder: folders.state)
+    let configuration = try DashboardConfiguration(settings: context.settings, folders: folders, hasUsers: store.hasUsers())
     let ledger = LedgerReader(path: Ledger.file(in: folders.state).path)
     let feed = FactFeed(ledger: ledger, logger: context.logger)
     var connection = try context.broker()
@@ -21,6 +22,7 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
         configuration: configuration,
         ledger: ledger,
         journal: IngestJournalReader(path: IngestJournal.file(in: folders.state).path),
+        store: store,
         sender: BrokerCommandSender(broker: broker),
         feed: feed,
         logger: context.logger
@@ -32,19 +34,71 @@ extension DashboardConfiguration {
     /// - `MONITOR_HOST` (address, default `127.0.0.1`): what to listen on. Anything but this machine itself needs MONITOR_TOKEN.
     /// - `MONITOR_PORT` (0 to 65535, default 8080): 0 takes any free port.
     /// - `MONITOR_TOKEN` (text, secret, default none): who has it is an operator.
-    init(settings: Settings, folders: ServiceFolders) throws {
+    /// - `MONITOR_SESSION_IDLE` (seconds, default 43200), `MONITOR_SESSION_LIFETIME` (seconds, default 604800): when a sign-in ends.
+    /// - `MONITOR_PROXY_...`: see `ProxySignIn`.
+    init(settings: Settings, folders: ServiceFolders, hasUsers: Bool = false) throws {
         do {
             try self.init(
                 host: settings.text("MONITOR_HOST") ?? "127.0.0.1",
                 port: try settings.integer("MONITOR_PORT", default: 8080, in: 0...65535),
                 token: settings.text("MONITOR_TOKEN", isSecret: true),
+                proxy: try ProxySignIn(settings: settings),
+                hasUsers: hasUsers,
                 data: folders.data,
                 logs: folders.logs
             )
         } catch let error as DashboardError where error.code == .noToken {
             throw SettingError(
                 variable: "MONITOR_TOKEN", value: nil,
-                allowed: "a long secret, because MONITOR_HOST is an address that other machines can reach (127.0.0.1 needs none)")
+                allowed: """
+                    a long secret, because MONITOR_HOST is an address that other machines can reach and there are no users \
+                    (127.0.0.1 needs none; 'dcm-tool user add' adds one)
+                    """)
+        }
+        sessionLifetime = SessionLifetime(
+            idle: try settings.seconds("MONITOR_SESSION_IDLE", default: 12 * 3600, in: 60...(30 * 86400)),
+            absolute: try settings.seconds("MONITOR_SESSION_LIFETIME", default: 7 * 86400, in: 60...(90 * 86400)))
+    }
+}
+
+extension ProxySignIn {
+    /// - `MONITOR_PROXY_HEADER` (text, default none): holds the user's name; without it no proxy is believed.
+    /// - `MONITOR_PROXY_ADDRESSES` (list): from where it is believed; has to be set then.
+    /// - `MONITOR_PROXY_ROLES_HEADER` (text, default none): holds roles, or groups that `MONITOR_PROXY_ROLES` turns into roles.
+    /// - `MONITOR_PROXY_ROLES` (list of `group=role`, default none).
+    init?(settings: Settings) throws {
+        guard let header = settings.text("MONITOR_PROXY_HEADER") else { return nil }
+        try Self.check(header, "MONITOR_PROXY_HEADER")
+        let rolesHeader = settings.text("MONITOR_PROXY_ROLES_HEADER")
+        if let rolesHeader { try Self.check(rolesHeader, "MONITOR_PROXY_ROLES_HEADER") }
+        let allowed = "the addresses of the proxy, 10.0.0.7 or 10.0.0.0/24, because MONITOR_PROXY_HEADER is believed from nowhere else"
+        let texts = settings.list("MONITOR_PROXY_ADDRESSES", default: [])
+        guard !texts.isEmpty else { throw SettingError(variable: "MONITOR_PROXY_ADDRESSES", value: nil, allowed: allowed) }
+        let addresses = try texts.map { text in
+            guard let range = AddressRange(text) else {
+                throw SettingError(variable: "MONITOR_PROXY_ADDRESSES", value: text, allowed: allowed)
+            }
+            return range
+        }
+        var roles: [String: AccountRole] = [:]
+        for pair in settings.list("MONITOR_PROXY_ROLES", default: []) {
+            let sides = pair.split(separator: "=", maxSplits: 1)
+            guard sides.count == 2, let role = AccountRole(rawValue: String(sides[1])) else {
+                throw SettingError(
+                    variable: "MONITOR_PROXY_ROLES", value: pair,
+                    allowed: "group=role with commas between; roles are viewer, operator, admin")
+            }
+            roles[String(sides[0])] = role
+        }
+        self.init(header: header, rolesHeader: rolesHeader, roles: roles, addresses: addresses)
+    }
+
+    private static func check(_ header: String, _ variable: String) throws(SettingError) {
+        let isName = header.utf8.allSatisfy { byte in
+            (0x30...0x39).contains(byte) || (0x41...0x5a).contains(byte) || (0x61...0x7a).contains(byte) || byte == 0x2d
+        }
+        guard isName, !["authorization", "cookie", "host"].contains(header.lowercased()) else {
+            throw SettingError(variable: variable, value: header, allowed: "the name of a header, such as X-Remote-User")
         }
     }
 }

@@ -16,7 +16,7 @@ struct OpenAPITests {
     func routes() async throws {
         let sample = try SampleLedger()
         _ = try sample.fillHospital(older: 0)
-        let served = try DashboardServer.sample(sample).router().routes
+        let served = try DashboardServer.sample(sample).routing().router.routes
             .map { "\($0.method.rawValue.lowercased()) \($0.path.description.replacing(#/:(\w+)/#) { "{\($0.output.1)}" })" }
             .filter { $0.contains(" /api/") }
         try await RunningDashboard.serving(sample) { dashboard in
@@ -48,7 +48,7 @@ struct OpenAPITests {
                 #expect(problems.isEmpty, "\(path): \(problems.prefix(3))")
                 seen.insert("/api/v1\(template)")
             }
-            for path in ["runs", "workers", "queues", "services", "dead", "events"] {
+            for path in ["runs", "workers", "queues", "services", "dead", "events", "audit"] {
                 try await check("/api/v1/\(path)", "/\(path)")
             }
             let runs = [
@@ -206,9 +206,12 @@ extension DashboardServer {
     static func sample(_ sample: SampleLedger) throws -> DashboardServer {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let ledger = LedgerReader(path: sample.path)
+        var configuration = try DashboardConfiguration(data: sample.data, logs: sample.logs)
+        configuration.passwordCost = testCost
         return DashboardServer(
-            configuration: try DashboardConfiguration(data: sample.data, logs: sample.logs), ledger: ledger,
-            journal: IngestJournalReader(path: sample.folder.appending(path: "state/ingest.sqlite").path), sender: RecordedCommands(),
+            configuration: configuration, ledger: ledger,
+            journal: IngestJournalReader(path: sample.folder.appending(path: "state/ingest.sqlite").path),
+            store: try MonitorStore(folder: sample.folder.appending(path: "state")), sender: RecordedCommands(),
             feed: FactFeed(ledger: ledger, logger: logger), logger: logger)
     }
 }

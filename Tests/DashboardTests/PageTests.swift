@@ -125,7 +125,8 @@ struct PageTests {
             let ledger = LedgerReader(path: sample.path)
             let second = DashboardServer(
                 configuration: try DashboardConfiguration(port: first.port, data: sample.data, logs: sample.logs), ledger: ledger,
-                journal: IngestJournalReader(path: "/nowhere"), sender: first.commands, feed: first.feed, logger: .init(label: "test"))
+                journal: IngestJournalReader(path: "/nowhere"), store: first.store, sender: first.commands, feed: first.feed,
+                logger: .init(label: "test"))
             let error = await #expect(throws: DashboardError.self) { try await second.run() }
             #expect(error?.code == .portInUse)
             #expect(error?.message.contains("\(first.port)") == true && error?.message.contains("MONITOR_PORT") == true)

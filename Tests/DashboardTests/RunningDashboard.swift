@@ -1,3 +1,4 @@
+import Accounts
 import Foundation
 import FoundationNetworking
 import JobStore
@@ -27,6 +28,9 @@ final class RecordedCommands: CommandSender, Sendable {
     }
 }
 
+/// Fast, and weak.
+let testCost = PasswordHash.Cost(logN: 8, r: 8, p: 1)
+
 struct Answer: Sendable {
     var status: Int
     var headers: [String: String]
@@ -43,10 +47,11 @@ struct RunningDashboard: Sendable {
     let port: Int
     let commands: RecordedCommands
     let feed: FactFeed
+    let store: MonitorStore
 
     /// Runs `body` against a monitor that shows the ledger at `path`.
     static func serving(
-        _ sample: SampleLedger, token: String? = nil, host: String = "127.0.0.1", path: String? = nil,
+        _ sample: SampleLedger, token: String? = nil, proxy: ProxySignIn? = nil, host: String = "127.0.0.1", path: String? = nil,
         _ body: @Sendable (RunningDashboard) async throws -> Void
     ) async throws {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
@@ -54,9 +59,13 @@ struct RunningDashboard: Sendable {
         let feed = FactFeed(ledger: ledger, interval: .milliseconds(100), logger: logger)
         let commands = RecordedCommands()
         let (ports, announce) = AsyncStream<Int>.makeStream()
+        let store = try MonitorStore(folder: sample.folder.appending(path: "state"))
+        var configuration = try DashboardConfiguration(
+            host: host, port: 0, token: token, proxy: proxy, data: sample.data, logs: sample.logs)
+        configuration.passwordCost = testCost
         let server = DashboardServer(
-            configuration: try DashboardConfiguration(host: host, port: 0, token: token, data: sample.data, logs: sample.logs),
-            ledger: ledger, journal: IngestJournalReader(path: sample.folder.appending(path: "state/ingest.sqlite").path), sender: commands,
+            configuration: configuration, ledger: ledger,
+            journal: IngestJournalReader(path: sample.folder.appending(path: "state/ingest.sqlite").path), store: store, sender: commands,
             feed: feed, logger: logger
         ) { announce.yield($0) }
         let group = ServiceGroup(configuration: ServiceGroupConfiguration(services: [feed, server], logger: logger))
@@ -74,7 +83,7 @@ struct RunningDashboard: Sendable {
                 try await tasks.next()
                 return
             }
-            let dashboard = RunningDashboard(port: port, commands: commands, feed: feed)
+            let dashboard = RunningDashboard(port: port, commands: commands, feed: feed, store: store)
             do {
                 try await body(dashboard)
             } catch {
@@ -111,8 +120,10 @@ struct RunningDashboard: Sendable {
     func get(_ path: String, headers: [String: String] = [:]) async throws -> Answer { try await send("GET", path, headers: headers) }
 
     /// A page's session cookie and the token in its forms.
-    func openForm(_ path: String, cookie: String? = nil) async throws -> (cookie: String, token: String) {
-        let page = try await get(path, headers: cookie.map { ["Cookie": $0] } ?? [:])
+    func openForm(
+        _ path: String, cookie: String? = nil, headers: [String: String] = [:]
+    ) async throws -> (cookie: String, token: String) {
+        let page = try await get(path, headers: headers.merging(cookie.map { ["Cookie": $0] } ?? [:]) { $1 })
         let issued = page.headers["set-cookie"]?.split(separator: ";").first.map(String.init)
         let token = page.text.firstMatch(of: /name="csrf" value="([0-9a-f]+)"/).map { String($0.output.1) }
         guard let cookie = issued ?? cookie, let token else { throw URLError(.cannotParseResponse) }

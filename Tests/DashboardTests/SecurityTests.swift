@@ -104,18 +104,32 @@ struct SecurityTests {
     func throttleTimes() {
         let throttle = SignInThrottle()
         let now = Date()
-        for _ in 0..<4 { throttle.failed("a", at: now) }
-        #expect(throttle.wait(for: "a", at: now) == nil)
-        throttle.failed("a", at: now)
-        #expect(throttle.wait(for: "a", at: now) == 1)
-        throttle.failed("a", at: now)
-        #expect(throttle.wait(for: "a", at: now) == 2)
-        #expect(throttle.wait(for: "a", at: now.addingTimeInterval(2.1)) == nil)
-        #expect(throttle.wait(for: "b", at: now) == nil)
-        for _ in 0..<40 { throttle.failed("a", at: now) }
-        #expect(throttle.wait(for: "a", at: now) == 300)
-        throttle.succeeded("a")
-        #expect(throttle.wait(for: "a", at: now) == nil)
+        let a = SignInThrottle.Subject.address("a")
+        let anna = SignInThrottle.Subject.account("anna")
+        for _ in 0..<4 { throttle.failed(a, anna, at: now) }
+        #expect(throttle.wait(for: a, at: now) == nil)
+        throttle.failed(a, anna, at: now)
+        #expect(throttle.wait(for: a, at: now) == 1)
+        throttle.failed(a, at: now)
+        #expect(throttle.wait(for: a, at: now) == 2)
+        #expect(throttle.wait(for: a, at: now.addingTimeInterval(2.1)) == nil)
+        #expect(throttle.wait(for: .address("b"), anna, at: now) == nil)
+        for _ in 0..<40 { throttle.failed(a, anna, at: now) }
+        #expect(throttle.wait(for: a, at: now) == 300)
+        // From another address too, but not for as long.
+        #expect(throttle.wait(for: .address("b"), anna, at: now) == 60)
+        throttle.succeeded(a)
+        #expect(throttle.wait(for: a, at: now) == nil)
+    }
+
+    @Test("Who tries under ever new names and addresses fills no memory")
+    func throttleSize() {
+        let throttle = SignInThrottle(capacity: 100)
+        let now = Date()
+        for _ in 0..<30 { throttle.failed(.address("worst"), at: now) }
+        for number in 0..<1000 { throttle.failed(.address("a\(number)"), .account("n\(number)"), at: now) }
+        #expect(throttle.count <= 101)
+        #expect(throttle.wait(for: .address("worst"), at: now) == 300)
     }
 
     @Test("No other site acts in a user's name on loopback")

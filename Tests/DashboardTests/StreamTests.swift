@@ -7,7 +7,7 @@ import Testing
 @testable import Dashboard
 
 /// Collects what a server-sent event stream says.
-private final class Listener: NSObject, URLSessionDataDelegate {
+final class Listener: NSObject, URLSessionDataDelegate {
     private let received = Mutex("")
 
     func urlSession(_ session: URLSession, dataTask: URLSessionDataTask, didReceive data: Data) {

@@ -31,11 +31,30 @@ struct MonitorSettingsTests {
         #expect(!configuration.needsSignIn)
     }
 
+    @Test("A proxy that signs people in, and users, make another address possible")
+    func others() throws {
+        let proxied = settings([
+            "MONITOR_HOST": "0.0.0.0", "MONITOR_PROXY_HEADER": "X-Remote-User", "MONITOR_PROXY_ADDRESSES": "127.0.0.1, fd00::/8",
+            "MONITOR_PROXY_ROLES": "it=admin",
+        ])
+        let configuration = try DashboardConfiguration(settings: proxied, folders: ServiceFolders(settings: proxied))
+        #expect(configuration.proxy?.header == "X-Remote-User" && configuration.proxy?.addresses.count == 2)
+        #expect(configuration.proxy?.roles == ["it": .admin])
+        #expect(configuration.needsSignIn)
+        let open = settings(["MONITOR_HOST": "0.0.0.0"])
+        #expect(try DashboardConfiguration(settings: open, folders: ServiceFolders(settings: open), hasUsers: true).needsSignIn)
+    }
+
     @Test(
         "A bad setting names the variable",
         arguments: [
             (["MONITOR_PORT": "eighty"], "MONITOR_PORT"), (["MONITOR_PORT": "70000"], "MONITOR_PORT"),
-            (["MONITOR_HOST": "0.0.0.0"], "MONITOR_TOKEN"),
+            (["MONITOR_HOST": "0.0.0.0"], "MONITOR_TOKEN"), (["MONITOR_SESSION_IDLE": "1"], "MONITOR_SESSION_IDLE"),
+            // Believed from everywhere, anybody could be anybody.
+            (["MONITOR_PROXY_HEADER": "X-Remote-User"], "MONITOR_PROXY_ADDRESSES"),
+            (["MONITOR_PROXY_HEADER": "X-Remote-User", "MONITOR_PROXY_ADDRESSES": "localhost"], "MONITOR_PROXY_ADDRESSES"),
+            (["MONITOR_PROXY_HEADER": "X Remote", "MONITOR_PROXY_ADDRESSES": "::1"], "MONITOR_PROXY_HEADER"),
+            (["MONITOR_PROXY_HEADER": "X-U", "MONITOR_PROXY_ADDRESSES": "::1", "MONITOR_PROXY_ROLES": "a=king"], "MONITOR_PROXY_ROLES"),
         ])
     func wrong(values: [String: String], variable: String) {
         let settings = settings(values)

@@ -5,10 +5,23 @@ import Jobs
 import Logging
 import Pipeline
 
+extension CommandMessage.Action {
+    /// What the audit says that it was done to.
+    func target(_ id: String) -> AuditEntry.Target {
+        switch self {
+        case .retryJob, .cancelJob, .rerunJob, .setPriority: .init("job", id)
+        case .retryRun, .cancelRun, .reprocessRun: .init("run", id)
+        case .drainWorker, .resumeWorker: .init("worker", id)
+        case .pauseChannel, .resumeChannel: .init("channel", id)
+        }
+    }
+}
+
 /// Takes what people ask for to the router, and says at once what cannot be.
 struct Commands: Sendable {
     let ledger: LedgerReader
     let sender: any CommandSender
+    let store: MonitorStore
     let logger: Logger
 
     /// - Returns: the command's id. The broker has it; the router carries it out.
@@ -20,6 +33,12 @@ struct Commands: Sendable {
         let command = CommandMessage(
             id: UUID().uuidString.lowercased(), action: action, target: target, actor: identity.actor, at: Date(),
             priority: priority?.name)
+        // On record before it is sent: what was done is never missing there.
+        let record = try await store.record(
+            identity.entry(
+                action.rawValue, action.target(target), .failed,
+                detail: priority.map { ["command": .string(command.id), "priority": .string($0.name)] } ?? ["command": .string(command.id)])
+        )
         do {
             try await sender.send(command)
         } catch {
@@ -30,6 +49,7 @@ struct Commands: Sendable {
                 "The broker has not confirmed it in time, so it is not known whether the router will do it. Look whether it was done before you try again."
             )
         }
+        try await store.settle(record, .sent)
         logger.info(
             "Command sent",
             metadata: ["command": "\(action.rawValue)", "target": "\(target)", "actor": "\(identity.actor)", "command.id": "\(command.id)"])

@@ -106,6 +106,7 @@ private struct JobPage {
     var params: String?
     var addedParams: String?
     var result: String?
+    var concealment: Concealment
 }
 
 extension PageController {
@@ -125,7 +126,8 @@ extension PageController {
         let run = try await ledger.run(ofJob: id)
         let model = JobPage(
             detail, shown: attempt, log: log, artifacts: artifacts, explanation: try await explanations.explain(detail, of: run),
-            commands: JobCommands(detail.job, run), at: Date())
+            commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
+            at: Date())
         return try pages.response(
             "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID))
     }
@@ -146,7 +148,7 @@ extension PageController {
 extension JobPage {
     fileprivate init(
         _ detail: LedgerJobDetail, shown: LedgerAttempt?, log: Log?, artifacts: [Artifact], explanation: Explanation,
-        commands: JobCommands, at now: Date
+        commands: JobCommands, concealment: Concealment, at now: Date
     ) {
         let job = detail.job
         let definition = detail.definition
@@ -191,9 +193,10 @@ extension JobPage {
             artifacts: artifacts,
             parents: detail.parents.map(Relative.init),
             children: detail.children.map(Relative.init),
-            params: definition.params == .null ? nil : PrettyJSON.text(HeaderMask.masked(definition.params)),
-            addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text(HeaderMask.masked($0)) },
-            result: detail.result.map { PrettyJSON.text(HeaderMask.masked($0)) }
+            params: definition.params == .null ? nil : PrettyJSON.text(concealment.shown(definition.params)),
+            addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text(concealment.shown($0)) },
+            result: detail.result.map { PrettyJSON.text(concealment.shown($0)) },
+            concealment: concealment
         )
     }
 }

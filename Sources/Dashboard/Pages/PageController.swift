@@ -13,6 +13,7 @@ struct PageController: Sendable {
     let overview: Recent<Overview>
     let explanations: Explanations
     let pages: PageRenderer
+    let access: Access
 
     func addRoutes(to router: Router<DashboardContext>) {
         router.get("/", use: showOverview)
@@ -51,6 +52,7 @@ struct PageController: Sendable {
 
     /// What an action's page says afterwards. Only our own words: the address is anybody's.
     private static func notice(_ request: Request) -> String? {
+        if request.query("done") == "reveal" { return "Revealed, and recorded in the audit." }
         guard let done = request.query("done").flatMap(CommandMessage.Action.init(rawValue:)) else { return nil }
         return switch done {
         case .retryJob, .retryRun: "Retry asked for. The router starts it in a moment."

@@ -52,12 +52,13 @@ struct PageRenderer: Sendable {
         var frame = frame
         frame.title = title
         frame.csrf = context.session?.formToken ?? ""
-        frame.canSignOut = context.identity.map { $0.means == .session } ?? false
         frame.isKnown = context.identity != nil
+        frame.account = context.identity.map { PageFrame.Account($0) }
+        frame.may = PageFrame.May(context.identity)
         frame.styles = asset("monitor.css")
         frame.script = asset("monitor.js")
         frame.icon = asset("icon.svg")
-        let page = PageModel(page: model, csrf: frame.csrf)
+        let page = PageModel(page: model, csrf: frame.csrf, may: frame.may)
         guard let body = library.render(page, withTemplate: template) else {
             throw DashboardError(code: .resources, message: "The template '\(template)' is missing.")
         }
@@ -100,6 +101,7 @@ struct PageRenderer: Sendable {
 private struct PageModel {
     var page: Any
     var csrf: String
+    var may: PageFrame.May
 }
 
 /// What all pages share.
@@ -110,6 +112,34 @@ struct PageFrame {
         var isCurrent: Bool
         /// Shown beside the title when there is something to look at.
         var count: String?
+    }
+
+    /// Who is looking, and the pages that are not everybody's.
+    struct Account {
+        var name: String
+        var role: String
+        var links: [Link]
+        var canSignOut: Bool
+
+        init(_ identity: Identity) {
+            name = identity.actor
+            role = identity.role.rawValue
+            links = [Link(title: "Account", url: "/account", isCurrent: false)]
+            if identity.may(.operator) { links.append(Link(title: "Audit", url: "/audit", isCurrent: false)) }
+            if identity.may(.admin) { links.append(Link(title: "Users and tokens", url: "/users", isCurrent: false)) }
+            canSignOut = identity.means == .session
+        }
+    }
+
+    /// What the pages offer; what is allowed is decided for each request.
+    struct May {
+        var `operator`: Bool
+        var admin: Bool
+
+        init(_ identity: Identity?) {
+            `operator` = identity?.may(.operator) == true
+            admin = identity?.may(.admin) == true
+        }
     }
 
     struct Alarm {
@@ -130,7 +160,8 @@ struct PageFrame {
     var title = ""
     var body = ""
     var csrf = ""
-    var canSignOut = false
+    var account: Account?
+    var may = May(nil)
     var isKnown = false
     var styles = ""
     var script = ""

@@ -70,20 +70,22 @@ private struct RunPage {
     var related: [Related]
     var headers: String
     var addedParams: String?
+    var concealment: Concealment
 }
 
 extension PageController {
     @Sendable func showRun(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.run(id) else { throw Problem.notFound("There is no run '\(id)'.") }
+        let concealment = Concealment(id, access, context, at: Date())
         return try pages.response(
-            "run", RunPage(detail, try await explanations.explain(detail), at: Date()), title: "Run \(id.suffix(8))", context,
+            "run", RunPage(detail, try await explanations.explain(detail), concealment, at: Date()), title: "Run \(id.suffix(8))", context,
             frame: await frame("/runs", request, run: id))
     }
 }
 
 extension RunPage {
-    init(_ detail: LedgerRunDetail, _ explanations: [Int: Explanation], at now: Date) {
+    init(_ detail: LedgerRunDetail, _ explanations: [Int: Explanation], _ concealment: Concealment, at now: Date) {
         let run = detail.run
         let row = RunRow(run, at: now)
         let timeline = Timeline(detail, at: now)
@@ -121,8 +123,9 @@ extension RunPage {
                     id: other.id, shortID: String(other.id.suffix(8)), mark: StateMark.html(other.state),
                     created: Markup.time(other.createdAt, isRelative: true), isReprocess: other.origin == "reprocess:\(run.id)")
             },
-            headers: PrettyJSON.text(HeaderMask.masked(detail.headers)),
-            addedParams: detail.addedParams == [:] ? nil : PrettyJSON.text(HeaderMask.maskedByJob(detail.addedParams))
+            headers: PrettyJSON.text(concealment.shown(detail.headers)),
+            addedParams: detail.addedParams == [:] ? nil : PrettyJSON.text(concealment.shownByJob(detail.addedParams)),
+            concealment: concealment
         )
     }
 

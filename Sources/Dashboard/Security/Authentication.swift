@@ -1,30 +1,38 @@
 import Foundation
 import HTTPTypes
 import Hummingbird
+import JobStore
 import Logging
 
-/// Decides who asks. Who may not ask gets no further.
+/// Decides who asks, and whether this one may. Who may not gets no further.
 struct Authentication: RouterMiddleware {
     typealias Context = DashboardContext
-    let configuration: DashboardConfiguration
-    let sessions: Sessions
-    let throttle: SignInThrottle
+    let access: Access
+    let roles: RouteRoles
 
     func handle(
         _ request: Request, context: DashboardContext, next: @concurrent (Request, DashboardContext) async throws -> Response
     ) async throws -> Response {
         var context = context
         let now = Date()
+        let peer = context.client
+        context.client = access.client(request, context)
         let cookie = SessionCookie.name(request)
-        context.session = request.cookies[cookie].flatMap { sessions.find($0.value, at: now) }
-        context.identity = try identity(request, context, now)
-        if context.identity == nil, !Self.isOpen(request.uri.path) { throw refusal(request) }
-        if request.method == .post { try await checkForgery(request, &context) }
+        if let given = request.cookies[cookie] { context.session = try await access.sessions.find(given.value, at: now) }
+        let required = context.isRouted ? roles.requirement(request.method, context.endpointPath ?? "") ?? .role(.admin) : .role(.viewer)
+        // What everyone may see is not refused to who sends a wrong token with it.
+        if required == .everyone {
+            context.identity = try? await access.identity(request, context, peer: peer, at: now)
+        } else {
+            context.identity = try await access.identity(request, context, peer: peer, at: now)
+        }
+        try check(required, request, context)
+        if ![.get, .head, .options].contains(request.method) { try await checkForgery(request, &context) }
 
         // A browser that has no session yet gets one, for the token in its forms.
         var created: Session?
         if request.method == .get, context.session == nil, !request.wantsJSON, Self.isPage(request) {
-            created = sessions.create(isSignedIn: false, at: now)
+            created = access.sessions.fresh()
             context.session = created
         }
         var response = try await next(request, context)
@@ -32,43 +40,24 @@ struct Authentication: RouterMiddleware {
         return response
     }
 
-    private func identity(_ request: Request, _ context: DashboardContext, _ now: Date) throws -> Identity? {
-        if let token = configuration.token, let given = Self.bearerToken(request) {
-            // The right token always passes: behind a proxy all clients share one address, and one who guesses must not shut out the rest.
-            guard Secret.matches(given, token) else {
-                if let seconds = throttle.wait(for: context.client, at: now) { throw SignIn.tooManyFailures(seconds) }
-                throttle.failed(context.client, at: now)
-                throw unauthorized("The bearer token is not the monitor's MONITOR_TOKEN.")
-            }
-            return Identity(means: .token)
+    private func check(_ required: RouteRoles.Requirement, _ request: Request, _ context: DashboardContext) throws {
+        guard case .role(let role) = required else { return }
+        guard let identity = context.identity else { throw refusal(request) }
+        guard identity.may(role) else {
+            context.logger.notice(
+                "Refused for want of a role",
+                metadata: ["actor": "\(identity.actor)", "role": "\(identity.role.rawValue)", "route": "\(context.endpointPath ?? "")"])
+            throw Problem.forbidden("This takes the role \(role.rawValue); '\(identity.actor)' is \(identity.role.rawValue).")
         }
-        if !configuration.needsSignIn { return Identity(means: .loopback) }
-        return context.session?.isSignedIn == true ? Identity(means: .session) : nil
-    }
-
-    private static func bearerToken(_ request: Request) -> String? {
-        guard let field = request.headers[.authorization] else { return nil }
-        let parts = field.split(separator: " ", maxSplits: 1)
-        guard parts.count == 2, parts[0].lowercased() == "bearer" else { return nil }
-        return String(parts[1]).trimmingCharacters(in: .whitespaces)
     }
 
     private func refusal(_ request: Request) -> Problem {
         guard Self.isPage(request) else {
-            return unauthorized("Send MONITOR_TOKEN as 'Authorization: Bearer <token>', or sign in at /sign-in.")
+            return Access.unauthorized("Send a token as 'Authorization: Bearer <token>', or sign in at /sign-in.")
         }
         let target = request.uri.string.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
         return Problem(
             status: .seeOther, title: "Sign in", detail: "Sign in first.", headers: [.location: "/sign-in?next=\(target)"])
-    }
-
-    private func unauthorized(_ detail: String) -> Problem {
-        Problem(status: .unauthorized, title: "Not signed in", detail: detail, headers: [.wwwAuthenticate: "Bearer realm=\"dcm-monitor\""])
-    }
-
-    /// What everyone may see: nothing of the pipeline is in it.
-    private static func isOpen(_ path: String) -> Bool {
-        ["/healthz", "/readyz", "/sign-in"].contains(path) || path.hasPrefix("/assets/")
     }
 
     private static func isPage(_ request: Request) -> Bool {
@@ -83,7 +72,7 @@ struct Authentication: RouterMiddleware {
 extension Authentication {
     private func checkForgery(_ request: Request, _ context: inout DashboardContext) async throws {
         // A token that the program itself sent cannot be borrowed.
-        if case .token = context.identity?.means { return }
+        if context.identity?.isProgram == true { return }
         guard Self.isSameOrigin(request) else { throw Problem.forbidden("The request came from another site.") }
         if request.wantsJSON {
             // Programs on this machine need no token; a browser would have sent its origin, which was checked.
@@ -108,22 +97,15 @@ extension Authentication {
     }
 }
 
-extension HTTPField.Name {
-    static let formToken = HTTPField.Name("X-CSRF-Token")!
-    static let secFetchSite = HTTPField.Name("Sec-Fetch-Site")!
-    static let lastEventID = HTTPField.Name("Last-Event-ID")!
-}
-
 enum SessionCookie {
-    /// Cookies do not know ports: two monitors on one machine must not share one.
+    /// Cookies do not know ports: two monitors on one machine must not share one. Behind https the browser takes it from this host alone.
     static func name(_ request: Request) -> String {
         let authority = request.head.authority ?? ""
         let port = authority.split(separator: ":").last.flatMap { UInt16($0) }
-        return "dcm_session_\(port ?? 80)"
+        return "\(request.isSecure ? "__Host-" : "")dcm_session_\(port ?? 80)"
     }
 
     static func make(_ name: String, _ session: Session, _ request: Request) -> Cookie {
-        let isSecure = request.headers[HTTPField.Name("X-Forwarded-Proto")!]?.lowercased() == "https"
-        return Cookie(name: name, value: session.id, path: "/", secure: isSecure, httpOnly: true, sameSite: .lax)
+        Cookie(name: name, value: session.cookie, path: "/", secure: request.isSecure, httpOnly: true, sameSite: .lax)
     }
 }

@@ -4,16 +4,16 @@ import Hummingbird
 /// the user's own browser. Such a request carries that site's name as its host.
 struct HostCheck: RouterMiddleware {
     typealias Context = DashboardContext
-    /// Nobody has to sign in.
-    let isOpen: Bool
-    let host: String
+    let access: Access
 
     func handle(
         _ request: Request, context: DashboardContext, next: @concurrent (Request, DashboardContext) async throws -> Response
     ) async throws -> Response {
-        guard isOpen else { return try await next(request, context) }
         let name = Self.name(request.head.authority ?? "")
-        guard ["localhost", "127.0.0.1", "[::1]", "::1", host].contains(name) else {
+        if ["localhost", "127.0.0.1", "[::1]", "::1", access.configuration.host.lowercased()].contains(name) {
+            return try await next(request, context)
+        }
+        guard try await !access.isOpen() else {
             throw Problem(
                 status: .misdirectedRequest, title: "Wrong host",
                 detail: "This monitor answers to localhost, 127.0.0.1, [::1] and MONITOR_HOST only.")

@@ -21,9 +21,12 @@ struct SecurityHeaders: RouterMiddleware {
             ("Referrer-Policy", "same-origin"),
             ("Cross-Origin-Opener-Policy", "same-origin"),
             ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
             ("Cache-Control", "no-store"),
+            // Only where the browser came by https: others would ignore it, and it must not come from a guess.
+            ("Strict-Transport-Security", request.isSecure ? "max-age=31536000" : nil),
         ] {
-            guard let name = HTTPField.Name(name), response.headers[name] == nil else { continue }
+            guard let name = HTTPField.Name(name), let value, response.headers[name] == nil else { continue }
             response.headers[name] = value
         }
         return response

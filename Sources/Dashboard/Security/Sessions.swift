@@ -1,64 +1,63 @@
+import Accounts
 import Foundation
-import Synchronization
+import JobStore
 
-/// One browser. Kept in memory: a restart signs everyone out and asks open forms to be sent again.
+/// One browser, signed in or not.
+///
+/// One that is not signed in is nowhere on record: its cookie is a random value, and the token in its forms is computed from that with a
+/// key of ours. So visitors cost nothing, and their forms outlive a restart too.
 struct Session: Sendable {
-    var id: String
+    /// What the cookie holds.
+    var cookie: String
     /// What every form of this browser carries, so that no other site can send one in its name.
     var formToken: String
-    var isSignedIn: Bool
-    var usedAt: Date
+    /// The record of a browser that is signed in.
+    var record: MonitorSession?
+
+    var isSignedIn: Bool { record != nil }
+
+    /// Names it in the store, and tells nobody the cookie.
+    var id: String { SecretText.digest(cookie) }
 }
 
-final class Sessions: Sendable {
-    private let sessions = Mutex<[String: Session]>([:])
-    private let lifetime: TimeInterval
-    private let capacity: Int
+/// Makes and finds the browsers' sessions.
+struct Sessions: Sendable {
+    let store: MonitorStore
+    let lifetime: SessionLifetime
+    private let key: [UInt8]
 
-    init(lifetime: TimeInterval = 12 * 3600, capacity: Int = 10_000) {
+    init(store: MonitorStore, lifetime: SessionLifetime = SessionLifetime()) throws {
+        self.store = store
         self.lifetime = lifetime
-        self.capacity = capacity
+        key = try store.secret("forms") { SecretText.bytes() }
     }
 
-    func create(isSignedIn: Bool, at now: Date) -> Session {
-        let session = Session(id: Secret.make(), formToken: Secret.make(), isSignedIn: isSignedIn, usedAt: now)
-        sessions.withLock { sessions in
-            if sessions.count >= capacity { Self.evict(&sessions, keeping: capacity / 2, lifetime, now) }
-            sessions[session.id] = session
-        }
-        return session
+    /// For a browser that has none.
+    func fresh() -> Session { session(SecretText.make(), nil) }
+
+    /// - Returns: nil for a cookie that is none of ours.
+    func find(_ cookie: String, at now: Date) async throws -> Session? {
+        guard cookie.utf8.count == 43 else { return nil }
+        return session(cookie, try await store.session(SecretText.digest(cookie), lifetime: lifetime, at: now))
     }
 
-    /// - Returns: nil for an unknown session and for one that was not used for too long.
-    func find(_ id: String, at now: Date) -> Session? {
-        sessions.withLock { sessions in
-            guard let session = sessions[id], now.timeIntervalSince(session.usedAt) < lifetime else { return nil }
-            sessions[id]?.usedAt = now
-            return session
-        }
+    /// A session with a cookie of its own, so that nobody who planted the old one is signed in too.
+    func open(user: String?, credential: String = "", address: String, at now: Date) async throws -> Session {
+        let cookie = SecretText.make()
+        let id = SecretText.digest(cookie)
+        try await store.openSession(id, user: user, credential: credential, address: address, lifetime: lifetime, at: now)
+        return session(cookie, try await store.session(id, lifetime: lifetime, at: now))
     }
 
-    func remove(_ id: String) { _ = sessions.withLock { $0.removeValue(forKey: id) } }
+    /// Names a token without telling what it is: sessions end when the token is another one.
+    func fingerprint(_ token: String) -> String { SecretText.authenticated("token:" + token, key: key) }
 
-    /// Visitors without cookies must not push out those who signed in.
-    private static func evict(_ sessions: inout [String: Session], keeping: Int, _ lifetime: TimeInterval, _ now: Date) {
-        let kept = sessions.values.filter { now.timeIntervalSince($0.usedAt) < lifetime }
-            .sorted { ($0.isSignedIn ? 1 : 0, $0.usedAt) > ($1.isSignedIn ? 1 : 0, $1.usedAt) }
-            .prefix(keeping)
-        sessions = Dictionary(uniqueKeysWithValues: kept.map { ($0.id, $0) })
+    private func session(_ cookie: String, _ record: MonitorSession?) -> Session {
+        Session(cookie: cookie, formToken: SecretText.authenticated("form:" + cookie, key: key), record: record)
     }
 }
 
 enum Secret {
-    /// 256 random bits.
-    static func make() -> String {
-        var generator = SystemRandomNumberGenerator()
-        return (0..<4).map { _ in
-            let word = String(generator.next() as UInt64, radix: 16)
-            return String(repeating: "0", count: 16 - word.count) + word
-        }.joined()
-    }
-
     /// Compares without telling by its duration where the difference is.
     static func matches(_ given: String, _ expected: String) -> Bool {
         let given = Array(given.utf8)

@@ -1,12 +1,13 @@
+import Accounts
 import Foundation
 import Hummingbird
+import JobStore
+import Jobs
 import Logging
 
-/// The page on which people enter the monitor's token.
+/// The page on which people sign in: with name and password, or with the monitor's token.
 struct SignIn: Sendable {
-    let configuration: DashboardConfiguration
-    let sessions: Sessions
-    let throttle: SignInThrottle
+    let access: Access
     let pages: PageRenderer
 
     func addRoutes(to router: Router<DashboardContext>) {
@@ -17,46 +18,101 @@ struct SignIn: Sendable {
 
     static func tooManyFailures(_ seconds: Int) -> Problem {
         Problem(
-            status: .tooManyRequests, title: "Too many attempts", detail: "The token was wrong too often. Try again in \(seconds) s.",
+            status: .tooManyRequests, title: "Too many attempts", detail: "That was wrong too often. Try again in \(seconds) s.",
             headers: [.retryAfter: String(seconds)])
     }
 
     @Sendable private func show(_ request: Request, _ context: DashboardContext) async throws -> Response {
         if context.identity != nil { return .redirect(to: "/") }
-        return try page(request.query("next"), message: nil, .ok, context)
+        return try await page(request.query("next"), message: nil, .ok, context)
     }
 
     @Sendable private func submit(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
-        guard let token = configuration.token else { return .redirect(to: "/") }
+        if context.form["name"] != nil { return try await submitPassword(request, context, now) }
+        guard let token = access.configuration.token else { return .redirect(to: "/") }
         guard Secret.matches(context.form["token"] ?? "", token) else {
-            if let seconds = throttle.wait(for: context.client, at: now) {
-                return try page(context.form["next"], message: Self.tooManyFailures(seconds).detail, .tooManyRequests, context)
+            if let seconds = access.throttle.wait(for: .address(context.client), at: now) {
+                return try await page(context.form["next"], message: Self.tooManyFailures(seconds).detail, .tooManyRequests, context)
             }
-            throttle.failed(context.client, at: now)
-            context.logger.info("A sign-in failed", metadata: ["client": "\(context.client)"])
-            return try page(context.form["next"], message: "This is not the monitor's token.", .unauthorized, context)
+            access.throttle.failed(.address(context.client), at: now)
+            try await failed("operator", context, now)
+            return try await page(context.form["next"], message: "This is not the monitor's token.", .unauthorized, context)
         }
-        throttle.succeeded(context.client)
-        // A new id, so that nobody who planted the old one is signed in too.
-        if let old = context.session { sessions.remove(old.id) }
-        let session = sessions.create(isSignedIn: true, at: now)
+        access.throttle.succeeded(.address(context.client))
+        return try await enter(
+            nil, Identity(means: .session, actor: "operator", role: .operator, address: context.client), request, context, now)
+    }
+
+    private func submitPassword(_ request: Request, _ context: DashboardContext, _ now: Date) async throws -> Response {
+        let name = (context.form["name"] ?? "").trimmingCharacters(in: .whitespaces).lowercased()
+        let password = context.form["password"] ?? ""
+        let address = SignInThrottle.Subject.address(context.client)
+        let account = SignInThrottle.Subject.account(String(name.prefix(64)))
+        if let seconds = access.throttle.wait(for: address, account, at: now) {
+            return try await page(context.form["next"], message: Self.tooManyFailures(seconds).detail, .tooManyRequests, context)
+        }
+        let known = try await access.store.credentials(of: name)
+        // The password of somebody who is unknown or disabled takes as long to be wrong as any other.
+        let (isRight, replacement) = try await access.passwords.verify(password, against: known?.password)
+        guard let known, isRight, !known.user.isDisabled else {
+            access.throttle.failed(address, account, at: now)
+            // What was typed as a name may be a password.
+            try await failed(known?.user.name ?? "unknown", context, now)
+            return try await page(context.form["next"], message: "The name or the password is wrong.", .unauthorized, context)
+        }
+        access.throttle.succeeded(address, account)
+        if let replacement { try await access.store.replaceHash(of: name, known.password, with: replacement) }
+        return try await enter(
+            known.user.name, Identity(means: .session, actor: known.user.name, role: known.user.role, address: context.client), request,
+            context, now)
+    }
+
+    private func enter(
+        _ user: String?, _ identity: Identity, _ request: Request, _ context: DashboardContext, _ now: Date
+    ) async throws -> Response {
+        if let old = context.session, old.isSignedIn { try await access.store.closeSession(old.id) }
+        let credential = user == nil ? access.configuration.token.map(access.sessions.fingerprint) ?? "" : ""
+        let session = try await access.sessions.open(user: user, credential: credential, address: context.client, at: now)
+        try await access.store.record(identity.entry("sign-in"))
         var response = Response.redirect(to: Self.local(context.form["next"]))
         response.setCookie(SessionCookie.make(SessionCookie.name(request), session, request))
         return response
     }
 
+    private func failed(_ actor: String, _ context: DashboardContext, _ now: Date) async throws {
+        context.logger.info("A sign-in failed", metadata: ["client": "\(context.client)"])
+        try await access.store.record(
+            AuditEntry(at: now, actor: actor, address: context.client, action: "sign-in", outcome: .refused))
+    }
+
     @Sendable private func leave(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        if let session = context.session { sessions.remove(session.id) }
+        if let session = context.session, session.isSignedIn {
+            try await access.store.closeSession(session.id)
+            if let identity = context.identity { try await access.store.record(identity.entry("sign-out")) }
+        }
         return .redirect(to: "/sign-in")
     }
 
-    private func page(_ next: String?, message: String?, _ status: HTTPResponse.Status, _ context: DashboardContext) throws -> Response {
+    private func page(
+        _ next: String?, message: String?, _ status: HTTPResponse.Status, _ context: DashboardContext
+    ) async throws -> Response {
         struct Model {
             var next: String
             var message: String?
+            var tokenMessage: String?
+            var hasUsers: Bool
+            var hasToken: Bool
+            var hasBoth: Bool
+            var isTokenOpen: Bool
         }
-        return try pages.response("sign-in", Model(next: Self.local(next), message: message), title: "Sign in", context, status: status)
+        let hasUsers = try await access.store.hasUsers()
+        let hasToken = access.configuration.token != nil
+        let isToken = context.form["token"] != nil
+        let model = Model(
+            next: Self.local(next), message: isToken ? nil : message, tokenMessage: isToken ? message : nil, hasUsers: hasUsers,
+            hasToken: hasToken, hasBoth: hasUsers && hasToken, isTokenOpen: isToken)
+        return try pages.response("sign-in", model, title: "Sign in", context, status: status)
     }
 
     /// Only an address of ours: nobody is sent to another site.
