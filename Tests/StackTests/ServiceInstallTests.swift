@@ -88,6 +88,25 @@ import Testing
         }
     }
 
+    @Test("Code without settings, as the older project's base, is installed, listed, and missed by the pipeline's settings")
+    func codeOnly() async throws {
+        try await withSite { site in
+            let root = site.folder.appendingPathComponent("base")
+            for half in ["registry", "module"] {
+                try FileSystem.makeFolder(root.appendingPathComponent(half))
+                try FileSystem.write("", to: root.appendingPathComponent("\(half)/__init__.py"))
+            }
+            let installer = ServiceInstaller(site.trees)
+            let plan = try await installer.install("base", ServicePackage.find("base", in: root), source: "here")
+            #expect(plan.warnings.count == 1)
+            let settings = #"{"postServices": [{"jobName": "keeper", "worker": "base.keep.worker", "callback": "base.keep"}]}"#
+            try FileSystem.write(settings, to: site.trees.settings)
+            #expect(ServiceInventory(site.trees).items.map(\.name) == ["base"])
+            let message = try await refusal { try await installer.remove("base", backup: nil, force: false) }
+            #expect(message?.contains("job keeper of pipeline uses its code") == true)
+        }
+    }
+
     @Test("A link out of the package is refused; one inside it stays a link")
     func links() async throws {
         try await withSite { site in

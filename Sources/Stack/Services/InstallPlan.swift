@@ -79,7 +79,10 @@ extension InstallPlan {
         errors =
             news.filter { $0.severity == .error }.map(\.description)
             + Self.strayNames(jobs, name: name, package, trees)
-        warnings = news.filter { $0.severity == .warning }.map(\.description) + Self.vanishing(before, jobs, name)
+        let isCode = !FileSystem.exists(package.registry.appendingPathComponent("settings.json"))
+        warnings =
+            news.filter { $0.severity == .warning }.map(\.description) + Self.vanishing(before, jobs, name)
+            + (isCode ? ["note: it has no settings.json: its jobs have to be named in the pipeline's settings, or by other services."] : [])
     }
 
     private static func collisions(_ name: String, _ trees: ServiceTrees, hasRegistry: Bool, hasModule: Bool) -> [String] {

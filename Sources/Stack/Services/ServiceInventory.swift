@@ -36,9 +36,10 @@ package struct ServiceInventory: Sendable {
             let service = services[name]
             let module = trees.module(of: name)
             let hasModule = FileSystem.exists(module)
-            guard service != nil || remains.contains(name) else { return nil }
             let registry = trees.registry(of: name)
             let record = InstallationRecord.read(in: registry) ?? InstallationRecord.read(in: module)
+            // Without settings and without our record it is code that services share.
+            guard service != nil || record != nil else { return nil }
             let torn = Self.interruption(name, registry, module, hasModule: hasModule)
             return Item(
                 name: name,

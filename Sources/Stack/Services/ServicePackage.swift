@@ -37,8 +37,11 @@ package struct ServicePackage: Sendable, Equatable {
             let module = folder.appendingPathComponent("modules").appendingPathComponent(name)
             return ServicePackage(registry: inTree, module: isFolder(module) ? module : nil)
         }
-        guard isFolder(registry), FileSystem.exists(registry.appendingPathComponent("settings.json")) else { return nil }
+        guard isFolder(registry) else { return nil }
         let module = ["module", "modules"].map { folder.appendingPathComponent($0) }.first(where: isFolder)
+        // Code without settings: its jobs are named by the pipeline's settings, as those of the older project's `base`.
+        let isCode = module != nil && FileSystem.exists(registry.appendingPathComponent("__init__.py"))
+        guard isCode || FileSystem.exists(registry.appendingPathComponent("settings.json")) else { return nil }
         return ServicePackage(registry: registry, module: module)
     }
 
