@@ -66,5 +66,4 @@ def _copy(maker, source, parent, own, references, origin):
     # Explicit, so that Orthanc knows the types of our private elements.
     if made.file_meta.TransferSyntaxUID in (ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian):
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        made.set_original_encoding(False, True, made.original_character_set) if hasattr(made, "set_original_encoding") else None
     return maker.finish(made, parent, origin.id if origin else None)

@@ -72,7 +72,7 @@ class Orthanc:
         headers = dict(self._headers)
         if kind:
             headers["Content-Type"] = kind
-        # Every request here may be repeated: what is stored twice is stored once. A job of sending is looked for before it is asked anew.
+        # What is stored twice is stored once, so a request on a connection that turns out to be closed is simply repeated.
         for attempt in (1, 2, 3):
             is_fresh = self._connection is None
             try:
@@ -150,6 +150,8 @@ class Modalities:
     def start(self, name, instances):
         """Answers with the id of Orthanc's job."""
         path = f"/modalities/{urllib.parse.quote(name, safe='')}/store"
+        # On a new connection nothing is repeated: it would be sent twice.
+        self._orthanc.close()
         answer = self._orthanc.post(path, {"Resources": instances, "Synchronous": False, "Permissive": False})
         job = answer.get("ID") if isinstance(answer, dict) else None
         if not job:

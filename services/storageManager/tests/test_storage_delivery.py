@@ -1,6 +1,7 @@
 """Where results go, and where they must not: the right study, once, and never a success that is none."""
 
 import copy
+import http.client
 import logging
 import threading
 
@@ -506,3 +507,25 @@ def test_a_job_that_shall_stop_cancels_what_it_waits_for(study, orthanc, out, ke
     monkeypatch.setattr(Modalities, "wait", asked)
     assert store(study, entry("png", "a.png", destination="nobody")) is None
     assert kept["value"]["sent"] == {"nobody": []}
+
+
+def test_a_connection_that_orthanc_has_closed_is_opened_again_but_nothing_is_sent_twice(study, orthanc, sinks, out, kept, monkeypatch):
+    client = Orthanc.of_this_run()
+    assert client.get("/system")["Version"]
+    # As Orthanc does when nothing was asked for a second.
+    client._connection.sock.shutdown(2)
+    assert client.get("/system")["Version"]
+    posts = []
+    request = http.client.HTTPConnection.request
+
+    def lose(self, method, path, *more):
+        request(self, method, path, *more)
+        if path.startswith("/modalities/"):
+            posts.append(path)
+            raise ConnectionResetError("the answer is lost")
+
+    monkeypatch.setattr(http.client.HTTPConnection, "request", lose)
+    picture(out)
+    with pytest.raises(StorageError, match="ConnectionResetError"):
+        store(study, entry("png", "a.png", destination="archive"))
+    assert posts == ["/modalities/archive/store"]
