@@ -25,8 +25,8 @@ struct ServiceNewCommand: AsyncParsableCommand {
             """
 
             Next:
+              ./dcm service test \(name) STUDY -p \(folder.path)    (a folder of DICOM files, or an id of Orthanc)
               ./dcm service install \(name) -p \(folder.path)
-              ./dcm service check
             It runs for the next study. After a change: install it again with --replace.
             """)
     }

@@ -109,8 +109,9 @@ package struct ServiceTemplate: Sendable {
         Counts the images of each series. `registry/` decides whether the job applies to an event, `module/` does the work.
 
             python3 -m pytest tests                       # needs pytest: pip install pytest
+            ./dcm service check \(name) -p FOLDER
+            ./dcm service test \(name) STUDY -p FOLDER    # on a folder of DICOM files
             ./dcm service install \(name) -p FOLDER       # again with --replace after a change
-            ./dcm service check
 
         """
     }
