@@ -6,7 +6,9 @@ import Testing
 /// The main job: C-STORE in, jobs in their order on two workers, results on disk and in the monitor.
 @Suite(.serialized, .timeLimit(.minutes(10))) struct MainJobTests {
     @Test func realStudiesGoThroughTheWholePipeline() async throws {
-        try await TestStack.with { stack in
+        // Kept between tests: the packages come from PyPI.
+        let environments = FileManager.default.temporaryDirectory.appending(path: "dcm-test-environments")
+        try await TestStack.with(environment: ["ENVIRONMENTS": environments.path]) { stack in
             let images = try await SampleImages.write(into: stack.home)
             try await stack.send(images.small.folder)
             #expect(!images.small.studies.isEmpty)
@@ -20,7 +22,9 @@ import Testing
                 try await checkJobPage(of: run, stack)
             }
             try await checkOperatorsView(stack, studies: images.small.studies.count)
-            try await checkReprocessing(stack, study: try #require(images.small.studies.first).id)
+            let study = try #require(images.small.studies.first)
+            let second = try await checkReprocessing(stack, study: study.id)
+            try await checkBundledServices(stack, study, after: second)
         }
     }
 
@@ -77,14 +81,48 @@ import Testing
         #expect(metrics.status == 200)
     }
 
-    private func checkReprocessing(_ stack: TestStack, study: String) async throws {
+    private func checkReprocessing(_ stack: TestStack, study: String) async throws -> String {
         let first = try #require(try await stack.run(of: study)["id"]?.string)
-        try await stack.post("/api/v1/runs/\(first)/reprocess")
-        let second = try await until("a second run") {
-            let runs = try await stack.get("/api/v1/runs?limit=100")["runs"]?.array ?? []
-            return runs.first { $0["resourceId"]?.string == study && $0["id"]?.string != first }
-        }
-        let ended = try await stack.ended(second)
+        let ended = try await reprocess(first, of: study, stack)
         #expect(ended["state"]?.string == "succeeded", "\(ended.states)")
+        return try #require(ended["id"]?.string)
+    }
+
+    private func reprocess(_ id: String, of study: String, _ stack: TestStack) async throws -> JSONValue {
+        func runs() async throws -> [JSONValue] {
+            try await (stack.get("/api/v1/runs?limit=100")["runs"]?.array ?? []).filter { $0["resourceId"]?.string == study }
+        }
+        let known = Set(try await runs().compactMap { $0["id"]?.string })
+        try await stack.post("/api/v1/runs/\(id)/reprocess")
+        let run = try await until("one more run") {
+            try await runs().first { !known.contains($0["id"]?.string ?? "") }
+        }
+        return try await stack.ended(run, limit: .seconds(240))
+    }
+
+    /// The services that de-identify, store and clean, installed while everything runs: results are in Orthanc, the run's files are gone.
+    private func checkBundledServices(_ stack: TestStack, _ study: SampleImages.Study, after previous: String) async throws {
+        for name in ["dicomAnonymizer", "storageManager", "systemcleaner"] {
+            try await TestStack.tool(["service", "install", name, "--home", stack.home.path])
+        }
+        let run = try await reprocess(previous, of: study.id, stack)
+        let names = ["export", "dicomAnonymizer", "temp", "dcm2nii", "preview", "storageManager", "systemcleaner"]
+        #expect(run.states == Dictionary(uniqueKeysWithValues: names.map { ($0, "succeeded") }))
+        try checkOrder(of: run)
+        let id = try #require(run["id"]?.string)
+        let files = try FileManager.default.subpathsOfDirectory(atPath: stack.endpoints.data)
+        #expect(files.filter { $0.contains(id) && !$0.hasPrefix(".") } == [])
+        let series = try await stack.orthanc("/studies/\(study.id)")["Series"]?.array?.compactMap(\.string) ?? []
+        var derived: Set<String> = []
+        for id in Set(series).subtracting(study.series) {
+            derived.insert(try await stack.orthanc("/series/\(id)")["MainDicomTags"]?["Modality"]?.string ?? "none")
+        }
+        // The pictures, and the report of what was removed.
+        #expect(derived == ["OT", "SR"])
+        // They make no run of their own.
+        let refused = try await until("the results' event") {
+            try await stack.get("/api/v1/events?limit=100")["events"]?.array?.first { $0["reason"]?["code"]?.string == "own-result" }
+        }
+        #expect(refused["resourceId"]?.string == study.id)
     }
 }

@@ -25,6 +25,15 @@ extension TestStack {
         return try await LoopbackHTTP.request(method, url, credentials: credentials, limit: .seconds(10)).status
     }
 
+    /// What Orthanc answers.
+    func orthanc(_ path: String) async throws -> JSONValue {
+        let url = try #require(URL(string: endpoints.orthanc + path))
+        let credentials = LoopbackHTTP.Credentials.basic(user: endpoints.orthancUser, password: endpoints.orthancPassword)
+        let answer = try await LoopbackHTTP.request("GET", url, credentials: credentials, limit: .seconds(10))
+        guard answer.status == 200 else { throw TestFailure("Orthanc answers GET \(path) with \(answer.status).") }
+        return try JSONValue(json: answer.body)
+    }
+
     /// The run of a study, once there is one.
     func run(of study: String) async throws -> JSONValue {
         let summary = try await until("a run of study \(study)") {

@@ -54,10 +54,7 @@ extension TestStack {
     }
 
     private func list(_ path: String) async throws -> [String] {
-        let url = try #require(URL(string: endpoints.orthanc + path))
-        let credentials = LoopbackHTTP.Credentials.basic(user: endpoints.orthancUser, password: endpoints.orthancPassword)
-        let answer = try await LoopbackHTTP.request("GET", url, credentials: credentials, limit: .seconds(10))
-        return try JSONValue(json: answer.body).array?.compactMap(\.string) ?? []
+        try await orthanc(path).array?.compactMap(\.string) ?? []
     }
 
     /// The first run of a level, once there is one.
