@@ -348,6 +348,19 @@ class ConversionTests(Services):
         self.assertEqual(os.listdir(self.path("nifti/run")), ["s1"])
         self.assertEqual(sorted(os.listdir(self.path("nifti/run/s1"))), ["s1.json", "s1.nii.gz"])
 
+    def test_what_an_attempt_before_has_made_is_not_taken_for_this_ones(self):
+        write_series(self.path("dicom/run/s1"), [numpy.zeros((8, 8))] * 3)
+        headers = study_headers({"s1": "CT"})
+        added, _, _ = self.convert(headers)
+        program = pathlib.Path(self.data, "bin/dcm2niix")
+        program.parent.mkdir()
+        program.write_text("#!/bin/sh\nwhile [ $# -gt 2 ]; do [ \"$1\" = -o ] && : > \"$2/s1.nii.gz\"; shift; done\nkill -9 $$\n")
+        program.chmod(0o755)
+        with mock.patch.dict(os.environ, PATH=f"{program.parent}:{os.environ['PATH']}"):
+            with self.assertRaisesRegex(RuntimeError, "s1: dcm2niix was ended by signal 9"):
+                self.worker("dcm2nii", headers, added)
+        self.assertEqual(os.listdir(self.path("nifti/run")), [])
+
     def test_a_truncated_file_is_noticed(self):
         load("module", "dcm2nii")
         nifti = sys.modules["dcm2nii.nifti"]

@@ -40,6 +40,8 @@ def convert(source, target, stem, header):
     """
     options = ["-g", "i", "-z", "y", "-b", "y", "-ba", "y"]
     code, complaint = run(["dcm2niix", *options, "-f", stem, "-o", str(target), str(source)], header)
+    if code < 0:
+        raise ConversionFailed(f"dcm2niix was ended by signal {-code}")
     names = sorted(name for name in os.listdir(target) if name.endswith(".nii.gz"))
     if not names:
         raise ConversionFailed(f"dcm2niix made no NIfTI: {complaint or f'it ended with {code} and gave no reason'}")

@@ -53,6 +53,8 @@ def outcome(source, target, place):
                 os.rename(target, os.path.join(scratch, "former"))
             os.rename(made, target)
     except (Unreadable, ConversionFailed, nifti.Damaged) as error:
+        # Of an attempt before, whose input was another one: nobody shall take it for this one's.
+        shutil.rmtree(target, ignore_errors=True)
         return {"state": "failed", "files": [], "reason": str(error)}
     return {
         "state": "converted",
