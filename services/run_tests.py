@@ -1,7 +1,8 @@
 """Runs the tests of the bundled services: `python3 services/run_tests.py [NAME | FOLDER ...]`, or those of a service that stands elsewhere.
 
 Each service gets a virtual environment of its own in .build/services, from its requirements.txt as the worker makes one, and pytest. It is
-made again when that text changes. Nothing is skipped: a package that cannot be installed is a failure, with what pip says.
+made again when that text changes. Nothing is skipped: a package that cannot be installed is a failure, with what pip says. `--prepare` in the
+place of names makes the environments and runs nothing.
 """
 
 import hashlib
@@ -24,6 +25,8 @@ class Failed(Exception):
 
 
 def main(names):
+    prepares = names == ["--prepare"]
+    names = [] if prepares else names
     known = {folder.parent.name: folder.parent for folder in sorted(SERVICES.glob("*/tests")) if any(folder.glob("test_*.py"))}
     chosen = {name: known.get(name, pathlib.Path(name).resolve()) for name in names} or known
     missing = [name for name, folder in chosen.items() if not (folder / "tests").is_dir()]
@@ -38,6 +41,8 @@ def main(names):
         except Failed as error:
             print(error, file=sys.stderr)
             failures.append(name)
+            continue
+        if prepares:
             continue
         # A service that stands elsewhere is tested by what it brings itself.
         shared = ["-c", SERVICES / "pytest.ini", "--rootdir", SERVICES] if folder.parent == SERVICES else ["-p", "no:cacheprovider"]
