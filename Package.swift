@@ -123,7 +123,8 @@ let package = Package(
         tests(
             "IngestTests",
             [
-                "AMQP", "Bootstrap", "DCM", "Ingest", "JobStore", "Jobs", "Orthanc", "Pipeline", "Stack", configuration, lifecycle, logging,
+                "AMQP", "Bootstrap", "DCM", "Ingest", "JobStore", "Jobs", "Orthanc", "Pipeline", "Stack", "Workbench", configuration,
+                lifecycle, logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             resources: [.copy("Fixtures")]

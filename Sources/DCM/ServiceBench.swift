@@ -87,6 +87,7 @@ struct BenchOptions: ParsableArguments {
             guard FileSystem.exists(registry) else { throw StackError(.notFound, "There is no registry at \(registry.path).") }
             return (registry, modules.map(Self.url) ?? registry.deletingLastPathComponent().appending(path: "modules"))
         }
+        if let own = Self.ofEnvironment, location.path == nil { return (own.registry, modules.map(Self.url) ?? own.modules) }
         let home = location.home
         let candidates =
             [(home.registry, home.modules)]
@@ -129,6 +130,16 @@ struct BenchOptions: ParsableArguments {
         let settings = trees.registry.appending(path: "settings.json")
         if !FileSystem.exists(settings) { try Data("{}".utf8).write(to: settings) }
         return trees
+    }
+
+    /// In containers, where there is no stack's folder.
+    private static var ofEnvironment: (registry: URL, modules: URL)? {
+        let environment = ProcessInfo.processInfo.environment
+        guard let registry = environment["REGISTRY"], let modules = environment["MODULES"], !registry.isEmpty, !modules.isEmpty else {
+            return nil
+        }
+        let base = environment["BASEDIR"] ?? ""
+        return (url(base + registry), url(base + modules))
     }
 
     private static func names(in folder: URL) -> [String] {

@@ -56,22 +56,31 @@ struct ServiceCheckCommand: AsyncParsableCommand {
             )
         }
         var findings: [ImportFinding] = []
+        var failure: String?
         if !noImports {
             let isQuiet = json
             let imports = ServiceImports(bench: bench, buildsEnvironments: !noEnvironments) { if !isQuiet { say($0) } }
-            findings = try await imports.run(catalog.entries.filter { name == nil || $0.service == name || $0.name == name })
+            do {
+                findings = try await imports.run(catalog.entries.filter { name == nil || $0.service == name || $0.name == name })
+            } catch {
+                // What is wrong with the settings is told all the same.
+                failure = "\(error)"
+            }
             catalog.problems += findings.compactMap(\.problem)
         }
         let report = CatalogReport(catalog, of: name)
         if json {
             var document = report.json.object ?? [:]
-            document["imports"] = noImports ? .null : .array(findings.map(\.json))
+            document["imports"] = noImports || failure != nil ? .null : .array(findings.map(\.json))
+            document["importFailure"] = failure.map(JSONValue.string) ?? .null
+            if failure != nil { document["ok"] = false }
             document["graph"] = CatalogGraph(catalog).json
             say(JSONValue.object(document).text)
         } else {
             say("Services in \(bench.registry.path)\n\n\(CatalogGraph(catalog).text)\n\n\(Self.summary(of: findings))\(report.text)")
         }
-        if report.errors > 0 || strict && report.warnings > 0 { throw ExitCode.failure }
+        if let failure, !json { say("\nNothing could be imported: \(failure)") }
+        if failure != nil || report.errors > 0 || strict && report.warnings > 0 { throw ExitCode.failure }
     }
 
     /// What was not imported, and how much was.

@@ -62,13 +62,18 @@ struct ServiceTestCommand: AsyncParsableCommand {
                 .notFound, "There is no service or job \(name) in \(bench.registry.path). It holds \(known.isEmpty ? "none" : known).")
         }
         let images = try await read(entries, on: bench)
-        say(
-            "\(name) on a \(images.level.rawValue) of \(images.instances.count) series, \(images.images) images\(images.skipped > 0 ? " (\(images.skipped) other files)" : "")"
-        )
+        say("\(name) on \(Self.title(of: images))")
         let narrator = TrialNarrator()
         let result = try await ServiceTrial(bench: bench, catalog: catalog) { narrator.tell($0) }.run(entries, on: images)
         if result.outcomes.isEmpty, result.isGood { say("\nNo job is wanted for this \(images.level.rawValue).") }
         if !result.isGood { throw ExitCode.failure }
+    }
+
+    /// `a study of 3 series, 120 images (2 other files)`
+    private static func title(of study: TrialStudy) -> String {
+        let level = study.level == .series ? "a series" : "a \(study.level.rawValue) of \(study.instances.count) series"
+        let others = study.skipped > 0 ? " (\(study.skipped) other file\(study.skipped == 1 ? "" : "s"))" : ""
+        return "\(level), \(study.images) image\(study.images == 1 ? "" : "s")\(others)"
     }
 
     private func read(_ entries: [CatalogEntry], on bench: Bench) async throws -> TrialStudy {
@@ -93,10 +98,11 @@ struct ServiceTestCommand: AsyncParsableCommand {
         let id = try client.identifier(study)
         for level in level.map({ [$0] }) ?? [.study, .series, .patient] {
             do {
+                // The resource itself first: of another level's id Orthanc says only that it has no children.
                 switch level {
-                case .study: return (level, try await client.series(ofStudy: id))
+                case .study: return (level, try await client.series(ofStudy: try await client.study(id).id))
                 case .series: return (level, [try await client.series(id)])
-                case .patient: return (level, try await client.series(ofPatient: id))
+                case .patient: return (level, try await client.series(ofPatient: try await client.patient(id).id))
                 }
             } catch let error as OrthancError where error.code == .notFound {
                 continue

@@ -122,6 +122,28 @@ import Testing
         }
     }
 
+    /// Callbacks and jobs get the tags that headerFields leaves; conditions are about the images, and cost no callback.
+    @Test func conditionsSeeAllTagsAndTheCountsOfImages() async throws {
+        let tree = try Tree(callback: "def callback(**_):\n    raise ValueError('must not be asked')\n")
+        try Data(#"{"headerFields": ["Modality"]}"#.utf8).write(to: tree.root.appending(path: "settings.json"))
+        for (name, when) in [("first", #"{"SliceThickness": {"max": 2}, "instances": {"min": 10}}"#), ("second", #"{"Modality": "MR"}"#)] {
+            let settings = #"{"jobName": "\#(name)", "worker": "\#(name).work", "when": \#(when)}"#
+            try Data(settings.utf8).write(to: tree.root.appending(path: "\(name)/settings.json"))
+        }
+        let event = EventMessage(
+            server: "orthanc", level: .study, resourceID: "t", snapshot: "t", observedAt: Date(),
+            series: [EventMessage.Series(id: "s", instances: 12)],
+            headers: [
+                "id": "t", "tags": [:],
+                "studies": [["id": "t", "tags": [:], "series": [["id": "s", "tags": ["Modality": "CT", "SliceThickness": "1"]]]]],
+            ])
+        let planned = try await tree.planner.plan(event)
+        #expect(planned.plan.jobs.map(\.definition.name) == ["export", "first"])
+        #expect(planned.plan.decisions.map(\.reason.code) == ["accepted", "condition"])
+        #expect(planned.plan.decisions.first?.reason.text == "Its condition holds: SliceThickness is 1; the series has 12 instances.")
+        #expect(planned.context.headers["studies"]?.array?.first?["series"]?.array?.first?["tags"] == ["Modality": "CT"])
+    }
+
     @Test func aHostThatCannotBeStartedIsAnErrorOfTheWholeEvent() async throws {
         let tree = try Tree(callback: "def callback(**_):\n    return True\n")
         let host = PythonHostConfiguration(
