@@ -304,6 +304,19 @@ struct AccountTests {
         #expect(AddressRange(text) == nil)
     }
 
+    @Test("Accounts and the audit can be seen to while there is no ledger")
+    func noLedger() async throws {
+        let sample = try SampleLedger()
+        try await RunningDashboard.serving(sample, path: "/nowhere/ledger.sqlite") { dashboard in
+            try await dashboard.addUser("root", .admin)
+            let cookie = try await dashboard.signIn("root").cookie
+            for path in ["/account", "/users", "/audit"] {
+                #expect(try await dashboard.get(path, headers: ["Cookie": cookie]).status == 200, "\(path)")
+            }
+            #expect(try await dashboard.get("/runs", headers: ["Cookie": cookie]).status == 503)
+        }
+    }
+
     @Test("Behind https the cookie is this host's alone and the browser told to stay there")
     func secure() async throws {
         let sample = try SampleLedger()

@@ -133,11 +133,11 @@ struct PageFrame {
 
     /// What the pages offer; what is allowed is decided for each request.
     struct May {
-        var `operator`: Bool
+        var operate: Bool
         var admin: Bool
 
         init(_ identity: Identity?) {
-            `operator` = identity?.may(.operator) == true
+            operate = identity?.may(.operator) == true
             admin = identity?.may(.admin) == true
         }
     }

@@ -89,7 +89,7 @@ struct AccountPages: Sendable {
             },
             hasSessions: isSession, message: message, notice: notice)
         return try pages.pages.response(
-            "account", model, title: "Account", context, frame: await pages.frame("/account", request),
+            "account", model, title: "Account", context, frame: await pages.frameWithoutLedger("/account", request),
             status: message == nil ? .ok : .unprocessableContent)
     }
 
@@ -108,5 +108,12 @@ struct AccountPages: Sendable {
         case .loopback: "nobody has to sign in on this machine"
         case .token, .apiToken: "by a token"
         }
+    }
+}
+
+extension PageController {
+    /// Who may sign in can be seen to while the router has not made its ledger yet, too.
+    func frameWithoutLedger(_ current: String, _ request: Request) async -> PageFrame {
+        (try? await frame(current, request)) ?? PageFrame()
     }
 }

@@ -58,7 +58,7 @@ struct AuditPages: Sendable {
             actions: try await store.auditActions().map { .init(name: $0, isCurrent: $0 == filter.action) },
             outcomes: AuditEntry.Outcome.allCases.map { .init(name: $0.rawValue, isCurrent: $0 == filter.outcome) },
             pager: PagerModel(PagerModel.path("/audit", fields), request.query("cursor"), page.next))
-        return try pages.pages.response("audit", model, title: "Audit", context, frame: await pages.frame("/audit", request))
+        return try pages.pages.response("audit", model, title: "Audit", context, frame: await pages.frameWithoutLedger("/audit", request))
     }
 
     fileprivate static func filter(_ request: Request) throws -> AuditFilter {

@@ -215,7 +215,7 @@ struct UserPages: Sendable {
         let model = UsersPage(
             users: users, tokens: tokens, roles: Self.roles(.viewer), fresh: fresh, message: message, notice: notice)
         return try pages.pages.response(
-            "users", model, title: "Users and tokens", context, frame: await pages.frame("/users", request),
+            "users", model, title: "Users and tokens", context, frame: await pages.frameWithoutLedger("/users", request),
             status: message == nil ? .ok : .unprocessableContent)
     }
 
