@@ -13,15 +13,18 @@ package struct DashboardServer: Service {
     private let store: MonitorStore
     private let sender: any CommandSender
     private let feed: FactFeed
+    private let queues: (any BrokerQueues)?
     private let logger: Logger
     private let onBound: @Sendable (Int) async -> Void
 
     /// - Parameters:
     ///   - feed: has to run beside the server.
+    ///   - queues: how the broker's queues are looked at; nil where nobody can.
     ///   - onBound: called with the port once it can be reached.
     package init(
         configuration: DashboardConfiguration, ledger: LedgerReader, journal: IngestJournalReader, store: MonitorStore,
-        sender: any CommandSender, feed: FactFeed, logger: Logger, onBound: @escaping @Sendable (Int) async -> Void = { _ in }
+        sender: any CommandSender, feed: FactFeed, queues: (any BrokerQueues)? = nil, logger: Logger,
+        onBound: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
         self.configuration = configuration
         self.ledger = ledger
@@ -29,6 +32,7 @@ package struct DashboardServer: Service {
         self.store = store
         self.sender = sender
         self.feed = feed
+        self.queues = queues
         self.logger = logger
         self.onBound = onBound
     }
@@ -58,7 +62,12 @@ package struct DashboardServer: Service {
         let pages = try PageRenderer()
         let access = try Access(configuration: configuration, store: store)
         let commands = Commands(ledger: ledger, sender: sender, store: store, logger: logger)
-        let overview = Recent(for: .seconds(1)) { [ledger, journal] in try await Overview.read(ledger, journal) }
+        let folders = [
+            ("DATA", configuration.data), ("LOGS", configuration.logs), ("STATE", URL(filePath: ledger.path).deletingLastPathComponent()),
+        ]
+        let overview = Recent(for: .seconds(1), version: { [feed] in feed.latest }) { [ledger, journal] in
+            try await Overview.read(ledger, journal, folders: folders)
+        }
         let explanations = Explanations(ledger: ledger, overview: overview)
         let reveal = RevealController(ledger: ledger, access: access)
         let api = APIRoutes(
@@ -80,7 +89,7 @@ package struct DashboardServer: Service {
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
         let controller = PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,
-            pages: pages, access: access)
+            pages: pages, access: access, reads: SharedReads { [feed] in feed.latest }, broker: queues.map(QueueDepths.init))
         controller.addRoutes(to: router)
         reveal.addRoutes(to: router)
         AccountPages(access: access, pages: controller).addRoutes(to: router)

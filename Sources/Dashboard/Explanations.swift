@@ -35,6 +35,7 @@ struct Explanations: Sendable {
             channelPausedBy: channel?.pausedBy,
             channelPausedAt: channel?.pausedAt,
             workersOfChannel: channel?.workers ?? 0,
+            drainedWorkers: overview.drained(name, at: Date()),
             brokerBlocked: broker.brokerBlockedSince.map { _ in broker.brokerBlockedReason ?? "it does not say why" },
             brokerBlockedSince: broker.brokerBlockedSince,
             decisions: decisions

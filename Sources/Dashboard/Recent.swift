@@ -1,24 +1,80 @@
-/// A value that many ask for at the same time: computed once, shared for a moment.
+/// A value that many ask for at the same time: computed once, shared until something has happened or a moment has passed.
 actor Recent<Value: Sendable> {
     private let lifetime: Duration
+    /// At least so long passes from one computation's start to the next one's, however much happens.
+    private let spacing: Duration
+    private let version: @Sendable () -> Int64
     private let load: @Sendable () async throws -> Value
-    private var value: (value: Value, until: ContinuousClock.Instant)?
-    private var loading: Task<Value, any Error>?
+    private var latest: (value: Value, version: Int64, until: ContinuousClock.Instant)?
+    private var started: ContinuousClock.Instant?
+    /// One that has not begun to read: whoever comes now is content with what it will find.
+    private var coming: Task<Value, any Error>?
+    /// The last one that has begun, and what it was sure to see.
+    private var running: (version: Int64, task: Task<Value, any Error>)?
 
-    init(for lifetime: Duration, _ load: @escaping @Sendable () async throws -> Value) {
+    /// - Parameter version: grows with everything that happens; a value of an older version is not given out any more.
+    init(
+        for lifetime: Duration, spacing: Duration = .milliseconds(250), version: @escaping @Sendable () -> Int64 = { 0 },
+        _ load: @escaping @Sendable () async throws -> Value
+    ) {
         self.lifetime = lifetime
+        self.spacing = spacing
+        self.version = version
         self.load = load
     }
 
     func get() async throws -> Value {
-        if let value, value.until > .now { return value.value }
-        if let loading { return try await loading.value }
+        if let latest, latest.until > .now, latest.version >= version() { return latest.value }
+        if let running, running.version >= version() { return try await running.task.value }
+        if let coming { return try await coming.value }
         // Not the caller's child: whoever asked first may go away while others wait.
-        let task = Task { [load] in try await load() }
-        loading = task
-        defer { loading = nil }
-        let fresh = try await task.value
-        value = (fresh, .now + lifetime)
+        let task = Task { try await self.next() }
+        coming = task
+        return try await task.value
+    }
+
+    private func next() async throws -> Value {
+        if let started, started + spacing > .now { try? await Task.sleep(until: started + spacing) }
+        let version = version()
+        running = coming.map { (version, $0) }
+        coming = nil
+        started = .now
+        defer { if running?.version == version { running = nil } }
+        let value = try await load()
+        if latest.map({ $0.version <= version }) ?? true { latest = (value, version, .now + lifetime) }
+        return value
+    }
+}
+
+/// What pages read, by a key: fifty open pages of one run are one look at the ledger for each change.
+actor SharedReads {
+    private var reads: [String: (read: any Sendable, used: ContinuousClock.Instant)] = [:]
+    private let version: @Sendable () -> Int64
+    private let lifetime: Duration
+    /// More keys than pages that are open at a time.
+    private static let limit = 200
+
+    init(lifetime: Duration = .milliseconds(500), version: @escaping @Sendable () -> Int64) {
+        self.lifetime = lifetime
+        self.version = version
+    }
+
+    /// - Parameter key: says all that `load` depends on.
+    func get<Value: Sendable>(_ key: String, _ load: @escaping @Sendable () async throws -> Value) async throws -> Value {
+        try await read(key, load).get()
+    }
+
+    private func read<Value: Sendable>(_ key: String, _ load: @escaping @Sendable () async throws -> Value) -> Recent<Value> {
+        if let known = reads[key]?.read as? Recent<Value> {
+            reads[key]?.used = .now
+            return known
+        }
+        if reads.count >= Self.limit {
+            let old = reads.sorted { $0.value.used < $1.value.used }.prefix(Self.limit / 2).map(\.key)
+            for key in old { reads[key] = nil }
+        }
+        let fresh = Recent(for: lifetime, version: version, load)
+        reads[key] = (fresh, .now)
         return fresh
     }
 }

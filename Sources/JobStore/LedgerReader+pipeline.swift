@@ -208,6 +208,7 @@ extension LedgerReader {
                             message: problem["message"]?.string ?? "unknown"
                         )
                     },
+                    needs: try row.decoded([String: [String]].self, "needs"),
                     loadedAt: row.date("loaded_at"),
                     lately: lately[row["name"]] ?? [:]
                 )

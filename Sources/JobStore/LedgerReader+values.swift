@@ -255,6 +255,8 @@ package struct LedgerService: Sendable {
     package var name: String
     package var jobs: [JobDefinition]
     package var problems: [Problem]
+    /// What each job depends on by its settings, both by name.
+    package var needs: [String: [String]]
     package var loadedAt: Date
     /// Its jobs that ended within the last day, by state.
     package var lately: [JobState: Int]

@@ -308,6 +308,7 @@ enum LedgerSchema {
             name         TEXT PRIMARY KEY,
             jobs         TEXT NOT NULL,      -- JSON [JobDefinition]
             problems     TEXT NOT NULL,      -- JSON [{severity,file,entry,key,value,allowed,nearest,message}]
+            needs        TEXT NOT NULL DEFAULT '{}',   -- JSON {job: [job]}: what its settings say in dependsOn
             loaded_at    REAL NOT NULL
         ) WITHOUT ROWID;
 

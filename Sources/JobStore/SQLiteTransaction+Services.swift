@@ -7,8 +7,11 @@ extension SQLiteTransaction {
         try run("DELETE FROM service")
         for service in services {
             try run(
-                "INSERT INTO service (name, jobs, problems, loaded_at) VALUES (?, ?, ?, ?)",
-                [service.name, LedgerJSON.text(service.jobs), LedgerJSON.text(service.problems), now.ledgerTime])
+                "INSERT INTO service (name, jobs, problems, needs, loaded_at) VALUES (?, ?, ?, ?, ?)",
+                [
+                    service.name, LedgerJSON.text(service.jobs), LedgerJSON.text(service.problems), LedgerJSON.text(service.needs),
+                    now.ledgerTime,
+                ])
         }
     }
 }

@@ -35,10 +35,13 @@ package struct ServiceRecord: Sendable, Hashable, Codable {
     package var name: String
     package var jobs: [JobDefinition]
     package var problems: [Problem]
+    /// What each job depends on by its settings, both by name; jobs that depend on nothing may be left out.
+    package var needs: [String: [String]]
 
-    package init(name: String, jobs: [JobDefinition], problems: [Problem]) {
+    package init(name: String, jobs: [JobDefinition], problems: [Problem], needs: [String: [String]] = [:]) {
         self.name = name
         self.jobs = jobs
         self.problems = problems
+        self.needs = needs
     }
 }

@@ -84,6 +84,8 @@ package struct JobSurroundings: Sendable, Hashable {
     package var channelPausedAt: Date?
     /// Workers seen lately that serve the job's channel.
     package var workersOfChannel: Int
+    /// Workers of the channel that are there, and that people have told to take no new job.
+    package var drainedWorkers: [String]
     /// Why RabbitMQ takes no messages; set while it does not.
     package var brokerBlocked: String?
     package var brokerBlockedSince: Date?
@@ -91,13 +93,15 @@ package struct JobSurroundings: Sendable, Hashable {
     package var decisions: [Decision]
 
     package init(
-        now: Date, channelPausedBy: String? = nil, channelPausedAt: Date? = nil, workersOfChannel: Int, brokerBlocked: String? = nil,
+        now: Date, channelPausedBy: String? = nil, channelPausedAt: Date? = nil, workersOfChannel: Int, drainedWorkers: [String] = [],
+        brokerBlocked: String? = nil,
         brokerBlockedSince: Date? = nil, decisions: [Decision] = []
     ) {
         self.now = now
         self.channelPausedBy = channelPausedBy
         self.channelPausedAt = channelPausedAt
         self.workersOfChannel = workersOfChannel
+        self.drainedWorkers = drainedWorkers
         self.brokerBlocked = brokerBlocked
         self.brokerBlockedSince = brokerBlockedSince
         self.decisions = decisions

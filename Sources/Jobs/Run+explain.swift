@@ -106,6 +106,14 @@ extension JobQuestion {
                 .brokerBlocked, "RabbitMQ takes no messages\(since) (\(cause)), so no job can start.", [],
                 since: surroundings.brokerBlockedSince)
         }
+        if surroundings.workersOfChannel == 0, !surroundings.drainedWorkers.isEmpty {
+            let drained = surroundings.drainedWorkers.map { Subject(kind: .worker, id: $0) }
+            let who = drained.count == 1 ? "The only worker" : "Each of the \(drained.count) workers"
+            return Explanation(
+                .noWorker,
+                "\(who) of channel \(channel.name) is drained and takes no new job: resume worker \(drained[0].name), or start another.",
+                [channel, drained[0]], since: job.queuedAt)
+        }
         if surroundings.workersOfChannel == 0 {
             return Explanation(
                 .noWorker,
@@ -228,8 +236,19 @@ extension JobQuestion {
         case .noResult: "ended its process without a result"
         case .brokenService: "met a service that cannot be loaded\(failureType)"
         case .gone: "did not find what it works on any more"
-        case .resources: "found no room or no right to write\(failureType)"
+        case .resources: "\(shortage)\(failureType)"
         default: nil
+        }
+    }
+
+    /// What the machine around the job did not give.
+    private var shortage: String {
+        switch job.failure?.type.split(separator: ".").first {
+        case "ProcessLimit": "had more processes than a job may have and was ended"
+        case "HostSilent": "was ended, because the process that watches over it no longer answered"
+        case "OrthancError": "could not get its images from Orthanc"
+        case "UnknownServer": "wants images of an Orthanc server that the worker does not know"
+        default: "found no room or no right to write"
         }
     }
 

@@ -25,6 +25,7 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
         store: store,
         sender: BrokerCommandSender(broker: broker),
         feed: feed,
+        queues: MonitoredQueues(broker: broker),
         logger: context.logger
     ) { _ in context.readiness.markReady() }
     return [context.readiness, broker, feed, FactDoorbell(broker: broker) { feed.ring() }, server]
@@ -36,6 +37,8 @@ extension DashboardConfiguration {
     /// - `MONITOR_TOKEN` (text, secret, default none): who has it is an operator.
     /// - `MONITOR_SESSION_IDLE` (seconds, default 43200), `MONITOR_SESSION_LIFETIME` (seconds, default 604800): when a sign-in ends.
     /// - `MONITOR_PROXY_...`: see `ProxySignIn`.
+    /// - `MONITOR_RABBITMQ_URL` (http or https URL, default RABBITMQ_MANAGEMENT_URL, else none): RabbitMQ's own pages as a browser finds
+    ///   them; the page of the queues links to them.
     init(settings: Settings, folders: ServiceFolders, hasUsers: Bool = false) throws {
         do {
             try self.init(
@@ -47,6 +50,14 @@ extension DashboardConfiguration {
                 data: folders.data,
                 logs: folders.logs
             )
+            if let text = settings.text("MONITOR_RABBITMQ_URL") ?? settings.text("RABBITMQ_MANAGEMENT_URL") {
+                guard let url = URL(string: text), ["http", "https"].contains(url.scheme), url.host != nil, url.password == nil else {
+                    throw SettingError(
+                        variable: "MONITOR_RABBITMQ_URL", value: nil,
+                        allowed: "the http or https address of RabbitMQ's management pages, without a user and a password")
+                }
+                management = text
+            }
         } catch let error as DashboardError where error.code == .noToken {
             throw SettingError(
                 variable: "MONITOR_TOKEN", value: nil,

@@ -111,15 +111,16 @@ extension RouterService {
 
     /// Tells the monitor what the registry holds, whenever that changes.
     func watchServices() async {
-        var told: ServiceCatalog?
+        var told: [ServiceRecord]?
         while !Task.isCancelled {
             let catalog = planner.catalog.current()
-            if catalog.services != told?.services {
-                told = catalog
-                let services = catalog.services
+            let services = catalog.services
+            let records = services.map { ServiceRecord($0, entries: catalog.entries) }
+            if records != told {
+                told = records
                 let channels = Set(services.flatMap { $0.jobs.map(\.channel) } + ["default"]).sorted()
                 await declareChannels(channels)
-                inputs.append(.services(services.map(ServiceRecord.init), channels: channels))
+                inputs.append(.services(records, channels: channels))
                 logger.info(
                     "services read",
                     metadata: [
@@ -143,7 +144,8 @@ extension RouterService {
 }
 
 extension ServiceRecord {
-    init(_ service: CatalogService) {
+    init(_ service: CatalogService, entries: [CatalogEntry]) {
+        let jobs = Set(service.jobs.map(\.name))
         self.init(
             name: service.name,
             jobs: service.jobs,
@@ -151,7 +153,10 @@ extension ServiceRecord {
                 Problem(
                     severity: problem.severity.rawValue, file: problem.file, entry: problem.entry, key: problem.key,
                     value: problem.value, allowed: problem.allowed, nearest: problem.nearest, message: problem.message)
-            }
+            },
+            needs: Dictionary(
+                entries.filter { jobs.contains($0.name) && !$0.dependsOn.isEmpty }.map { ($0.name, $0.dependsOn) }
+            ) { first, _ in first }
         )
     }
 }

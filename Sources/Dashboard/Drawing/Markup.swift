@@ -38,11 +38,11 @@ enum Markup {
     }
 
     /// A share of something, 0...1.
-    static func meter(_ share: Double, _ words: String) -> String {
+    static func meter(_ share: Double, _ words: String, like name: String = "running") -> String {
         let share = min(1, max(0, share))
         return """
             <svg class="bar meter" role="img" aria-label="\(HTMLText.escape(words))"><title>\(HTMLText.escape(words))</title>\
-            <rect class="s-running" width="\(percent(share * 100))" height="8"/></svg>
+            <rect class="s-\(name)" width="\(percent(share * 100))" height="8"/></svg>
             """
     }
 

@@ -5,37 +5,50 @@ import Jobs
 /// A run's jobs and what they wait for, as SVG that links to each job.
 enum RunGraph {
     /// More jobs than anyone can read in a drawing.
-    private static let limit = 200
+    static let limit = 200
 
     static func svg(_ detail: LedgerRunDetail, at now: Date) -> String {
         guard (1...limit).contains(detail.jobs.count) else { return "" }
         let layout = GraphLayout(jobs: detail.jobs.map { ($0.position, $0.stage) }, edges: detail.edges)
         let jobs = Dictionary(detail.jobs.map { ($0.position, $0) }) { first, _ in first }
+        let path = CriticalPath.of(detail)
+        let steps = Set(zip(path, path.dropFirst()).map { [$0, $1] })
         let parts =
-            layout.headings.map(heading) + layout.edges.map { edge($0, jobs) }
-            + layout.nodes.compactMap { node in jobs[node.job].map { self.node($0, node.origin, now) } }
-        return """
-            <svg class="graph" width="\(number(layout.width))" height="\(number(layout.height))" \
-            viewBox="0 0 \(number(layout.width)) \(number(layout.height))" role="group" aria-label="Dependency graph">\
-            <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">\
-            <path class="arrow" d="M0 0.5 7.5 4 0 7.5z"/></marker></defs>\(parts.joined())</svg>
-            """
+            layout.headings.map(heading) + layout.edges.map { edge($0, jobs, isCritical: steps.contains([$0.parent, $0.child])) }
+            + layout.nodes.compactMap { node in
+                jobs[node.job].map { self.node($0, node.origin, now, isCritical: path.contains(node.job)) }
+            }
+        return frame(layout, label: "Dependency graph", parts)
     }
 
-    private static func heading(_ heading: GraphLayout.Heading) -> String {
+    static func frame(_ layout: GraphLayout, label: String, _ parts: [String]) -> String {
+        """
+        <svg class="graph" width="\(number(layout.width))" height="\(number(layout.height))" \
+        viewBox="0 0 \(number(layout.width)) \(number(layout.height))" role="group" aria-label="\(label)">\
+        <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerUnits="userSpaceOnUse" markerWidth="11" markerHeight="11" orient="auto">\
+        <path class="arrow" d="M0 0.5 7.5 4 0 7.5z"/></marker></defs>\(parts.joined())</svg>
+        """
+    }
+
+    static func heading(_ heading: GraphLayout.Heading) -> String {
         """
         <text class="stage" x="\(number(heading.x))" y="11">\(heading.stage.rawValue)</text>\
         <path class="stage" d="M\(number(heading.x)) 18H\(number(heading.x + heading.width))"/>
         """
     }
 
-    private static func edge(_ edge: GraphLayout.Edge, _ jobs: [Int: LedgerJob]) -> String {
+    private static func edge(_ edge: GraphLayout.Edge, _ jobs: [Int: LedgerJob], isCritical: Bool) -> String {
         let kind: String
         switch jobs[edge.parent]?.state {
         case .succeeded: kind = "done"
         case .failed, .dead, .cancelled, .skipped: kind = "broken"
         default: kind = "open"
         }
+        return self.edge(edge, kind: kind, isCritical: isCritical)
+    }
+
+    /// - Parameter kind: `done`, `broken` or `open`.
+    static func edge(_ edge: GraphLayout.Edge, kind: String, isCritical: Bool) -> String {
         var path = ""
         for (index, point) in edge.points.enumerated() {
             if index == 0 {
@@ -49,10 +62,11 @@ enum RunGraph {
                 path += "H\(number(point.x))"
             }
         }
-        return "<path class=\"edge e-\(kind) o-\(edge.origin.rawValue)\" marker-end=\"url(#arrow)\" d=\"\(path)\"/>"
+        let critical = isCritical ? " critical" : ""
+        return "<path class=\"edge e-\(kind) o-\(edge.origin.rawValue)\(critical)\" marker-end=\"url(#arrow)\" d=\"\(path)\"/>"
     }
 
-    private static func node(_ job: LedgerJob, _ origin: GraphLayout.Point, _ now: Date) -> String {
+    private static func node(_ job: LedgerJob, _ origin: GraphLayout.Point, _ now: Date, isCritical: Bool) -> String {
         let state = job.state.rawValue
         let width = GraphLayout.nodeWidth
         let height = GraphLayout.nodeHeight
@@ -63,8 +77,8 @@ enum RunGraph {
             "<rect class=\"progress\" x=\"1\" y=\"\(number(height - 4))\" width=\"\(number((width - 2) * progress.fraction))\" height=\"3\"/>"
         }
         return """
-            <a href="/jobs/\(HTMLText.escape(job.id))" class="node s-\(state)"><g transform="translate(\(number(origin.x)) \(number(origin.y)))">\
-            <title>\(HTMLText.escape("\(job.name): \(job.reason.text)"))</title>\
+            <a href="/jobs/\(HTMLText.escape(job.id))" class="node s-\(state)\(isCritical ? " critical" : "")"><g transform="translate(\(number(origin.x)) \(number(origin.y)))">\
+            <title>\(HTMLText.escape("\(job.name): \(job.reason.text)\(isCritical ? " On the critical path." : "")"))</title>\
             <rect class="box" width="\(number(width))" height="\(number(height))" rx="5"/>\(progress ?? "")\
             <svg class="mark" x="11" y="17" width="14" height="14" viewBox="0 0 12 12">\(StateMark.shape(state))</svg>\
             <text class="name" x="34" y="21">\(HTMLText.escape(shortened(job.name)))</text>\
@@ -72,9 +86,9 @@ enum RunGraph {
             """
     }
 
-    private static func shortened(_ name: String) -> String { name.count > 20 ? String(name.prefix(19)) + "…" : name }
+    static func shortened(_ name: String) -> String { name.count > 20 ? String(name.prefix(19)) + "…" : name }
 
-    private static func number(_ value: Double) -> String {
+    static func number(_ value: Double) -> String {
         let rounded = (value * 10).rounded() / 10
         return rounded == rounded.rounded() ? String(Int(rounded)) : String(rounded)
     }

@@ -40,6 +40,18 @@ struct Timeline: Sendable {
         return parts.isEmpty ? "" : "<svg class=\"timeline\" role=\"img\" aria-label=\"Timeline\">\(parts.joined())</svg>"
     }
 
+    /// An attempt with its job's name beside its beginning.
+    func labelled(_ name: String, _ attempt: LedgerAttempt, until end: Date, _ words: String) -> String {
+        let left = min(99.6, max(0, attempt.claimedAt.timeIntervalSince(start) / length * 100))
+        // Near the end the name would leave the drawing.
+        let place = left > 80 ? "x=\"100%\" text-anchor=\"end\"" : "x=\"\(Markup.percent(left))\" dx=\"4\""
+        let text = "<text \(place) y=\"29\">\(HTMLText.escape(name))</text>"
+        return
+            "<a href=\"/jobs/\(HTMLText.escape(attempt.jobID))\">\(rect("s-\(Self.state(attempt))", attempt.claimedAt, end, words))\(text)</a>"
+    }
+
+    func lane(_ bars: String) -> String { "<svg class=\"timeline lane\" role=\"group\" aria-label=\"Jobs\">\(bars)</svg>" }
+
     /// How an attempt is coloured.
     static func state(_ attempt: LedgerAttempt) -> String {
         switch attempt.outcome {

@@ -10,8 +10,15 @@ enum Alarms {
         }
         if let broker = broker(overview) { alarms.append(broker) }
         for text in overview.sources.compactMap({ $0.trouble(at: now) }) { alarms.append(.init(isError: true, text: text, url: "/events")) }
+        for disk in overview.fullDisks {
+            alarms.append(
+                .init(
+                    isError: true,
+                    text: "The disk of \(disk.names.joined(separator: ", ")) is nearly full: \(Display.bytes(disk.free)) of "
+                        + "\(Display.bytes(disk.size)) are free. Jobs fail when it is full."))
+        }
         // What no pause explains comes before what somebody wanted.
-        alarms += overview.channels.compactMap { unserved($0, overview) }
+        alarms += overview.channels.compactMap { unserved($0, overview, now) }
         alarms += overview.channels.compactMap { paused($0, overview) }
         return alarms
     }
@@ -32,8 +39,13 @@ enum Alarms {
         }
     }
 
-    private static func unserved(_ channel: LedgerChannel, _ overview: Overview) -> PageFrame.Alarm? {
+    private static func unserved(_ channel: LedgerChannel, _ overview: Overview, _ now: Date) -> PageFrame.Alarm? {
         guard channel.pausedAt == nil, let since = overview.unservedSince(channel) else { return nil }
+        let drained = overview.drained(channel.name, at: now)
+        guard drained.isEmpty else {
+            let who = drained.count == 1 ? "The only worker of channel \(channel.name) is" : "All workers of channel \(channel.name) are"
+            return .init(isError: true, text: "\(who) drained: \(waits(channel, overview)).", url: "/workers", since: since)
+        }
         return .init(
             isError: true, text: "No worker serves channel \(channel.name): \(waits(channel, overview)).",
             url: "/queues#channel-\(channel.name)", since: since)

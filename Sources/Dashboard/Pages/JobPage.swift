@@ -50,16 +50,27 @@ private struct JobPage {
         var traceback: String?
     }
 
-    struct LogPart {
-        /// Its class on the page.
-        var stream: String
+    struct Found {
         var text: String
+        var words: String
+        /// Already HTML.
+        var lines: String
+        var back: String
     }
 
     struct Log {
-        var parts: [LogPart]
+        /// Already HTML.
+        var html: String
+        /// The raw text, for programs and for saving.
         var url: String
+        /// Where the script gets what comes next.
+        var tail: String
         var next: String
+        /// The colours that the text ends in.
+        var style: String
+        var token: String
+        var found: Found?
+        var search: String
         var isLive: Bool
         var isCut: Bool
         var title: String
@@ -69,7 +80,7 @@ private struct JobPage {
     var name: String
     var service: String
     var stage: String
-    var entry: String
+    var entry: String?
     var command: String?
     var needs: String?
     var mark: String
@@ -81,11 +92,11 @@ private struct JobPage {
     var priority: String
     var timeout: String
     var retry: String
-    var queued: String
-    var started: String
-    var finished: String
-    var took: String
-    var worker: String
+    var queued: String?
+    var started: String?
+    var finished: String?
+    var took: String?
+    var worker: String?
     var progress: String?
     var progressText: String?
     var progressPercent: String?
@@ -101,11 +112,14 @@ private struct JobPage {
     var log: Log?
     var pictures: [Artifact]
     var artifacts: [Artifact]
+    var hasArtifacts: Bool
     var parents: [Relative]
     var children: [Relative]
+    var hasRelatives: Bool
     var params: String?
     var addedParams: String?
     var result: String?
+    var hasValues: Bool
     var concealment: Concealment
 }
 
@@ -115,33 +129,86 @@ extension PageController {
 
     @Sendable func showJob(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let id = try context.parameters.require("id")
-        guard let detail = try await ledger.job(id) else { throw Problem.notFound("There is no job '\(id)'.") }
+        let (ledger, explanations) = (ledger, explanations)
+        let read = try await reads.get("job \(id)") {
+            guard let detail = try await ledger.job(id) else { return nil as (LedgerJobDetail, Run?, Explanation)? }
+            let run = try await ledger.run(ofJob: id)
+            return (detail, run, try await explanations.explain(detail, of: run))
+        }
+        guard let (detail, run, explanation) = read else { throw Problem.notFound("There is no job '\(id)'.") }
         let attempt = try ListQuery.attempt(request, among: detail.attempts)
-        let log = try attempt.map { try tail($0, of: detail) }
+        let log = try attempt.map { try tail($0, of: detail, finding: request.query("find")) }
         let artifacts = JobArtifact.all(of: detail.attempts, job: id).map { artifact in
             JobPage.Artifact(
                 name: artifact.name, path: artifact.path, kind: artifact.kind, url: artifact.url, isImage: artifact.isImage,
                 isMissing: ConfinedFile.resolve(artifact.path, in: configuration.data) == nil)
         }
-        let run = try await ledger.run(ofJob: id)
         let model = JobPage(
-            detail, shown: attempt, log: log, artifacts: artifacts, explanation: try await explanations.explain(detail, of: run),
+            detail, shown: attempt, log: log, artifacts: artifacts, explanation: explanation,
             commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
             at: Date())
         return try pages.response(
             "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID))
     }
 
-    private func tail(_ attempt: LedgerAttempt, of detail: LedgerJobDetail) throws -> JobPage.Log {
+    private func tail(_ attempt: LedgerAttempt, of detail: LedgerJobDetail, finding text: String?) throws -> JobPage.Log {
         let log = try JobLog.read(attempt, offset: -Self.logTail, in: configuration.logs)
+        var terminal = TerminalText()
+        let html = log.parts.map { terminal.html($0.text, stream: $0.stream.rawValue) }.joined()
         return JobPage.Log(
-            parts: log.parts.map { JobPage.LogPart(stream: $0.stream.rawValue, text: JobLog.plain($0.text)) },
+            html: html,
             url: "/api/v1/jobs/\(detail.job.id)/log?attempt=\(attempt.attempt)&token=\(attempt.token)",
+            tail: "/jobs/\(detail.job.id)/log?token=\(attempt.token)",
             next: String(log.next),
+            style: terminal.state,
+            token: String(attempt.token),
+            found: try text.map { try found($0, attempt, detail) },
+            search: text ?? "",
             isLive: !log.isAtEnd,
             isCut: log.offset > 0,
             title: detail.attempts.count > 1 ? "Log of attempt \(attempt.attempt)" : "Log"
         )
+    }
+
+    private static let mostMatches = 500
+
+    private func found(_ text: String, _ attempt: LedgerAttempt, _ detail: LedgerJobDetail) throws -> JobPage.Found {
+        let (matches, count, isCut) = try JobLog.find(text, in: attempt, most: Self.mostMatches, logs: configuration.logs)
+        var words = count == 1 ? "1 line holds it" : "\(Display.number(count)) lines hold it"
+        if count > matches.count { words += "; the last \(Display.number(matches.count)) are shown" }
+        if isCut { words += "; only the last \(Display.bytes(JobLog.searched)) of the log were searched, lines are counted from there" }
+        let lines = matches.map { match in
+            "<span class=\"number\">\(match.line)</span>\(Self.marked(match.text, text))"
+        }
+        return JobPage.Found(
+            text: text, words: words, lines: lines.joined(separator: "\n"), back: "/jobs/\(detail.job.id)?token=\(attempt.token)#log")
+    }
+
+    /// The line as HTML, with what was looked for marked.
+    static func marked(_ line: String, _ text: String) -> String {
+        var html = ""
+        var rest = line[...]
+        while !text.isEmpty, let range = rest.range(of: text, options: .caseInsensitive), !range.isEmpty {
+            html += HTMLText.escape(String(rest[..<range.lowerBound])) + "<mark>" + HTMLText.escape(String(rest[range])) + "</mark>"
+            rest = rest[range.upperBound...]
+        }
+        return html + HTMLText.escape(String(rest))
+    }
+
+    /// What a log has grown by, as the page shows it: for the page's script.
+    @Sendable func showLogTail(_ request: Request, _ context: DashboardContext) async throws -> Response {
+        let id = try context.parameters.require("id")
+        guard let attempts = try await ledger.attempts(ofJob: id) else { throw Problem.notFound("There is no job '\(id)'.") }
+        guard let offset = request.query("offset").flatMap(Int64.init), offset >= 0 else {
+            throw Problem.badRequest("offset is a whole number of bytes.")
+        }
+        guard let attempt = try ListQuery.attempt(request, among: attempts) else { throw Problem.notFound("The job has no log yet.") }
+        let log = try JobLog.read(attempt, offset: offset, in: configuration.logs)
+        var terminal = TerminalText(state: request.query("style") ?? "")
+        let html = log.parts.map { terminal.html($0.text, stream: $0.stream.rawValue) }.joined()
+        return .json([
+            "html": .string(html), "next": .integer(log.next), "eof": .bool(log.isAtEnd), "style": .string(terminal.state),
+        ])
     }
 }
 
@@ -159,7 +226,7 @@ extension JobPage {
             name: job.name,
             service: job.service.isEmpty ? "built-in" : job.service,
             stage: job.stage.rawValue,
-            entry: definition.entry,
+            entry: definition.entry.isEmpty ? nil : definition.entry,
             command: definition.command.isEmpty ? nil : definition.command.map(Self.quoted).joined(separator: " "),
             needs: Self.needs(definition),
             mark: StateMark.html(job.state),
@@ -171,11 +238,11 @@ extension JobPage {
             priority: job.priority.name,
             timeout: definition.timeout.seconds.map { Display.duration(Double($0)) } ?? "none",
             retry: retry.max == 0 ? "none" : "\(retry.max) × after \(Display.duration(Double(retry.delay))), \(retry.backoff.rawValue)",
-            queued: Markup.time(job.queuedAt),
-            started: Markup.time(job.startedAt),
-            finished: Markup.time(job.finishedAt),
-            took: job.startedAt.map { Display.duration((job.finishedAt ?? now).timeIntervalSince($0)) } ?? "–",
-            worker: job.worker ?? "–",
+            queued: job.queuedAt.map { Markup.time($0) },
+            started: job.startedAt.map { Markup.time($0) },
+            finished: job.finishedAt.map { Markup.time($0) },
+            took: job.startedAt.map { Display.duration((job.finishedAt ?? now).timeIntervalSince($0)) },
+            worker: job.worker,
             progress: job.progress.map { Markup.meter($0.fraction, "\(Int($0.fraction * 100)) %") },
             progressText: job.progress?.text,
             progressPercent: job.progress.map { "\(Int($0.fraction * 100)) %" },
@@ -191,11 +258,14 @@ extension JobPage {
             log: log,
             pictures: artifacts.filter { $0.isImage && !$0.isMissing },
             artifacts: artifacts,
+            hasArtifacts: !artifacts.isEmpty,
             parents: detail.parents.map(Relative.init),
             children: detail.children.map(Relative.init),
+            hasRelatives: !detail.parents.isEmpty || !detail.children.isEmpty,
             params: definition.params == .null ? nil : PrettyJSON.text(concealment.shown(definition.params)),
             addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text(concealment.shown($0)) },
             result: detail.result.map { PrettyJSON.text(concealment.shown($0)) },
+            hasValues: definition.params != .null || detail.result != nil || detail.addedParams.map { $0 != [:] } ?? false,
             concealment: concealment
         )
     }

@@ -14,12 +14,15 @@ struct PageController: Sendable {
     let explanations: Explanations
     let pages: PageRenderer
     let access: Access
+    let reads: SharedReads
+    let broker: QueueDepths?
 
     func addRoutes(to router: Router<DashboardContext>) {
         router.get("/", use: showOverview)
         router.get("/runs", use: showRuns)
         router.get("/runs/:id", use: showRun)
         router.get("/jobs/:id", use: showJob)
+        router.get("/jobs/:id/log", use: showLogTail)
         router.get("/workers", use: showWorkers)
         router.get("/queues", use: showQueues)
         router.get("/services", use: showServices)

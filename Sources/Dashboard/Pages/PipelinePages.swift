@@ -2,6 +2,7 @@ import Foundation
 import Hummingbird
 import JobStore
 import Jobs
+import Pipeline
 
 /// A channel in a list.
 struct ChannelRow {
@@ -26,9 +27,12 @@ struct ChannelRow {
     var workers: String
     var slots: String
     var levels: [Level]
+    /// Queued jobs by priority, in words; nil when there is only one level.
+    var split: String?
     var queue: String
 
-    init(_ channel: LedgerChannel, at now: Date) {
+    /// - Parameter drained: workers of the channel that are there and take no new job.
+    init(_ channel: LedgerChannel, at now: Date, drained: [String] = []) {
         func count(_ counts: [JobState: Int], _ states: JobState...) -> String {
             let sum = states.reduce(0) { $0 + (counts[$1] ?? 0) }
             return sum == 0 ? "" : Display.number(sum)
@@ -38,7 +42,8 @@ struct ChannelRow {
         mark =
             isPaused
             ? StateMark.html("paused", like: "paused")
-            : channel.workers == 0 ? StateMark.html("no worker", like: "warning") : StateMark.html("open", like: "ok")
+            : channel.workers > 0
+                ? StateMark.html("open", like: "ok") : StateMark.html(drained.isEmpty ? "no worker" : "drained", like: "warning")
         paused = channel.pausedAt.map {
             "since \(Markup.time($0, isRelative: true))" + (channel.pausedBy.map { " by \(HTMLText.escape($0))" } ?? "")
         }
@@ -55,6 +60,8 @@ struct ChannelRow {
                 name: level.priority.name, queued: count(level.counts, .ready, .dispatched), running: count(level.counts, .running),
                 waiting: count(level.counts, .waiting), retrying: count(level.counts, .retrying))
         }
+        let queuedLevels = levels.filter { !$0.queued.isEmpty }
+        split = queuedLevels.isEmpty ? nil : "queued: " + queuedLevels.map { "\($0.queued) \($0.name)" }.joined(separator: ", ")
         queue = "dcm.jobs.\(channel.name).v1"
     }
 }
@@ -90,7 +97,21 @@ private struct WorkersPage {
 }
 
 private struct QueuesPage {
+    /// A queue as the broker has it.
+    struct Queue {
+        var name: String
+        var what: String
+        var messages: String
+        var consumers: String
+        var growth: String
+        var mark: String
+    }
+
     var channels: [ChannelRow]
+    var queues: [Queue]
+    /// Nobody can look into the broker, or it does not answer.
+    var isBlind: Bool
+    var management: String?
 }
 
 private struct ServicesPage {
@@ -103,6 +124,7 @@ private struct ServicesPage {
             var priority: String
             var timeout: String
             var retry: String
+            var figures: JobFigures
         }
 
         struct Problem {
@@ -121,9 +143,32 @@ private struct ServicesPage {
         var problems: [Problem]
         var bar: String
         var lately: String
+        var channels: [Channel]
+        var runs: String
     }
 
+    /// A channel that the service's jobs want: pausing it is how a service is paused.
+    struct Channel {
+        var name: String
+        var isPaused: Bool
+    }
+
+    /// The jobs of all services and what they wait for; nil when there are none.
+    var graph: String?
     var rows: [Row]
+}
+
+extension QueuesPage.Queue {
+    fileprivate init(_ queue: (name: String, what: String, needsConsumer: Bool), _ reading: QueueDepths.Reading) {
+        let growth = reading.growth.map { Int($0.rounded()) } ?? 0
+        let isLeft = queue.needsConsumer && reading.depth.consumers == 0
+        self.init(
+            name: queue.name, what: queue.what, messages: Display.number(reading.depth.messages),
+            consumers: Display.number(reading.depth.consumers),
+            growth: reading.growth == nil
+                ? "" : growth == 0 ? "steady" : "\(growth > 0 ? "+" : "−")\(Display.number(abs(growth))) a minute",
+            mark: isLeft ? StateMark.html("nobody reads it", like: "warning") : "")
+    }
 }
 
 extension LedgerWorker {
@@ -162,12 +207,43 @@ extension PageController {
 
     @Sendable func showQueues(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
-        let model = QueuesPage(channels: try await overview.get().channels.map { ChannelRow($0, at: now) })
+        let overview = try await overview.get()
+        let names = overview.channels.map(\.name)
+        let wanted = Self.queues(names)
+        let readings = await broker?.get(wanted.map(\.name)) ?? [:]
+        let model = QueuesPage(
+            channels: overview.channels.map { ChannelRow($0, at: now, drained: overview.drained($0.name, at: now)) },
+            queues: wanted.compactMap { queue in readings[queue.name].map { QueuesPage.Queue(queue, $0) } },
+            isBlind: readings.isEmpty,
+            management: configuration.management)
         return try pages.response("queues", model, title: "Queues", context, frame: await frame("/queues", request))
     }
 
+    /// The broker's queues that people ask about, with what is in them.
+    private static func queues(_ channels: [String]) -> [(name: String, what: String, needsConsumer: Bool)] {
+        let fixed = [
+            (PipelineQueue.ingest, "events on their way to the router", true),
+            (PipelineQueue.claims, "workers that ask whether to start a job", true),
+            (PipelineQueue.results, "ends of jobs on their way to the router", true),
+            (PipelineQueue.commands, "what people asked for", true),
+            (PipelineQueue.dead, "dead letters, kept for people", false),
+        ]
+        let jobs = channels.flatMap { channel in
+            [(PipelineQueue.jobs(channel: channel), "jobs of channel \(channel) that may start", true)]
+                + RetryDelay.allCases.map { delay in
+                    (PipelineQueue.retry(channel: channel, delay: delay), "retries that come back after \(delay.name)", false)
+                }
+        }
+        return (fixed + jobs).map { (name: $0.0, what: $0.1, needsConsumer: $0.2) }
+    }
+
     @Sendable func showServices(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        let rows = try await overview.get().services.map { service in
+        let now = Date()
+        let (ledger, overview) = (ledger, try await overview.get())
+        let ended = try await reads.get("ended day") { try await ledger.ended(.job, since: now.addingTimeInterval(-86400)) }
+        let spans = Dictionary(grouping: ended) { [$0.service, $0.name] }
+        let paused = Set(overview.channels.filter { $0.pausedAt != nil }.map(\.name))
+        let rows = overview.services.map { service in
             let total = service.lately.values.reduce(0, +)
             let failed = (service.lately[.failed] ?? 0) + (service.lately[.dead] ?? 0)
             return ServicesPage.Row(
@@ -178,7 +254,10 @@ extension PageController {
                     .init(
                         name: job.name, stage: job.stage.rawValue, entry: job.entry, channel: job.channel, priority: job.priority.name,
                         timeout: job.timeout.seconds.map { Display.duration(Double($0)) } ?? "none",
-                        retry: job.retry.max == 0 ? "none" : "\(job.retry.max) ×")
+                        retry: job.retry.max == 0 ? "none" : "\(job.retry.max) ×",
+                        figures: JobFigures(
+                            service.name, job.name, spans[[service.name, job.name]] ?? [],
+                            url: PagerModel.path("/runs", [("state", "failed"), ("service", service.name)])))
                 },
                 hasJobs: !service.jobs.isEmpty,
                 problems: service.problems.map { problem in
@@ -190,9 +269,12 @@ extension PageController {
                         nearest: problem.nearest)
                 },
                 bar: Markup.bar(service.lately),
-                lately: total == 0 ? "no jobs in 24 h" : "\(Display.number(total)) jobs in 24 h, \(Display.number(failed)) failed")
+                lately: total == 0 ? "no jobs in 24 h" : "\(Display.number(total)) jobs in 24 h, \(Display.number(failed)) failed",
+                channels: Set(service.jobs.map(\.channel)).sorted().map { .init(name: $0, isPaused: paused.contains($0)) },
+                runs: PagerModel.path("/runs", [("service", service.name)]))
         }
         return try pages.response(
-            "services", ServicesPage(rows: rows), title: "Services", context, frame: await frame("/services", request))
+            "services", ServicesPage(graph: ServiceGraph.svg(overview.services), rows: rows), title: "Services", context,
+            frame: await frame("/services", request))
     }
 }

@@ -28,6 +28,8 @@ private struct DeadPage {
         var size: String
     }
 
+    /// How many there are, all pages together.
+    var count: String
     var jobs: [JobRow]
     var jobPager: PagerModel
     var messages: [MessageRow]
@@ -103,6 +105,7 @@ extension PageController {
         let jobs = try await ledger.deadJobs(limit: 50, cursor: cursor)
         let messages = try await ledger.deadMessages(limit: 50, cursor: messageCursor)
         let model = DeadPage(
+            count: Display.number(try await overview.get().totals.jobs(.dead)),
             jobs: jobs.items.map { dead in
                 let job = dead.job
                 return DeadPage.JobRow(

@@ -5,6 +5,7 @@ import Jobs
 
 private struct RunPage {
     struct JobRow {
+        var isCritical: Bool
         var id: String
         var name: String
         var service: String
@@ -38,6 +39,8 @@ private struct RunPage {
         var id: String
         var shortID: String
         var mark: String
+        /// `earlier` or `later`.
+        var when: String
         var created: String
         var isReprocess: Bool
     }
@@ -49,7 +52,7 @@ private struct RunPage {
     var mark: String
     var reason: String?
     var created: String
-    var finished: String
+    var finished: String?
     var took: String
     var bar: String
     var done: String
@@ -63,8 +66,13 @@ private struct RunPage {
     var retryCount: String
     var openCount: String
     var graph: String
+    /// Already HTML: the critical path in words.
+    var path: String?
     var scale: String
+    var lanes: [WorkerLanes.Lane]
+    var hasLanes: Bool
     var jobs: [JobRow]
+    var verdicts: String
     var decisions: [DecisionRow]
     var series: [SeriesRow]
     var related: [Related]
@@ -76,10 +84,15 @@ private struct RunPage {
 extension PageController {
     @Sendable func showRun(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let id = try context.parameters.require("id")
-        guard let detail = try await ledger.run(id) else { throw Problem.notFound("There is no run '\(id)'.") }
+        let (ledger, explanations) = (ledger, explanations)
+        let read = try await reads.get("run \(id)") {
+            guard let detail = try await ledger.run(id) else { return nil as (LedgerRunDetail, [Int: Explanation])? }
+            return (detail, try await explanations.explain(detail))
+        }
+        guard let (detail, answers) = read else { throw Problem.notFound("There is no run '\(id)'.") }
         let concealment = Concealment(id, access, context, at: Date())
         return try pages.response(
-            "run", RunPage(detail, try await explanations.explain(detail), concealment, at: Date()), title: "Run \(id.suffix(8))", context,
+            "run", RunPage(detail, answers, concealment, at: Date()), title: "Run \(id.suffix(8))", context,
             frame: await frame("/runs", request, run: id))
     }
 }
@@ -92,6 +105,8 @@ extension RunPage {
         let attempts = Dictionary(grouping: detail.attempts, by: \.jobID)
         let retriable = detail.jobs.count { $0.state.isTerminal && $0.state != .succeeded }
         let open = detail.jobs.count { !$0.state.isTerminal }
+        let path = CriticalPath.of(detail)
+        let verdicts = Dictionary(grouping: detail.decisions, by: \.verdict).mapValues(\.count)
         self.init(
             id: run.id,
             level: run.level,
@@ -100,7 +115,7 @@ extension RunPage {
             mark: row.mark,
             reason: run.reason?.text,
             created: Markup.time(run.createdAt),
-            finished: Markup.time(run.finishedAt),
+            finished: run.finishedAt.map { Markup.time($0) },
             took: row.took,
             bar: row.bar,
             done: row.done,
@@ -114,13 +129,21 @@ extension RunPage {
             retryCount: Self.jobs(retriable),
             openCount: Self.jobs(open),
             graph: RunGraph.svg(detail, at: now),
+            path: Self.words(path, detail, at: now),
             scale: timeline.scale,
-            jobs: detail.jobs.map { JobRow($0, attempts[$0.id] ?? [], explanations[$0.position], timeline, now) },
+            lanes: WorkerLanes.of(detail, timeline, at: now),
+            hasLanes: !detail.attempts.isEmpty,
+            jobs: detail.jobs.map {
+                JobRow($0, attempts[$0.id] ?? [], explanations[$0.position], timeline, now, isCritical: path.contains($0.position))
+            },
+            verdicts: verdicts.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.value) \($0.key.rawValue)" }.joined(
+                separator: ", "),
             decisions: detail.decisions.map(DecisionRow.init),
             series: SeriesRow.rows(detail),
             related: detail.related.map { other in
                 Related(
                     id: other.id, shortID: String(other.id.suffix(8)), mark: StateMark.html(other.state),
+                    when: other.id < run.id ? "earlier" : "later",
                     created: Markup.time(other.createdAt, isRelative: true), isReprocess: other.origin == "reprocess:\(run.id)")
             },
             headers: PrettyJSON.text(concealment.shown(detail.headers)),
@@ -129,12 +152,29 @@ extension RunPage {
         )
     }
 
+    /// `export 6 s → dcm2nii 24 s`: what the run's length is made of, with the waiting in between.
+    private static func words(_ path: [Int], _ detail: LedgerRunDetail, at now: Date) -> String? {
+        guard !path.isEmpty else { return nil }
+        let jobs = Dictionary(detail.jobs.map { ($0.position, $0) }) { first, _ in first }
+        var busy = 0.0
+        let steps = path.compactMap { jobs[$0] }.map { job in
+            let took = job.startedAt.map { (job.finishedAt ?? now).timeIntervalSince($0) } ?? 0
+            busy += max(0, took)
+            return
+                "<a href=\"/jobs/\(HTMLText.escape(job.id))\">\(HTMLText.escape(job.name))</a> <span class=\"n\">\(Display.duration(took))</span>"
+        }
+        let whole = (detail.run.finishedAt ?? now).timeIntervalSince(detail.run.createdAt)
+        let waited = whole - busy > 0.5 ? " <span class=\"soft\">and \(Display.duration(whole - busy)) of waiting</span>" : ""
+        return steps.joined(separator: " → ") + waited
+    }
+
     private static func jobs(_ count: Int) -> String { count == 1 ? "1 job" : "\(count) jobs" }
 }
 
 extension RunPage.JobRow {
-    init(_ job: LedgerJob, _ attempts: [LedgerAttempt], _ explanation: Explanation?, _ timeline: Timeline, _ now: Date) {
+    init(_ job: LedgerJob, _ attempts: [LedgerAttempt], _ explanation: Explanation?, _ timeline: Timeline, _ now: Date, isCritical: Bool) {
         self.init(
+            isCritical: isCritical,
             id: job.id,
             name: job.name,
             service: job.service.isEmpty ? "built-in" : job.service,

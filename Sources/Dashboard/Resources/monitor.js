@@ -20,6 +20,8 @@
 
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const day = new Intl.DateTimeFormat(undefined, { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const date = new Intl.DateTimeFormat(undefined, { day: "2-digit", month: "short" });
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long", hourCycle: "h23" });
 
   function relative(seconds) {
@@ -33,12 +35,14 @@
   function showTimes(root) {
     const now = Date.now();
     for (const element of root.querySelectorAll("time[datetime]")) {
-      const date = new Date(element.dateTime);
-      const age = (now - date) / 1000;
-      const sameDay = date.toDateString() === new Date(now).toDateString();
-      const text = (element.hasAttribute("data-relative") && relative(age)) || (sameDay ? clock : day).format(date);
+      const moment = new Date(element.dateTime);
+      const age = (now - moment) / 1000;
+      const sameDay = moment.toDateString() === new Date(now).toDateString();
+      // Below a chart there is room for what tells its marks apart, and no more.
+      const short = element.closest(".axis") && (element.closest("[data-days]") ? date : minute);
+      const text = (element.hasAttribute("data-relative") && relative(age)) || (short || (sameDay ? clock : day)).format(moment);
       if (element.textContent !== text) element.textContent = text;
-      element.title = full.format(date);
+      element.title = full.format(moment);
     }
   }
 
@@ -137,7 +141,6 @@
   // MARK: The log
 
   const log = document.querySelector("pre[data-log]");
-  const decoder = /\u001b\[[0-9;?]*[ -/]*[@-~]/g;
   let isTailing = false;
 
   async function tail() {
@@ -145,17 +148,14 @@
     isTailing = true;
     let pause = 1000;
     try {
-      const response = await fetch(`${log.dataset.log}&offset=${log.dataset.next}`);
+      const response = await fetch(`${log.dataset.log}&offset=${log.dataset.next}&style=${log.dataset.ansi}`);
       if (response.ok) {
         const piece = await response.json();
-        if (piece.text) {
+        if (piece.html) {
           const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-          for (const part of piece.parts) {
-            const span = document.createElement("span");
-            span.className = part.stream;
-            span.textContent = part.text.replace(decoder, "");
-            log.append(span);
-          }
+          // The monitor has escaped every character that the job printed.
+          log.insertAdjacentHTML("beforeend", piece.html);
+          log.dataset.ansi = piece.style;
           if (log.textContent.length > 2000000) {
             let left = 1000000;
             for (const span of [...log.childNodes].reverse()) {
@@ -186,6 +186,11 @@
   // Durations of what runs grow although nothing happens.
   setInterval(() => { if (!document.hidden && document.querySelector(".s-running, .s-active, .s-dispatched")) soon(); }, 5000);
   for (const part of document.querySelectorAll("[data-live][id]")) part.dataset.seen = "";
+  for (const select of document.querySelectorAll(".filter select")) select.addEventListener("change", () => select.form.requestSubmit());
+  // Empty fields say nothing: addresses stay short enough to pass on.
+  document.querySelector("form.filter")?.addEventListener("formdata", (event) => {
+    for (const [name, value] of [...event.formData]) if (!value) event.formData.delete(name);
+  });
   if (log) {
     log.scrollTop = log.scrollHeight;
     const name = document.getElementById("tail");

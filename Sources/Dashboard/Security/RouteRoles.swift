@@ -35,7 +35,8 @@ struct RouteRoles: Sendable {
     ]
 
     private static let viewer = [
-        "GET /", "GET /runs", "GET /runs/{id}", "GET /jobs/{id}", "GET /workers", "GET /queues", "GET /services", "GET /dead",
+        "GET /", "GET /runs", "GET /runs/{id}", "GET /jobs/{id}", "GET /jobs/{id}/log", "GET /workers", "GET /queues", "GET /services",
+        "GET /dead",
         "GET /events", "GET /artifacts/{job}/**", "GET /metrics", "GET /account", "POST /account/password", "POST /account/sign-out",
     ]
 

@@ -1,0 +1,259 @@
+import Foundation
+import JobStore
+import Jobs
+import Synchronization
+import Testing
+
+@testable import Dashboard
+
+@Suite(.timeLimit(.minutes(2)))
+struct PageDetailTests {
+    @Test("The overview's charts say the same in words and as a table", arguments: ["1h", "24h", "7d", "nonsense"])
+    func charts(range: String) async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 20)
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/?range=\(range)").text
+            #expect(page.matches(of: /<svg class="chart" role="img"><title>[^<]+<\/title><desc>[^<]+<\/desc>/).count == 2)
+            #expect(page.contains("As a table") && page.contains("95 % within"))
+            #expect(page.contains("<b>dcm2nii</b>"))
+        }
+    }
+
+    @Test(
+        "A list of runs, its tabs and its summary count the same",
+        arguments: [
+            "", "?service=dcm2nii", "?level=series", "?modality=CT", "?error=CalledProcess", "?service=built-in&error=lost",
+            "?from=2001-01-01", "?to=2001-01-01T10:00", "?q=export&level=patient", "?service=nobody",
+        ])
+    func counts(query: String) async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 5)
+        try await RunningDashboard.serving(sample) { dashboard in
+            var tabs: [String: Int] = [:]
+            for state in ["", "active", "failed", "succeeded", "cancelled", "declined"] {
+                let path = "/runs" + query + (query.isEmpty ? "?" : "&") + "limit=500" + (state.isEmpty ? "" : "&state=\(state)")
+                let page = try await dashboard.get(path).text
+                let rows = page.matches(of: /<td><a class="mono" href="\/runs\/[0-9A-Z]{26}"/).count
+                for tab in page.matches(of: /<a href="\/runs[^"]*"( aria-current="page")?>(\w+) <span class="n">(\d+)<\/span>/) {
+                    let name = tab.output.2 == "All" ? "" : tab.output.2.lowercased()
+                    let count = Int(tab.output.3)
+                    #expect(tabs[name] == nil || tabs[name] == count, "\(path)")
+                    tabs[name] = count
+                }
+                #expect(tabs[state] == rows, "\(path)")
+            }
+            #expect(tabs.count == 6)
+        }
+    }
+
+    @Test("What cannot be read in a filter is said", arguments: ["from=yesterday", "to=2026-13-45", "level=image", "state=lost"])
+    func refused(query: String) async throws {
+        let sample = try SampleLedger()
+        try await RunningDashboard.serving(sample) { dashboard in
+            let status = try await dashboard.get("/runs?\(query)").status
+            #expect(status == 400)
+        }
+    }
+
+    @Test("A run's page marks the critical path and shows its workers")
+    func run() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/runs/\(hospital.succeeded)").text
+            #expect(page.contains("Critical path"))
+            #expect(page.matches(of: /class="node s-succeeded critical"/).count == 5)
+            #expect(page.contains("By worker") && page.contains("timeline lane"))
+        }
+    }
+
+    @Test("A log is searched whole, and its colours are ours")
+    func log() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        let text = "\u{1B}[31mred <b>\u{1B}[0m\nplain needle here\n10 %\r100 % done\n\u{1B}]0;title\u{7}<script>x</script> NEEDLE\n"
+        try sample.writeFile("logs/runs/\(hospital.active)/2-1-1.log", Data(text.utf8))
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/jobs/\(hospital.active).2").text
+            #expect(page.contains("<b class=\"c1\">red &lt;b&gt;</b>"))
+            #expect(page.contains("100 % done") && !page.contains("10 %\r"))
+            #expect(!page.contains("title\u{7}") && page.contains("&lt;script&gt;x&lt;/script&gt;"))
+            let found = try await dashboard.get("/jobs/\(hospital.active).2?find=needle").text
+            #expect(found.contains("2 lines hold it"))
+            #expect(found.contains("<span class=\"number\">2</span>plain <mark>needle</mark> here"))
+            #expect(found.contains("&lt;script&gt;x&lt;/script&gt; <mark>NEEDLE</mark>"))
+            let tail = try await dashboard.get("/jobs/\(hospital.active).2/log?offset=0&style=1.32").json
+            #expect(tail["html"]?.string?.contains("c1") == true && tail["next"]?.integer == Int64(text.utf8.count))
+        }
+    }
+
+    @Test("Jobs whose workers are all drained are told so")
+    func drained() async throws {
+        let sample = try SampleLedger()
+        try sample.addWorker("w-1", channels: ["default"], state: "draining", machine: ["isDrained": true])
+        let event = try sample.addEvent(resource: "r")
+        let run = try sample.addRun(
+            event: event, resource: "r", secondsAgo: 60, state: .active,
+            jobs: [.init(name: "a", service: "s", state: .dispatched, reason: Reason("queued", "Queued."), queued: 1)])
+        try await RunningDashboard.serving(sample) { dashboard in
+            let job = try await dashboard.get("/jobs/\(run).0").text
+            #expect(job.contains("is drained and takes no new job: resume worker <a href=\"/workers#worker-w%2D1\">w-1</a>"))
+            #expect(!job.contains("No worker serves"))
+            let overview = try await dashboard.get("/").text
+            #expect(overview.contains("The only worker of channel default is drained: 1 job waits."))
+        }
+    }
+
+    @Test("A job's page has no empty rows and cards")
+    func lean() async throws {
+        let sample = try SampleLedger()
+        let event = try sample.addEvent(resource: "r")
+        let run = try sample.addRun(
+            event: event, resource: "r", secondsAgo: 60, state: .active, jobs: [.init(name: "a", service: "", stage: .export)])
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/jobs/\(run).0").text
+            for absent in [
+                "<dt>Function</dt>", "<dt>Queued</dt>", "<dt>Took</dt>", "<h2>Artifacts</h2>", "<h2>Values</h2>", "<h2>Depends on</h2>",
+            ] { #expect(!page.contains(absent), "\(absent)") }
+        }
+    }
+}
+
+struct TerminalTextTests {
+    private func html(_ text: String) -> String {
+        var terminal = TerminalText()
+        return terminal.html(text, stream: "s")
+    }
+
+    @Test(
+        "Colours become classes, everything else is text",
+        arguments: [
+            ("plain", "plain"),
+            ("\u{1B}[1;31mx\u{1B}[0my", "<b class=\"c1 cb\">x</b>y"),
+            ("\u{1B}[38;5;9mx\u{1B}[39my", "<b class=\"c9\">x</b>y"),
+            ("\u{1B}[38;5;196mx", "x"),
+            ("\u{1B}[38;2;1;2;3mx", "x"),
+            ("\u{1B}[48;5;4;32mx", "<b class=\"c2\">x</b>"),
+            ("\u{1B}[\"><script>mx", "cript&gt;mx"),
+            ("\u{1B}[2Ja\u{1B}[10;3Hb", "ab"),
+            ("\u{1B}[31", ""),
+            ("\u{1B}", ""),
+            ("a\rb\nc\r\n", "b\nc\n"),
+            ("\u{1B}[31m<", "<b class=\"c1\">&lt;</b>"),
+            ("\u{1B}[999999999999999999999m&", "&amp;"),
+        ])
+    func colours(text: String, expected: String) {
+        #expect(html(text) == "<span class=\"s\">\(expected)</span>")
+    }
+
+    @Test("A piece goes on with the colours that the one before ended in")
+    func state() {
+        var first = TerminalText()
+        _ = first.html("\u{1B}[1;4;95mx", stream: "s")
+        var second = TerminalText(state: first.state)
+        #expect(second.html("y", stream: "s") == "<span class=\"s\"><b class=\"c13 cb cu\">y</b></span>")
+        var hostile = TerminalText(state: "31.\"><script>.-5")
+        #expect(hostile.html("y", stream: "s") == "<span class=\"s\"><b class=\"c1\">y</b></span>")
+    }
+}
+
+struct SharingTests {
+    private final class Counter: Sendable {
+        private let value: Mutex<Int64>
+        init(_ value: Int64 = 0) { self.value = Mutex(value) }
+        var now: Int64 { value.withLock { $0 } }
+        func next() -> Int64 {
+            value.withLock { value in
+                value += 1
+                return value
+            }
+        }
+    }
+
+    @Test("Fifty who ask at once are one look; after a change there is one more")
+    func shared() async throws {
+        let looks = Counter()
+        let version = Counter()
+        let reads = SharedReads(lifetime: .seconds(60)) { version.now }
+        let look: @Sendable () async throws -> Int64 = {
+            try await Task.sleep(for: .milliseconds(20))
+            return looks.next()
+        }
+        for expected in [1, 2] as [Int64] {
+            let answers = try await withThrowingTaskGroup(of: Int64.self, returning: Set<Int64>.self) { group in
+                for _ in 0..<50 { group.addTask { try await reads.get("key", look) } }
+                return try await group.reduce(into: []) { $0.insert($1) }
+            }
+            #expect(answers == [expected] && looks.now == expected)
+            _ = version.next()
+        }
+    }
+
+    @Test("Who asks after a change never gets what was read before it")
+    func fresh() async throws {
+        let truth = Counter()
+        let reads = SharedReads(lifetime: .seconds(60)) { truth.now }
+        for _ in 0..<5 {
+            let now = truth.next()
+            let read = try await reads.get("key") { truth.now }
+            #expect(read == now)
+        }
+    }
+
+    @Test("A failure is nobody's last word")
+    func failure() async throws {
+        struct Away: Error {}
+        let calls = Counter()
+        let recent = Recent<Int64>(for: .seconds(60), spacing: .zero) {
+            let call = calls.next()
+            if call == 1 { throw Away() }
+            return call
+        }
+        await #expect(throws: Away.self) { _ = try await recent.get() }
+        let second = try await recent.get()
+        #expect(second == 2)
+    }
+
+    private struct Broker: BrokerQueues {
+        func depth(of queue: String) async -> QueueDepth? {
+            queue == "gone" ? nil : QueueDepth(messages: 7, consumers: 2)
+        }
+    }
+
+    @Test("A queue that is not there is left out")
+    func depths() async throws {
+        let depths = QueueDepths(Broker())
+        let readings = await depths.get(["there", "gone"], waitingAtMost: .seconds(20))
+        #expect(readings == ["there": .init(depth: QueueDepth(messages: 7, consumers: 2), growth: nil)])
+    }
+}
+
+struct ChartTests {
+    private func span(_ at: Double, _ state: String, _ number: Int, slot: Int = 13) -> EndedSpan {
+        EndedSpan(
+            at: Date(timeIntervalSince1970: at), service: "", name: "study", state: state,
+            durations: DurationCounts(slots: [slot: number], seconds: 1))
+    }
+
+    @Test("Each span falls into its bar; what is outside is left out")
+    func bars() {
+        let chart = ActivityChart(
+            [span(-1, "succeeded", 9), span(0, "succeeded", 3), span(299, "failed", 2), span(300, "cancelled", 1), span(900, "failed", 9)],
+            from: Date(timeIntervalSince1970: 0), count: 3, length: 300)
+        #expect(
+            chart.bars.map(\.succeeded) == [3, 0, 0] && chart.bars.map(\.failed) == [2, 0, 0] && chart.bars.map(\.other) == [0, 1, 0])
+        #expect(chart.bars[0].durations.timed == 5)
+        #expect(chart.counts("runs").contains("6 runs ended, 2 of them failed"))
+    }
+
+    @Test("Scales end at round numbers", arguments: [(0.0, 1.0), (1, 1), (3, 4), (5, 6), (7, 10), (61, 100), (0.35, 0.4)])
+    func ceiling(value: Double, expected: Double) {
+        #expect(abs(ActivityChart.ceiling(value) - expected) < 1e-9)
+    }
+
+    @Test("Rates", arguments: [(0.0, "0 %"), (0.0004, "< 0.1 %"), (0.014, "1.4 %"), (0.5, "50 %"), (1.0, "100 %")])
+    func rate(share: Double, text: String) {
+        #expect(JobFigures.percent(share) == text)
+    }
+}
