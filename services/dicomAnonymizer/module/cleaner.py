@@ -45,6 +45,12 @@ TEXTS_THAT_STAY = _tags("""
 FREE_BY_NAME = ("Description", "Comment", "Comments")
 """How the keywords of short texts end in which people write what they like."""
 
+FREE_ALL_THE_SAME = _tags("""
+    AssignedLocation ContactDisplayName HangingProtocolUserGroupName InstructionText MeasurementPrecisionDescriptionTrial
+    PositionReferenceIndicator RequestedProcedureDescriptionTrial SubstanceAdministrationNotes
+""")
+"""Other short texts of that kind. Scanners copy StudyDescription into PositionReferenceIndicator."""
+
 CODE = _tags("CodeValue LongCodeValue URNCodeValue CodeMeaning CodingSchemeDesignator CodingSchemeVersion")
 CODING_SCHEME = int(tag_for_keyword("CodingSchemeDesignator"))
 STANDARD_SCHEMES = frozenset("SCT SRT SNM3 99SDM DCM LN UCUM RADLEX RADELEMENT FMA NCIt UMLS UMLS CD2 MA MDC ACR BARI".split())
@@ -312,7 +318,9 @@ class Cleaner:
             return None if self._options.retainUIDs else self._uid(dataset, tag, element, vr, encodings)
         if is_strict and vr != "CS" and not (is_code and tag in CODE):
             return self._dummy(dataset, tag, element, vr)
-        if tag not in TEXTS_THAT_STAY and (vr in FREE_TEXT or (vr in TEXT and keyword_for_tag(tag).endswith(FREE_BY_NAME))):
+        if tag not in TEXTS_THAT_STAY and (
+            vr in FREE_TEXT or tag in FREE_ALL_THE_SAME or (vr in TEXT and keyword_for_tag(tag).endswith(FREE_BY_NAME))
+        ):
             if self._options.descriptors == "clean":
                 text = cleaned(elements.text_of(element, encodings, vr), self._words, self._identity)
                 if text:
@@ -337,6 +345,8 @@ class Cleaner:
             text = elements.text_of(element, encodings, vr)
             if not all(character in "0123456789+-.eE\\ \0DWMY" for character in text):
                 self._remove(dataset, tag, "unknown or of the wrong kind")
+            elif self._identity.is_number(text):
+                self._remove(dataset, tag, "named the patient")
         elif isinstance(element.value, (bytes, bytearray)) and self._identity.is_in_bytes(bytes(element.value)):
             self._remove(dataset, tag, "named the patient")
         return None

@@ -15,6 +15,8 @@ TEMPORAL = frozenset(("DA", "DT", "TM"))
 WRITTEN_NUMBERS = frozenset(("DS", "IS", "AS"))
 NUMBERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"))
 BYTES = frozenset(("OB", "OW", "OD", "OF", "OL", "OV", "UN"))
+STRICT = FREE_TEXT | TEMPORAL | {"PN", "AE"}
+"""Of these the dictionary's VR counts, whatever text the file calls it: what is done to names is not left to who wrote the file."""
 KNOWN = TEXT | TEMPORAL | WRITTEN_NUMBERS | NUMBERS | BYTES | {"SQ", "UI"}
 
 SPECIFIC_CHARACTER_SET = 0x00080005
@@ -33,8 +35,12 @@ def vr_in_file(tag, element) -> str | None:
     if known is not None and said != known:
         if (said == "SQ") != (known == "SQ") or (known in NUMBERS | WRITTEN_NUMBERS and said not in NUMBERS | WRITTEN_NUMBERS | {"OW"}):
             return None
-        if known == "UI" or (said in BYTES and known not in BYTES | NUMBERS):
+        if known == "UI" or (said in BYTES and known not in BYTES | NUMBERS) or (known in BYTES and said not in BYTES | NUMBERS):
             return None
+        if known in TEXT | TEMPORAL and said in NUMBERS:
+            return None
+        if known in STRICT and said in TEXT | TEMPORAL | WRITTEN_NUMBERS:
+            return known
     return said
 
 

@@ -26,6 +26,8 @@ from .pseudonyms import Pseudonyms
 SUCCESSOR = ".deid"
 EXPORTED = ".part"
 JOURNAL = "journal.json"
+STORED = (".stored.json", ".stored.partial")
+"""storageManager's note of what a run has stored, by Orthanc's ids: of interest to the cleaner, and no image."""
 
 
 def reached(step: str) -> None:
@@ -65,7 +67,7 @@ class Folder:
             base = os.path.basename(name)
             if not stat.S_ISREG(status.st_mode):
                 raise Refused(f"{self._shown} holds a link or a special file; only files may be there. Reprocess the event.")
-            if base.startswith(".") and base.endswith((SUCCESSOR, EXPORTED)):
+            if base.startswith(".") and base.endswith((SUCCESSOR, EXPORTED)) or name in STORED:
                 continue
             if base.lower().endswith(".dcm"):
                 found.append(name)
@@ -99,19 +101,21 @@ class Folder:
         return journal
 
     def carry_on(self, journal: dict) -> bool:
-        """Finishes what the journal says. False when the files are others by now, all of them, so that it says nothing about them."""
-        successors, others = [], []
+        """Finishes what the journal says. False when none of the files is what it says, so that all begins anew."""
+        done, successors, others = 0, [], []
         names = self.files()
         for name in names:
             entry = journal["files"].get(name)
             content = (self.path / name).read_bytes()
             if entry is not None and entry["output"] == _hash(content):
+                done += 1
                 continue
             if entry is not None and hmac.compare_digest(entry["source"], self._source(content)) and self._is_ready(name, entry):
                 successors.append(name)
             else:
                 others.append(name)
-        if others and len(others) == len(names):
+        if others and not done:
+            # No file is a de-identified one. What had been dropped may be among them, and is known; that says nothing of the rest.
             return False
         if others:
             raise Refused(

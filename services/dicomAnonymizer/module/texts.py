@@ -23,8 +23,9 @@ IDENTIFYING = frozenset(int(tag) for tag in map(tag_for_keyword, [*IDENTIFIERS, 
 BIRTH_DATE = int(tag_for_keyword("PatientBirthDate"))
 
 CODES = frozenset("""
-    char code complete composite container contains continuous date datetime grayscale image modified none num original partial pname rgb
-    sampled separate short table text time true false uidref unmodified unspecified verified waveform
+    420 422 char code complete composite container contains continuous date datetime full grayscale ict image intensity interpolated modified
+    monochrome1 monochrome2 mosaic multiplanar none num original palette partial pname projection rct reformatted rgb sampled separate short
+    table text time true false uidref unmodified unspecified verified volumetric waveform ybr
 """.split())
 """Words of codes that are no words of descriptions."""
 
@@ -55,9 +56,8 @@ class Identity:
         encodings, _ = elements.encodings_of(dataset, encodings)
         for tag in list(dataset.keys()):
             element = dataset.get_item(tag)
-            vr = element.VR if element.VR is not None else elements.vr_of(tag)
-            if vr == "UN":
-                vr = elements.vr_of(tag)
+            known = elements.vr_of(tag)
+            vr = known if known == "PN" or element.VR in (None, "UN") else element.VR
             if vr == "SQ":
                 try:
                     items = elements.items_of(dataset, tag)
@@ -74,14 +74,16 @@ class Identity:
         self._patterns = None
         if kind == "name":
             parts = [part for part in BETWEEN_NAMES.split(value) if part and part not in NOBODY]
+            if len(parts) > 1:
+                both = parts[:2], parts[1::-1]
+                # With marks between them initials are a name, too; without, they would be found in any word.
+                parts += [mark.join(pair) for pair in both for mark in ("", " ", "^", "_", ", ")] + ["".join(parts)]
             for part in parts:
                 # A Chinese or Korean name is complete in two characters.
                 if len(part) >= 5 or (len(part) >= 2 and not part.isascii()):
                     self._anywhere.add(part)
                 elif len(part) >= 3:
                     self._as_words.add(part)
-            if len(parts) > 1:
-                self._anywhere.update(("".join(parts), "".join(parts[:2]), "".join(reversed(parts[:2]))))
         elif kind == "date":
             digits = value[:8]
             if len(digits) == 8 and digits.isdigit():
@@ -100,10 +102,14 @@ class Identity:
             return False
         anywhere, words, _ = self._compiled()
         # Plain searches: for texts as short as these faster than one expression with all of them.
-        found = [part for part in anywhere if part in text]
-        found += [part for part, pattern in words if part in text and pattern.search(text)]
-        # Codes are the standard's own words, of which some are names of persons too: HEAD, WHITE.
-        return any(vr != "CS" or not (part in vocabulary() or part in CODES) for part in found)
+        if vr == "CS":
+            # Codes are the standard's own words, of which some are names of persons, too (HEAD, WHITE), or begin like one (ORIGINAL).
+            text = "\\".join(value for value in text.split("\\") if not is_code(value))
+        return any(part in text for part in anywhere) or any(part in text and pattern.search(text) for part, pattern in words)
+
+    def is_number(self, text: str) -> bool:
+        """Whether one of the numbers in `text` is a number of the patient or visit, all of it."""
+        return not self._anywhere.isdisjoint(part.strip(" +\0") for part in text.split("\\"))
 
     def is_in_bytes(self, value: bytes) -> bool:
         if len(value) < 5:
@@ -133,6 +139,10 @@ def cleaned(text: str, words: frozenset[str], identity: Identity) -> str:
 
     values = (" ".join(word for word in BETWEEN_WORDS.split(value) if stays(word)) for value in text.split("\\"))
     return "\\".join(values).strip("\\")
+
+
+def is_code(value: str) -> bool:
+    return all(word in CODES or word in vocabulary() for word in re.split(r"[ _]+", value.strip(" \0")) if word)
 
 
 @functools.cache

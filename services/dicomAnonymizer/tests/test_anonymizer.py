@@ -505,6 +505,47 @@ def add_unknown(dataset, tag, value):
     dataset[tag] = RawDataElement(Tag(tag), "UN", len(value), value, 0, False, True)
 
 
+SAID = {
+    # keyword: what the file says it is, though it is another kind of text by the dictionary
+    "EvaluatorName": "LO", "SecondaryReviewerName": "CS", "IndicationDescription": "SH", "ScanProcedure": "US", "ContactURI": "CS",
+    "InstructionPerformanceComment": "FD", "CalibrationNotes": "DS", "InteroperabilityVersion": "SH", "StorageURL": "AT",
+}  # fmt: skip
+
+
+def test_what_a_file_says_of_a_value_keeps_nothing_that_the_dictionary_knows_better(place):
+    dataset = studies.image()
+    for number, (keyword, vr) in enumerate(SAID.items()):
+        tag = Tag(tag_for_keyword(keyword))
+        value = b"MARKER%02d" % number if vr not in ("DS",) else b"4711%04d" % number
+        dataset._dict[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+    (path,) = place.add(dataset)
+    assert b"MARKER00" in path.read_bytes()
+    place.work()
+    assert not studies.survivors({"MARKER", "47110006"}, path)
+
+
+def test_texts_that_scanners_copy_a_description_into(place):
+    (path,) = place.add(studies.image(StudyDescription="Carotids of Zxcvbn", PositionReferenceIndicator="Carotids of Zxcvbn", BeamName="A1"))
+    place.work()
+    assert not studies.survivors({"Carotids"}, path)
+
+
+def test_numbers_of_the_patient_in_numbers(place):
+    (path,) = place.add(studies.image(PatientID="94718230", AcquisitionNumber="94718230", SeriesNumber="5", PixelSpacing=["0.94718230", "1"]))
+    place.work()
+    cleaned = pydicom.dcmread(path)
+    assert "AcquisitionNumber" not in cleaned
+    assert (cleaned.SeriesNumber, cleaned.PixelSpacing[1]) == (5, 1)
+
+
+@pytest.mark.parametrize("name", ["C^H", "R^I", "Li^Ma", "Prima^Origi", "Xi^A", "Pri^Ori^O"])
+def test_short_names_do_not_make_images_unreadable(place, name):
+    (cleaned,) = place.cleaned(studies.image(PatientName=name, OperatorsName=name, ConvolutionKernel=f"of {name}", ScanOptions="HELIX"))
+    assert (cleaned.PhotometricInterpretation, cleaned.ImageType) == ("MONOCHROME2", ["ORIGINAL", "PRIMARY", "AXIAL"])
+    assert cleaned.Manufacturer == "Machinemaker"
+    assert cleaned.ConvolutionKernel == "REMOVED"
+
+
 @pytest.mark.parametrize("items", [2, 2000])
 def test_sequences_that_came_as_unknown_are_looked_into(place, items):
     inner = studies.image()
@@ -659,6 +700,27 @@ def test_images_that_were_exported_once_more_are_deidentified_once_more(place):
     assert path.read_bytes() != first
     place.work()
     assert path.read_bytes() == first
+
+
+def test_dropped_files_that_are_exported_once_more_are_dropped_once_more(place):
+    datasets = studies.image(), studies.image(BurnedInAnnotation="YES")
+    kept, dropped = place.add(*datasets)
+    place.work()
+    first = kept.read_bytes()
+    place.add(*datasets)
+    result = place.work()
+    assert (result["deidentified"], result["dropped"]) == (1, 1)
+    assert kept.read_bytes() == first and not dropped.exists()
+
+
+def test_what_storing_has_noted_in_the_folder_does_not_stop_a_repetition(place):
+    (path,) = place.add(studies.image())
+    place.work()
+    (place.data / "dicom" / RUN / ".stored.json").write_text("{}")
+    assert place.work()["deidentified"] == 1
+    path.with_name(".stored.json").write_text("{}")
+    with pytest.raises(errors.Refused, match="1 files that are not"):
+        place.work()
 
 
 def test_a_mixture_of_old_and_new_files_fails_closed(place):
