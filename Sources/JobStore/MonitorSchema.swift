@@ -64,5 +64,6 @@ enum MonitorSchema {
         CREATE INDEX audit_actor ON audit (actor, seq);
         CREATE INDEX audit_action ON audit (action, seq);
         CREATE INDEX audit_target ON audit (target, seq);
+        CREATE INDEX audit_outcome ON audit (outcome, seq);
         """
 }

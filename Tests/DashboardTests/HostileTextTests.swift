@@ -162,7 +162,8 @@ struct HostileTextTests {
                 "/runs/\(query)", "/jobs/\(query)", "/nothing/\(query)", "/runs?done=\(query)", "/sign-in?next=/\(query)",
             ]
             for job in 0..<3 { pages.append("/jobs/\(run).\(job)") }
-            pages.append("/jobs/\(run).0?token=1")
+            pages += ["/jobs/\(run).0?token=1", "/jobs/\(run).0?token=1&find=mark", "/jobs/\(run).0?token=1&find=\(query)"]
+            pages += ["service", "modality", "error", "level", "from"].map { "/runs?\($0)=\(query)" } + ["/?range=\(query)"]
             var seen = ""
             // The run revealed, too: nothing of it is masked then.
             for isRevealed in [false, true] {
@@ -210,6 +211,10 @@ struct HostileTextTests {
                 let text = try await dashboard.get(path).text
                 #expect(!text.contains("mark-hidden-"), "\(path)")
             }
+            // What the page's script puts into the page as markup.
+            let tail = try await dashboard.get("/jobs/\(run).0/log?offset=0&token=1&style=\(query)").json["html"]?.string ?? ""
+            let problems = HTMLCheck(tail).problems
+            #expect(tail.contains("mark-log-") && problems.isEmpty, "\(problems)")
             // The file's name comes into a header and an address.
             let link = try #require(
                 try await dashboard.get("/jobs/\(run).0?token=1").text.firstMatch(of: /href="(\/artifacts\/[^"]+)"/)

@@ -135,6 +135,7 @@ struct RoleTests {
                 for link in ["/account", "/audit", "/users"] {
                     #expect(page.contains("href=\"\(link)\"") == links.contains(link), "\(role) \(link)")
                 }
+                #expect(page.contains("/retry\"") == (role >= .operator), "\(role)")
                 #expect(page.contains("/reveal\"") == (role >= .operator), "\(role)")
             }
         }
