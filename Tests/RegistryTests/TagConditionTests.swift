@@ -81,7 +81,7 @@ private func study(_ series: [String: JSONValue]..., study: [String: JSONValue] 
 
     @Test("A tag that may be shown with a value that it should not have is not shown")
     func hidesWhatIsNoCode() throws {
-        for modality in ["Doe^Jane", "CT for Jane", "19700101 Jane Doe of Elm Street"] {
+        for modality in ["Doe^Jane", "CT for Jane", "DOE JANE", "DOE^JANE", "19700101", "19700101 Jane Doe of Elm Street"] {
             let verdict = try condition(#"{"Modality": "US", "Rows": 512}"#).verdict(
                 on: study(["Modality": .string(modality), "Rows": "Jane"]))
             #expect(verdict.reason == "Modality is not as asked")

@@ -52,12 +52,12 @@ enum TagVocabulary {
         guard !values.isEmpty, values.count <= 16 else { return nil }
         let isShown: (String) -> Bool
         if codes.contains(keyword) {
-            isShown = {
-                (1...16).contains($0.utf8.count)
-                    && $0.utf8.allSatisfy {
-                        UInt8(ascii: "A")...UInt8(ascii: "Z") ~= $0 || UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0
-                            || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: " ")
-                    }
+            // One word of capitals: a name has a space or a caret in it, a date no letter in front.
+            isShown = { value in
+                let isLetter: (UInt8) -> Bool = { UInt8(ascii: "A")...UInt8(ascii: "Z") ~= $0 }
+                let isDigit: (UInt8) -> Bool = { UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 }
+                return (1...16).contains(value.utf8.count) && value.utf8.first.map(isLetter) == true
+                    && value.utf8.allSatisfy { isLetter($0) || isDigit($0) || $0 == UInt8(ascii: "_") }
             }
         } else if numbers.contains(keyword) {
             isShown = { $0.utf8.count <= 16 && TagNumber.parse($0) != nil }
