@@ -65,7 +65,7 @@ package struct DashboardServer: Service {
         let folders = [
             ("DATA", configuration.data), ("LOGS", configuration.logs), ("STATE", URL(filePath: ledger.path).deletingLastPathComponent()),
         ]
-        let overview = Recent(for: .seconds(1), version: { [feed] in feed.latest }) { [ledger, journal] in
+        let overview = Recent(for: .seconds(1), spacing: .milliseconds(500), version: { [feed] in feed.latest }) { [ledger, journal] in
             try await Overview.read(ledger, journal, folders: folders)
         }
         let explanations = Explanations(ledger: ledger, overview: overview)

@@ -59,12 +59,18 @@ actor SharedReads {
         self.version = version
     }
 
-    /// - Parameter key: says all that `load` depends on.
-    func get<Value: Sendable>(_ key: String, _ load: @escaping @Sendable () async throws -> Value) async throws -> Value {
-        try await read(key, load).get()
+    /// - Parameters:
+    ///   - key: says all that `load` depends on.
+    ///   - moment: for what changes slowly and costs much: is shared for so long, whatever happens.
+    func get<Value: Sendable>(
+        _ key: String, for moment: Duration? = nil, _ load: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
+        try await read(key, moment, load).get()
     }
 
-    private func read<Value: Sendable>(_ key: String, _ load: @escaping @Sendable () async throws -> Value) -> Recent<Value> {
+    private func read<Value: Sendable>(
+        _ key: String, _ moment: Duration?, _ load: @escaping @Sendable () async throws -> Value
+    ) -> Recent<Value> {
         if let known = reads[key]?.read as? Recent<Value> {
             reads[key]?.used = .now
             return known
@@ -73,7 +79,7 @@ actor SharedReads {
             let old = reads.sorted { $0.value.used < $1.value.used }.prefix(Self.limit / 2).map(\.key)
             for key in old { reads[key] = nil }
         }
-        let fresh = Recent(for: lifetime, version: version, load)
+        let fresh = moment.map { Recent(for: $0, load) } ?? Recent(for: lifetime, version: version, load)
         reads[key] = (fresh, .now)
         return fresh
     }

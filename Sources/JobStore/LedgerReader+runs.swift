@@ -47,6 +47,9 @@ package struct LedgerRunFilter: Sendable, Hashable {
 
 /// How many runs a filter matches.
 package struct LedgerRunCounts: Sendable, Hashable {
+    /// Counting more would take longer than anybody waits for a page.
+    package static let limit = 10_000
+
     package var states: [RunState: Int]
     /// More match than were counted: the numbers are of the newest of them only.
     package var isCut: Bool
@@ -62,7 +65,7 @@ extension LedgerReader {
         _ filter: LedgerRunFilter = LedgerRunFilter(), limit: Int, cursor: String? = nil
     ) async throws -> LedgerPage<LedgerRun> {
         try await read { db in
-            var (conditions, arguments) = Self.conditions(filter)
+            var (conditions, arguments) = try Self.conditions(filter, db)
             if let cursor {
                 conditions.append("run.id < ?")
                 arguments += [cursor]
@@ -81,12 +84,12 @@ extension LedgerReader {
     /// How many runs the filter matches, by state: what its lists have, all pages together. The filter's own states do not count.
     ///
     /// - Parameter limit: at most so many are looked at, the newest first.
-    package func runCounts(_ filter: LedgerRunFilter, limit: Int = 20_000) async throws -> LedgerRunCounts {
+    package func runCounts(_ filter: LedgerRunFilter, limit: Int = LedgerRunCounts.limit) async throws -> LedgerRunCounts {
         var filter = filter
         filter.states = []
         return try await read { [filter] db in
             var counts = LedgerRunCounts(states: [:], isCut: false)
-            let (conditions, arguments) = Self.conditions(filter)
+            let (conditions, arguments) = try Self.conditions(filter, db)
             let sql =
                 conditions.isEmpty
                 ? "SELECT state, runs FROM run_tally WHERE runs > 0"
@@ -119,7 +122,10 @@ extension LedgerReader {
         }
     }
 
-    private static func conditions(_ filter: LedgerRunFilter) -> ([String], StatementArguments) {
+    /// So many are looked up one by one faster than all runs are asked.
+    private static let few = 5000
+
+    private static func conditions(_ filter: LedgerRunFilter, _ db: Database) throws -> ([String], StatementArguments) {
         var conditions: [String] = []
         var arguments = StatementArguments()
         func add(_ condition: String, _ values: StatementArguments) {
@@ -146,12 +152,18 @@ extension LedgerReader {
                 OR run.id IN (SELECT run_id FROM job WHERE name = ? ORDER BY job.id DESC LIMIT 10000))
                 """, [run, run + "\u{10FFFF}", text, text + "\u{10FFFF}", text])
         }
-        // Of the list's order and these conditions the planner takes the one with fewer rows.
-        if let level = filter.level { add("run.level = ?", [level]) }
-        if let modality = filter.modality {
-            add("EXISTS (SELECT 1 FROM run_modality WHERE modality = ? AND run_id = run.id)", [modality])
+        /// What few runs have is looked up by itself; what many have is asked of each run, newest first, until the page is full.
+        func addRuns(having column: String, _ value: String, of table: String) throws {
+            let probe = "SELECT COUNT(*) FROM (SELECT 1 FROM \(table) WHERE \(column) = ? LIMIT \(Self.few + 1))"
+            let isRare = try Int.fetchOne(db, sql: probe, arguments: [value]) ?? 0 <= Self.few
+            add(
+                isRare
+                    ? "run.id IN (SELECT run_id FROM \(table) WHERE \(column) = ?)"
+                    : "EXISTS (SELECT 1 FROM \(table) WHERE \(column) = ? AND run_id = run.id)", [value])
         }
-        if let service = filter.service { add("EXISTS (SELECT 1 FROM job WHERE service = ? AND run_id = run.id)", [service]) }
+        if let level = filter.level { add("run.level = ?", [level]) }
+        if let modality = filter.modality { try addRuns(having: "modality", modality, of: "run_modality") }
+        if let service = filter.service { try addRuns(having: "service", service, of: "job") }
         if let error = filter.error {
             let pattern = "%" + error.replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
             add(

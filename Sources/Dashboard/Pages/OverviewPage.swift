@@ -155,6 +155,15 @@ enum ChartRange: String, CaseIterable {
         }
     }
 
+    /// How old the figures may be: a bar of three hours does not grow while one looks.
+    var patience: Duration {
+        switch self {
+        case .hour: .seconds(1)
+        case .day: .seconds(5)
+        case .week: .seconds(30)
+        }
+    }
+
     /// Where the first bar begins, so that the last one holds `now`.
     func start(at now: Date) -> Date {
         let (count, length) = bars
@@ -169,7 +178,7 @@ extension PageController {
         let range = ChartRange(rawValue: request.query("range") ?? "") ?? .day
         let overview = try await overview.get()
         let (ledger, start, length) = (ledger, range.start(at: now), range.bars.length)
-        let activity = try await reads.get("ended \(range) \(start)") {
+        let activity = try await reads.get("ended \(range) \(start)", for: range.patience) {
             async let runs = ledger.ended(.run, since: start, spans: length)
             async let jobs = ledger.ended(.job, since: start)
             return try await (runs: runs, jobs: jobs)

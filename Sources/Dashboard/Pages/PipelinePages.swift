@@ -240,7 +240,9 @@ extension PageController {
     @Sendable func showServices(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
         let (ledger, overview) = (ledger, try await overview.get())
-        let ended = try await reads.get("ended day") { try await ledger.ended(.job, since: now.addingTimeInterval(-86400)) }
+        let ended = try await reads.get("ended day", for: .seconds(5)) {
+            try await ledger.ended(.job, since: now.addingTimeInterval(-86400))
+        }
         let spans = Dictionary(grouping: ended) { [$0.service, $0.name] }
         let paused = Set(overview.channels.filter { $0.pausedAt != nil }.map(\.name))
         let rows = overview.services.map { service in

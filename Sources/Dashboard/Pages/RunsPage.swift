@@ -181,7 +181,7 @@ extension PageController {
             isFiltered: !query.fields.isEmpty,
             isOpen: !extra.isEmpty,
             summary: (shown == 1 ? "1 run" : "\(Display.number(shown))\(counts.isCut ? " or more" : "") runs")
-                + (counts.isCut ? "; counted are the newest \(Display.number(20_000)) that match" : ""),
+                + (counts.isCut ? "; counted are the newest \(Display.number(LedgerRunCounts.limit)) that match" : ""),
             rows: page.items.map { RunRow($0, at: now) },
             pager: PagerModel(query.path("/runs", with: request.query("limit").map { [("limit", $0)] } ?? []), cursor, page.next)
         )
