@@ -97,6 +97,8 @@ package protocol LedgerTransaction {
     func noteChannels(_ names: [String]) throws
     func channels() throws -> [String]
     func pausedChannels() throws -> Set<String>
+    /// The priority of the most urgent job whose hint waits in a channel's queue; nil when none does.
+    func mostUrgentWaiting(channel: String) throws -> Priority?
 
     /// - Parameter actor: who pauses it; nil resumes it.
     func setPaused(_ channel: String, by actor: String?, at now: Date) throws

@@ -137,6 +137,12 @@ extension SQLiteTransaction {
         Set(try rows("SELECT name FROM channel WHERE paused_at IS NOT NULL").map { $0["name"] })
     }
 
+    func mostUrgentWaiting(channel: String) throws -> Priority? {
+        try row("SELECT max(priority) AS priority FROM job WHERE channel = ? AND state = 'dispatched'", [channel])
+            .flatMap { $0["priority"] as Int? }
+            .flatMap(Priority.init(rawValue:))
+    }
+
     func setPaused(_ channel: String, by actor: String?, at now: Date) throws {
         try run(
             """

@@ -18,7 +18,7 @@ extension Run {
         case .claim(let job, let attempt, let dispatch, let worker, let id, let isPaused):
             claim(Claim(job: job, attempt: attempt, dispatch: dispatch, worker: worker, id: id), isPaused: isPaused, now, &effects)
         case .renewal(let job, let attempt, let token): renew(job, attempt, token, &effects)
-        case .result(let job, let attempt, let token, let exit): finish(job, attempt, token, exit, now, &effects)
+        case .result(let job, let attempt, let token, let exit, _): finish(job, attempt, token, exit, now, &effects)
         case .leaseExpired(let job, let token): expireLease(job, token, now, &effects)
         case .channelResumed(let channel): resume(channel, now, &effects)
         case .cancel(let job, let actor): cancel([job], actor: actor, now, &effects)
@@ -29,6 +29,7 @@ extension Run {
         case .setPriority(let job, let priority, let actor): setPriority(job, priority, actor: actor, now, &effects)
         }
         settleDependencies(now, &effects)
+        if case .result(let job, _, _, _, let next?) = input { proceed(next, after: job, now, &effects) }
         settleRun(now)
         for job in jobs.indices where jobs[job].looksDifferent(from: before.jobs[job]) { effects.append(.jobChanged(job: job)) }
         if state != before.state || reason != before.reason || input == .start { effects.append(.runChanged) }

@@ -13,7 +13,8 @@ package enum RunInput: Sendable, Hashable {
     case claim(job: Int, attempt: Int, dispatch: Int? = nil, worker: String, id: String, isPaused: Bool)
     /// A worker says that it still runs an attempt.
     case renewal(job: Int, attempt: Int, token: Int)
-    case result(job: Int, attempt: Int, token: Int, exit: JobExit)
+    /// How an attempt ended. With `next`, the worker asks for one of the jobs that become ready by it.
+    case result(job: Int, attempt: Int, token: Int, exit: JobExit, next: NextClaim? = nil)
     /// No renewal came for the whole time of the lease, while the router could have heard one.
     case leaseExpired(job: Int, token: Int)
     case channelResumed(channel: String)
@@ -34,7 +35,7 @@ package enum RunEffect: Sendable, Hashable {
     /// At once without `delay`; otherwise by way of that delay queue, where the message stays for `pause` seconds, which is never more
     /// than the queue's own delay.
     case hint(job: Int, attempt: Int, dispatch: Int, delay: RetryDelay?, pause: Double)
-    /// The claim's answer: start, fenced by `token`.
+    /// The answer to a claim, or to a result that asks for the next job: start, fenced by `token`.
     case grant(job: Int, attempt: Int, token: Int)
     /// The claim's answer: forget the hint.
     case deny(Reason)

@@ -38,7 +38,7 @@ package struct ClaimMessage: Sendable, Hashable, Codable {
     }
 }
 
-/// The router's answer to a claim.
+/// The router's answer to a claim, and to a result that asks for the next job.
 package enum ClaimReply: Sendable, Hashable, Codable {
     package static let type = "dcm.claim.reply.v1"
 
@@ -64,10 +64,13 @@ package struct JobOrder: Sendable, Hashable, Codable {
     /// The sum of the attempts by which the jobs it depends on have satisfied it. A higher one means that its input has been made anew:
     /// what an attempt on the former one has kept is not for this one. nil from a router that does not say.
     package var inputs: Int?
+    /// Other jobs of the run wait for this one: with its result the worker may ask for one of them. nil from a router that answers no such
+    /// question.
+    package var leadsOn: Bool?
 
     package init(
         job: JobID, attempt: Int, token: Int, definition: JobDefinition, headers: JSONValue, addedParams: JSONValue, source: JobSource,
-        leaseSeconds: Int, inputs: Int? = nil
+        leaseSeconds: Int, inputs: Int? = nil, leadsOn: Bool? = nil
     ) {
         self.job = job
         self.attempt = attempt
@@ -78,6 +81,7 @@ package struct JobOrder: Sendable, Hashable, Codable {
         self.source = source
         self.leaseSeconds = leaseSeconds
         self.inputs = inputs
+        self.leadsOn = leadsOn
     }
 }
 
@@ -208,7 +212,7 @@ package struct WorkerInfo: Sendable, Hashable, Codable {
     }
 }
 
-/// How one attempt ended. Persistent and confirmed: the hint is acknowledged only afterwards.
+/// How one attempt ended. Persistent, and confirmed or answered: the hint is acknowledged only afterwards.
 package struct ResultMessage: Sendable, Hashable, Codable {
     package static let type = "dcm.result.v1"
 
@@ -217,12 +221,28 @@ package struct ResultMessage: Sendable, Hashable, Codable {
     package var token: Int
     package var worker: String
     package var exit: JobExit
+    package var next: Next?
 
-    package init(job: JobID, attempt: Int, token: Int, worker: String, exit: JobExit) {
+    /// The worker wants to go on with a job that becomes ready by this result. The router then answers the result, through direct reply-to
+    /// and with a ``ClaimReply``: whoever has the answer knows that the result is in the ledger.
+    package struct Next: Sendable, Hashable, Codable {
+        /// Unique to the question, however often it is sent.
+        package var id: String
+        /// Which jobs the worker takes.
+        package var channels: [String]
+
+        package init(id: String, channels: [String]) {
+            self.id = id
+            self.channels = channels
+        }
+    }
+
+    package init(job: JobID, attempt: Int, token: Int, worker: String, exit: JobExit, next: Next? = nil) {
         self.job = job
         self.attempt = attempt
         self.token = token
         self.worker = worker
         self.exit = exit
+        self.next = next
     }
 }

@@ -83,6 +83,10 @@ extension RouterService {
             return await renewOneByOne(renewal, delivery)
         case .leaseExpired(let lease): return Committed(runs: [:], after: [.releaseLease(lease)])
         default:
+            if case .result(let result, let delivery) = input, result.next != nil {
+                // The worker would send it again for ever.
+                answer(delivery, ClaimReply.type, ClaimReply.no(Reason("unreadable", "The ledger cannot take this result: \(error)")))
+            }
             if let delivery = input.delivery, let queue = input.queue {
                 await putAside(delivery, queue: queue, reason: "the ledger does not take it: \(error)")
             }

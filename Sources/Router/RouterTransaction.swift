@@ -31,11 +31,9 @@ struct RouterTransaction {
         case .reprocessed(let command, let replanned, _): try handle(command, replanned)
         case .claim(let claim, let delivery): after.append(.answerClaim(delivery, try answer(claim)))
         case .renewal(let renewal, let delivery): after.append(.answerRenewal(delivery, try answer(renewal)))
-        case .result(let result, _):
-            let change = RunInput.result(job: result.job.index, attempt: result.attempt, token: result.token, exit: result.exit)
-            for case .refused(let reason) in try apply(change, to: result.job.run) {
-                try publish("result.refused", run: result.job.run, job: result.job, data: ["reason": .string(reason.code)])
-            }
+        case .result(let result, let delivery):
+            let next = try handle(result)
+            if result.next != nil { after.append(.answerClaim(delivery, next.map { .go($0) } ?? .no(.nothingFollows))) }
         case .command(let command, _): try handle(command)
         case .echo(let sent, _): after.append(.heard(until: sent))
         case .dead(let delivery): try recordDead(delivery)
@@ -122,19 +120,51 @@ extension RouterTransaction {
             job: claim.job.index, attempt: claim.attempt, dispatch: claim.dispatch, worker: claim.worker, id: claim.id, isPaused: isPaused)
         for effect in try apply(input, to: claim.job.run) {
             switch effect {
-            case .grant(let job, let attempt, let token):
-                after.append(.extendLease(claim.job, token: token))
-                let planned = stored.run.jobs[job]
-                return .go(
-                    JobOrder(
-                        job: claim.job, attempt: attempt, token: token, definition: planned.definition,
-                        headers: stored.context.headers, addedParams: .object(stored.context.addedParams), source: stored.context.source,
-                        leaseSeconds: Self.leaseSeconds, inputs: planned.dependencies.reduce(0) { $0 + ($1.satisfiedBy ?? 0) }))
+            case .grant(let job, let attempt, let token): return .go(order(job, attempt, token, in: runs[claim.job.run] ?? stored))
             case .deny(let reason): return .no(reason)
             default: continue
             }
         }
         preconditionFailure("A claim is either granted or denied.")
+    }
+
+    private mutating func order(_ index: Int, _ attempt: Int, _ token: Int, in stored: StoredRun) -> JobOrder {
+        let job = stored.run.jobID(index)
+        let planned = stored.run.jobs[index]
+        after.append(.extendLease(job, token: token))
+        return JobOrder(
+            job: job, attempt: attempt, token: token, definition: planned.definition, headers: stored.context.headers,
+            addedParams: .object(stored.context.addedParams), source: stored.context.source, leaseSeconds: Self.leaseSeconds,
+            inputs: planned.dependencies.reduce(0) { $0 + ($1.satisfiedBy ?? 0) }, leadsOn: stored.run.leadsOn(index))
+    }
+
+    /// - Returns: what the worker goes on with, when it asked and something has become ready that it may take.
+    private mutating func handle(_ result: ResultMessage) throws -> JobOrder? {
+        let change = RunInput.result(
+            job: result.job.index, attempt: result.attempt, token: result.token, exit: result.exit,
+            next: try result.next.map { NextClaim(worker: result.worker, id: $0.id, floors: try floors(of: $0.channels)) })
+        var next: JobOrder?
+        for effect in try apply(change, to: result.job.run) {
+            switch effect {
+            case .refused(let reason):
+                try publish("result.refused", run: result.job.run, job: result.job, data: ["reason": .string(reason.code)])
+            case .grant(let job, let attempt, let token):
+                next = try stored(result.job.run).map { order(job, attempt, token, in: $0) }
+            default: continue
+            }
+        }
+        return next
+    }
+
+    /// Nobody goes on with a run while more urgent jobs wait in the channel. Those that wait as urgently as the run's have waited behind
+    /// the beginning of a run anyway, and a run that is done frees what it holds.
+    private func floors(of channels: [String]) throws -> [String: Priority] {
+        let paused = try ledger.pausedChannels()
+        var floors: [String: Priority] = [:]
+        for channel in channels where !paused.contains(channel) {
+            floors[channel] = try ledger.mostUrgentWaiting(channel: channel) ?? .low
+        }
+        return floors
     }
 
     private mutating func answer(_ renewal: RenewMessage) throws -> RenewReply {
@@ -364,6 +394,8 @@ extension RouterTransaction {
 }
 
 extension Reason {
+    fileprivate static let nothingFollows = Reason("nothing-follows", "No job that this worker may take has become ready by this result.")
+
     fileprivate static func unknownRun(_ id: RunID) -> Reason {
         Reason("unknown", "The ledger has no run \(id).", subject: id.rawValue)
     }

@@ -9,8 +9,9 @@ protocol RouterLink: Sendable {
     func claim(_ claim: ClaimMessage) async throws -> ClaimReply
     /// Renews leases; the heartbeat.
     func renew(_ renewal: RenewMessage, limit: Duration) async throws -> RenewReply
-    /// Returns once the broker has taken responsibility for the result.
-    func report(_ result: ResultMessage) async throws
+    /// Returns once the broker has taken responsibility for the result, or, when it asks for the next job, once the router has.
+    /// - Returns: the answer when the result asks for the next job; nil when it does not.
+    func report(_ result: ResultMessage) async throws -> ClaimReply?
     /// Puts aside what cannot be read; returns once the broker has it.
     func putAside(_ delivery: AMQPDelivery, queue: String, reason: String) async throws
 }
@@ -36,17 +37,21 @@ struct BrokerLink: RouterLink {
         return try decode(try await broker.call(request, timeout: limit), RenewReply.type)
     }
 
-    func report(_ result: ResultMessage) async throws {
-        try await broker.publish(
-            .pipeline(
-                exchange: PipelineExchange.router,
-                routingKey: PipelineKey.result,
-                type: ResultMessage.type,
-                body: result,
-                messageID: "\(result.job).\(result.attempt).\(result.token)",
-                correlationID: result.job.run.rawValue
-            )
+    func report(_ result: ResultMessage) async throws -> ClaimReply? {
+        let message = AMQPPublishing.pipeline(
+            exchange: PipelineExchange.router,
+            routingKey: PipelineKey.result,
+            type: ResultMessage.type,
+            body: result,
+            messageID: "\(result.job).\(result.attempt).\(result.token)",
+            correlationID: result.job.run.rawValue
         )
+        guard result.next != nil else {
+            try await broker.publish(message)
+            return nil
+        }
+        // The answer comes after the router's commit, which is more than the broker's confirm.
+        return try decode(try await broker.call(message, timeout: Self.claimLimit), ClaimReply.type)
     }
 
     func putAside(_ delivery: AMQPDelivery, queue: String, reason: String) async throws {

@@ -98,15 +98,28 @@ extension WorkerService {
         return nil
     }
 
-    /// Tells how an attempt ended, until the broker has it. Without a broker the lease stays wanted and the result is kept.
-    func report(_ exit: JobExit, _ order: JobOrder, _ key: AttemptTable.Key) async {
-        let result = ResultMessage(job: order.job, attempt: order.attempt, token: order.token, worker: configuration.id, exit: exit)
+    /// Tells how an attempt ended, until the broker or the router has it. Without a broker the lease stays wanted and the result is kept.
+    ///
+    /// Where other jobs of the run wait for this one, it asks for the next of them with the same message. Like a claim that is repeated
+    /// until the router answers: a slot that waits for the answer could begin nothing else without the router either.
+    /// - Returns: what this worker goes on with, and when it was first asked for.
+    func report(
+        _ exit: JobExit, _ order: JobOrder, _ key: AttemptTable.Key
+    ) async -> (order: JobOrder, asked: ContinuousClock.Instant)? {
+        let asked = clock.now()
+        var result = ResultMessage(job: order.job, attempt: order.attempt, token: order.token, worker: configuration.id, exit: exit)
+        if order.leadsOn == true, exit.outcome != .released {
+            result.next = .init(id: String(UInt64.random(in: 0 ... .max), radix: 36), channels: configuration.channels)
+        }
         var pause = Duration.milliseconds(250)
         while !table.withLock({ $0.isAbandoned }) {
-            let telling = Task { try await router.report(result) }
+            // Whoever ends, or shall take no more jobs, only tells.
+            if table.withLock({ $0.isDraining || $0.isDrained }) { result.next = nil }
+            let telling = Task { [result] in try await router.report(result) }
             table.withLock { $0.endable(key, by: { telling.cancel() }) }
             do {
-                return try await telling.value
+                guard case .go(let next) = try await telling.value else { return nil }
+                return (next, asked)
             } catch {
                 logger.warning("result not confirmed, sending it again", metadata: ["job.id": "\(key.job)", "error": "\(error)"])
                 try? await Task.sleep(for: pause)
@@ -114,6 +127,7 @@ extension WorkerService {
             }
         }
         logger.error("a result could not be reported before the end", metadata: ["job.id": "\(key.job)"])
+        return nil
     }
 
     // MARK: Leases

@@ -86,33 +86,58 @@ final class WorkerService: Service {
     }
 
     /// One hint, from its arrival to its acknowledgement. It holds a slot.
+    ///
+    /// With the result of a job the router may hand over the next one of the same run. The hint stays unacknowledged until the last of
+    /// them has ended: the broker then sends no other one for the slot that they use.
     func carryOut(_ hint: Hint) async {
         guard let message = await decode(hint) else { return }
         FaultPoint.reach(.workerHintTaken)
         let key = AttemptTable.Key(job: message.job, attempt: message.attempt)
         guard table.withLock({ $0.begin(key) }) else { return hint.delivery.ack() }
-        defer { table.withLock { $0.end(key) } }
-        let claimed = await claim(key, dispatch: message.dispatch)
-        switch claimed?.reply {
-        case .go(let order):
+        switch await claim(key, dispatch: message.dispatch) {
+        case (.go(let order), let asked)?:
             FaultPoint.reach(.workerClaimGranted)
-            let lease = Lease(
-                seconds: order.leaseSeconds, since: claimed?.asked ?? clock.now(),
-                margin: configuration.killGrace + configuration.leaseMargin,
-                clock: clock)
-            let exit = await run(order, key, lease)
-            if let exit {
-                await report(exit, order, key)
-                FaultPoint.reach(.workerResultConfirmed)
+            var next = await carryOut(order, key, since: asked)
+            while let (order, asked) = next {
+                let key = AttemptTable.Key(job: order.job, attempt: order.attempt)
+                // An old hint of the same job is being asked about, and will hear that the job is taken: by us, who cannot have it twice.
+                guard table.withLock({ $0.begin(key) }) else {
+                    await handBack(order)
+                    break
+                }
+                next = await carryOut(order, key, since: asked)
             }
             hint.delivery.ack()
-        case .no(let reason):
+        case (.no(let reason), _)?:
+            table.withLock { $0.end(key) }
             logger.debug("claim denied", metadata: ["job.id": "\(message.job)", "reason": "\(reason.code)"])
             hint.delivery.ack()
         case nil:
+            table.withLock { $0.end(key) }
             // The router never answered and this worker ends: somebody else shall ask.
             hint.delivery.nack(requeue: true)
         }
+    }
+
+    /// Gives up an attempt that was not begun. When nobody hears it, the end of the lease says the same.
+    private func handBack(_ order: JobOrder) async {
+        let result = ResultMessage(
+            job: order.job, attempt: order.attempt, token: order.token, worker: configuration.id, exit: .released(at: Date()))
+        _ = try? await router.report(result)
+    }
+
+    /// One granted attempt, from its start until its result is told.
+    /// - Returns: the job that the router wants done next, and when it was asked for.
+    private func carryOut(
+        _ order: JobOrder, _ key: AttemptTable.Key, since asked: ContinuousClock.Instant
+    ) async -> (order: JobOrder, asked: ContinuousClock.Instant)? {
+        defer { table.withLock { $0.end(key) } }
+        let lease = Lease(
+            seconds: order.leaseSeconds, since: asked, margin: configuration.killGrace + configuration.leaseMargin, clock: clock)
+        guard let exit = await run(order, key, lease) else { return nil }
+        let next = await report(exit, order, key)
+        FaultPoint.reach(.workerResultConfirmed)
+        return next
     }
 
     /// - Returns: what to report, nil when it is no longer ours to report.

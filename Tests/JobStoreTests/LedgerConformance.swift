@@ -427,6 +427,10 @@ extension LedgerConformance {
                 )
             }
             #expect(names == ["cpu", "gpu"] && stopped == ["gpu"] && ready == [id(1)] && others.isEmpty)
+            let (urgent, idle) = try await ledger.write {
+                (try $0.mostUrgentWaiting(channel: "gpu"), try $0.mostUrgentWaiting(channel: "elsewhere"))
+            }
+            #expect(urgent == .default && idle == nil, "only what stands in the queue waits")
             let behind = try await ledger.write { try $0.runsWithReadyJobs(channel: "gpu", after: id(1), limit: 9) }
             let none = try await ledger.write { try $0.runsWithReadyJobs(channel: "gpu", after: nil, limit: 0) }
             #expect(behind.isEmpty && none.isEmpty)

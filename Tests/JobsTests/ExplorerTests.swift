@@ -175,13 +175,14 @@ extension SimulatedWorld {
         for id in confirms { add(5, row(id)) }
         for hint in hints { add(6, key(hint)) }
         for lease in leases { add(7, lease.job, lease.token) }
-        for attempt in attempts { add(8, key(attempt.hint), attempt.worker, attempt.token ?? 0) }
+        for attempt in attempts { add(8, key(attempt.hint), attempt.worker, attempt.token ?? 0, attempt.asksWith == nil ? 0 : 1) }
         for message in messages {
             let state = message.isUnacknowledged ? 1 : 0
             switch message.letter {
             case .claim(let claim): add(9, key(claim.hint), owner(claim.id), state)
             case .renewal(let attempt, _): add(10, key(attempt.hint), state)
-            case .result(let job, let attempt, let token, _): add(11, job, attempt, token, state)
+            case .result(let told, let question):
+                add(11, told.job, told.attempt, told.token, state, question.map { owner($0.id) } ?? 0)
             case .command: add(12, state)
             }
         }
@@ -189,6 +190,7 @@ extension SimulatedWorld {
             switch envelope {
             case .stop(let job, let token): add(13, job, token)
             case .reply(let id, .go(let token)): add(14, owner(id), token)
+            case .reply(let id, .next(let job, let attempt, let token)): add(19, owner(id), job, attempt, token)
             case .reply(let id, .no): add(15, owner(id))
             case .reply(let id, .renewed): add(16, owner(id))
             case .reply(let id, .lost): add(17, owner(id))

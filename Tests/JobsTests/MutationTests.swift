@@ -24,7 +24,7 @@ import Testing
         Mutant("a hint is lost between the commit and the outbox", LosesHints.self, ["I7"]),
         Mutant("a running job is granted again", GrantsTwice.self, ["I5"]),
         Mutant("lost workers are not counted", ForgetsCrashes.self, ["I11"]),
-        Mutant("a retried job keeps its satisfied edges", KeepsEdges.self, ["I4", "machine"]),
+        Mutant("a retried job keeps its satisfied edges", KeepsEdges.self, ["I4", "I10", "machine"]),
         Mutant("a late confirmation takes a running job back", ConfirmsRunning.self, ["machine"]),
         Mutant("cleaning up ignores what was not stored", CleansAnyway.self, ["finalizer"]),
         Mutant("a resumed channel forgets who waits", ForgetsPaused.self, ["I10"]),
@@ -42,7 +42,7 @@ import Testing
     func isCaughtAndShrunk(_ mutant: Mutant) async throws {
         let failure = try #require(await mutant.find(), "no seed found it")
         #expect(mutant.rules.contains(failure.violation.rule), "\(failure)")
-        #expect(failure.shrunk.script.count <= 16, "\(failure)")
+        #expect(failure.shrunk.script.count <= 20, "\(failure)")
         #expect(failure.shrunk.plan.entries.count <= 4, "\(failure)")
     }
 }
@@ -51,8 +51,10 @@ import Testing
 
 private struct IgnoresTokens: RunReducer {
     mutating func apply(_ input: RunInput, to run: inout Run, at now: Date) -> [RunEffect] {
-        guard case .result(let job, _, _, let exit) = input, run.jobs[job].state == .running else { return run.apply(input, at: now) }
-        return run.apply(.result(job: job, attempt: run.jobs[job].attempt, token: run.jobs[job].token, exit: exit), at: now)
+        guard case .result(let job, _, _, let exit, let next) = input, run.jobs[job].state == .running else {
+            return run.apply(input, at: now)
+        }
+        return run.apply(.result(job: job, attempt: run.jobs[job].attempt, token: run.jobs[job].token, exit: exit, next: next), at: now)
     }
 }
 
@@ -62,7 +64,7 @@ private struct CountsParents: RunReducer {
 
     mutating func apply(_ input: RunInput, to run: inout Run, at now: Date) -> [RunEffect] {
         var effects = run.apply(input, at: now)
-        guard case .result(let parent, _, _, let exit) = input, exit.outcome == .succeeded else { return effects }
+        guard case .result(let parent, _, _, let exit, _) = input, exit.outcome == .succeeded else { return effects }
         for child in run.jobs.indices where run.jobs[child].dependencies.contains(where: { $0.parent == parent }) {
             left[child, default: run.jobs[child].dependencies.count] -= 1
             guard left[child] == 0, run.jobs[child].state == .waiting else { continue }
@@ -185,7 +187,7 @@ private struct NeverAges: RunReducer {
 
 private struct RetriesCancelled: RunReducer {
     mutating func apply(_ input: RunInput, to run: inout Run, at now: Date) -> [RunEffect] {
-        guard case .result(let job, _, _, let exit) = input, exit.outcome == .failed, run.jobs[job].cancelRequested else {
+        guard case .result(let job, _, _, let exit, _) = input, exit.outcome == .failed, run.jobs[job].cancelRequested else {
             return run.apply(input, at: now)
         }
         run.jobs[job].cancelRequested = false

@@ -114,6 +114,59 @@ import Testing
         #expect(refusal(after)?.code == "leased")
     }
 
+    func result(_ order: JobOrder, asking id: String, channels: [String] = ["default"]) -> RouterInput {
+        let exit = JobExit(outcome: .succeeded, kind: .completed, startedAt: now, finishedAt: now)
+        return .result(
+            ResultMessage(
+                job: order.job, attempt: order.attempt, token: order.token, worker: "w1", exit: exit,
+                next: .init(id: id, channels: channels)),
+            delivery())
+    }
+
+    @Test func aResultThatAsksIsAnsweredWithTheChildInPlaceOfItsHint() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let order = try #require(granted(try await bench.commit(claim(0), at: now)))
+        #expect(order.leadsOn == true)
+        let after = try await bench.commit(result(order, asking: "q"), at: now)
+        let next = try #require(granted(after))
+        #expect(next.job == JobID(run: runID, index: 1) && next.token == 1 && next.leadsOn == false && next.inputs == 1)
+        #expect(next.headers["dcmpath"]?.string == "dicom/\(runID)")
+        #expect(hints(after).isEmpty)
+        #expect(after.contains { if case .extendLease(next.job, 1) = $0 { true } else { false } })
+        let run = try #require(try await bench.ledger.write { try $0.loadRun(runID) }?.run)
+        #expect(run.jobs.map(\.state) == [.succeeded, .running] && run.jobs[1].worker == "w1")
+        // The answer got lost: the same question has the same answer, and nothing else happens.
+        let again = try await bench.commit(result(order, asking: "q"), at: now)
+        #expect(granted(again) == next && hints(again).isEmpty)
+        // Another question about the same result gets nothing.
+        #expect(refusal(try await bench.commit(result(order, asking: "other"), at: now))?.code == "nothing-follows")
+        // Its end is a result as any other; a late copy of the question finds nothing.
+        try await bench.commit(result(next), at: now)
+        #expect(refusal(try await bench.commit(result(order, asking: "q"), at: now))?.code == "nothing-follows")
+    }
+
+    @Test(arguments: ["other channel", "paused", "more urgent waits"])
+    func aResultThatAsksIsAnsweredNoAndTheChildGetsItsHint(_ why: String) async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let order = try #require(granted(try await bench.commit(claim(0), at: now)))
+        if why == "paused" { try await bench.ledger.write { try $0.setPaused("default", by: "op", at: now) } }
+        if why == "more urgent waits" {
+            let other = RunID(milliseconds: 8, random: (2, 2))
+            let sent = try await bench.commit(.event(event("s2"), planned(other), delivery()), at: now)
+            try await bench.commit(.confirmed(sent.compactMap { if case .send(let row) = $0 { row } else { nil } }), at: now)
+            let raise = CommandMessage(
+                id: "c", action: .setPriority, target: "\(JobID(run: other, index: 0))", actor: "op", at: now,
+                priority: "high")
+            let raised = try await bench.commit(.command(raise, delivery()), at: now)
+            try await bench.commit(.confirmed(raised.compactMap { if case .send(let row) = $0 { row } else { nil } }), at: now)
+        }
+        let after = try await bench.commit(result(order, asking: "q", channels: [why == "other channel" ? "gpu" : "default"]), at: now)
+        #expect(granted(after) == nil && refusal(after)?.code == "nothing-follows")
+        #expect(hints(after).map(\.job) == [JobID(run: runID, index: 1)])
+    }
+
     @Test func aResultStartsTheChildAndItsRepetitionDoesNothing() async throws {
         let bench = try Bench()
         try await bench.commit(.event(event(), planned(), delivery()), at: now)

@@ -48,6 +48,11 @@ final class FakeRouter: RouterLink {
         /// Claims that fail before one is answered.
         var deafClaims = 0
         var deafReports = 0
+        /// The ids of the questions for the next job, each as often as it was asked.
+        var questions: [String] = []
+        /// What results that ask for the next job are answered with, in turn.
+        var followers: [JobOrder] = []
+        var leadsOn: Bool?
         var isBrokerAway = false
         var refusal: Reason?
         var renewReply = RenewReply()
@@ -70,6 +75,7 @@ final class FakeRouter: RouterLink {
             if let refusal = state.refusal { return .no(refusal) }
             var order = Self.order(claim.job, attempt: claim.attempt, definition: state.definition)
             order.leaseSeconds = state.leaseSeconds
+            order.leadsOn = state.leadsOn
             return .go(order)
         }
     }
@@ -82,14 +88,17 @@ final class FakeRouter: RouterLink {
         }
     }
 
-    func report(_ result: ResultMessage) async throws {
+    func report(_ result: ResultMessage) async throws -> ClaimReply? {
         try state.withLock { state in
             if state.isBrokerAway { throw Unavailable() }
+            if result.next != nil, let question = result.next?.id { state.questions.append(question) }
             if state.deafReports > 0 {
                 state.deafReports -= 1
                 throw Unavailable()
             }
             state.results.append(result)
+            guard result.next != nil else { return nil }
+            return state.followers.isEmpty ? .no(Reason("nothing-follows", "Nothing follows.")) : .go(state.followers.removeFirst())
         }
     }
 
@@ -118,8 +127,16 @@ final class FakeRunner: JobRunner {
         var running = 0
         var peak = 0
         var mayEnd = false
+        /// How many jobs may end, whichever look first.
+        var ends = 0
         var isShutDown = false
         var isStillMine: (@Sendable () -> Bool)?
+
+        mutating func takeEnd() -> Bool {
+            guard !mayEnd, ends > 0 else { return mayEnd }
+            ends -= 1
+            return true
+        }
     }
 
     let state = Mutex(State())
@@ -129,6 +146,7 @@ final class FakeRunner: JobRunner {
     }
 
     func finishAll() { state.withLock { $0.mayEnd = true } }
+    func finishOne() { state.withLock { $0.ends += 1 } }
 
     func run(
         _ order: JobOrder,
@@ -144,7 +162,7 @@ final class FakeRunner: JobRunner {
         }
         defer { state.withLock { $0.running -= 1 } }
         onProgress(RenewMessage.Progress(fraction: 0.5))
-        while !state.withLock({ $0.mayEnd }) {
+        while !state.withLock({ $0.takeEnd() }) {
             if Task.isCancelled { return JobExit(outcome: .cancelled, kind: .cancelled, startedAt: start, finishedAt: Date()) }
             try? await Task.sleep(for: .milliseconds(2))
         }

@@ -34,6 +34,64 @@ import Testing
         #expect(runner.state.withLock { $0.isShutDown })
     }
 
+    @Test("With a result that others wait for, the next job is asked for and begun; the hint is kept until the last has ended")
+    func goesOn() async throws {
+        let (router, runner) = (FakeRouter { $0.leadsOn = true }, FakeRunner(mayEnd: false))
+        var second = FakeRouter.order(job(1), attempt: 1, definition: router.state.withLock { $0.definition })
+        second.leadsOn = true
+        let third = FakeRouter.order(job(2), attempt: 3, definition: second.definition)
+        router.state.withLock { $0.followers = [second, third] }
+        try await withWorker(router, runner) { source in
+            let hint = put(source)
+            for count in 1...3 {
+                #expect(await eventually { runner.state.withLock { $0.started.count } == count })
+                #expect(hint.all.isEmpty)
+                #expect(await eventually { router.state.withLock { $0.renewals.last?.leases.map(\.job) } == [job(count - 1)] })
+                runner.finishOne()
+            }
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            let (claims, results, peak) = (
+                router.state.withLock { $0.claims.count }, router.state.withLock { $0.results }, runner.state.withLock { $0.peak }
+            )
+            #expect(claims == 1 && peak == 1)
+            #expect(results.map(\.job) == [job(0), job(1), job(2)])
+            #expect(results.map { $0.next?.channels } == [["default"], ["default"], nil], "nobody waits for the last one")
+            #expect(results.map(\.token) == [10, 10, 30])
+        }
+    }
+
+    @Test("The question for the next job is repeated under its own id until it is answered")
+    func asksAgainForTheNext() async throws {
+        let (router, runner) = (
+            FakeRouter {
+                $0.leadsOn = true
+                $0.deafReports = 2
+            }, FakeRunner()
+        )
+        router.state.withLock { $0.followers = [FakeRouter.order(job(1), attempt: 1, definition: $0.definition)] }
+        try await withWorker(router, runner) { source in
+            let hint = put(source)
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            let questions = router.state.withLock { $0.questions }
+            #expect(questions.count == 3 && Set(questions).count == 1)
+            #expect(runner.state.withLock { $0.started.map(\.job) } == [job(0), job(1)])
+        }
+    }
+
+    @Test("A drained worker asks for no next job; one that ends hands back what it is still given")
+    func drainedAsksForNothing() async throws {
+        let (router, runner) = (FakeRouter { $0.leadsOn = true }, FakeRunner(mayEnd: false))
+        try await withWorker(router, runner) { source in
+            let hint = put(source)
+            #expect(await eventually { runner.state.withLock { $0.running } == 1 })
+            control(source, ControlMessage(action: .drain, worker: "w1"))
+            #expect(await eventually { router.state.withLock { $0.renewals.last?.worker.isDrained } == true })
+            runner.finishAll()
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            #expect(router.state.withLock { $0.questions.isEmpty })
+        }
+    }
+
     @Test("A refused claim is acknowledged and forgotten")
     func refused() async throws {
         let (router, runner) = (FakeRouter { $0.refusal = Reason("done", "It is done.") }, FakeRunner())

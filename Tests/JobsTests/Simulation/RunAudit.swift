@@ -102,8 +102,13 @@ extension RunAudit {
     private mutating func checkGrant(
         _ index: Int, _ attempt: Int, _ token: Int, _ input: RunInput, _ before: Run, _ after: Run, _ now: Double
     ) throws(Violation) {
-        guard case .claim(_, _, _, _, let id, let isPaused) = input else {
-            throw Violation(rule: "I5", text: "job \(index) is granted without a claim")
+        let id: String
+        let isPaused: Bool
+        switch input {
+        case .claim(_, _, _, _, let claim, let paused): (id, isPaused) = (claim, paused)
+        case .result(_, _, _, _, let next?):
+            (id, isPaused) = (next.id, next.floors[after.jobs[index].definition.channel] == nil)
+        default: throw Violation(rule: "I5", text: "job \(index) is granted without a claim")
         }
         let job = after.jobs[index]
         let old = before.jobs[index]
@@ -307,7 +312,7 @@ extension RunInput {
     fileprivate var job: Int? {
         switch self {
         case .hintConfirmed(let job, _, _), .hintLost(let job, _, _), .aged(let job, _, _), .claim(let job, _, _, _, _, _),
-            .renewal(let job, _, _), .result(let job, _, _, _), .leaseExpired(let job, _), .cancel(let job, _), .retry(let job, _),
+            .renewal(let job, _, _), .result(let job, _, _, _, _), .leaseExpired(let job, _), .cancel(let job, _), .retry(let job, _),
             .rerun(let job, _), .setPriority(let job, _, _):
             job
         case .start, .channelResumed, .cancelAll, .retryAll: nil
@@ -331,8 +336,8 @@ extension RunInput {
             guard isSubject else { return follows }
             return [.ready, .dispatched, .retrying].contains(old) && [.running, .ready, .skipped].contains(new)
         case .renewal: return false
-        case .result:
-            guard isSubject, old == .running else { return follows }
+        case .result(_, _, _, _, let next):
+            guard isSubject, old == .running else { return follows || (next != nil && old == .waiting && new == .running) }
             return [.succeeded, .failed, .dead, .retrying, .cancelled, .ready].contains(new)
         case .leaseExpired:
             guard isSubject, old == .running else { return follows }

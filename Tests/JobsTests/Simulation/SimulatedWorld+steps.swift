@@ -135,7 +135,9 @@ extension SimulatedWorld {
     private mutating func askAgain(_ pick: Int) -> Bool {
         let asking = attempts.indices.filter { attempts[$0].token == nil && !isCutOff[attempts[$0].worker] }
         guard !asking.isEmpty, messages.count < 40 else { return false }
-        messages.append(Message(id: nextID(), letter: .claim(attempts[asking[pick % asking.count]])))
+        let attempt = attempts[asking[pick % asking.count]]
+        let question = attempt.asksWith.map { Letter.result($0, next: Question(id: attempt.id, worker: attempt.worker)) }
+        messages.append(Message(id: nextID(), letter: question ?? .claim(attempt)))
         return true
     }
 
@@ -160,15 +162,18 @@ extension SimulatedWorld {
             outcome: ending.outcome, kind: ending.kind, result: .integer(Int64(token)), startedAt: at, finishedAt: at,
             isRetriable: ending.isRetriable)
         guard !isCutOff[attempts[index].worker] else { return }
-        report(index, copies: ending.isSentTwice ? 2 : 1, bringsHintBack: ending.bringsHintBack)
+        report(index, copies: ending.isSentTwice ? 2 : 1, bringsHintBack: ending.bringsHintBack, asks: ending.asks)
     }
 
-    private mutating func report(_ index: Int, copies: Int = 1, bringsHintBack: Bool = false) {
+    private mutating func report(_ index: Int, copies: Int = 1, bringsHintBack: Bool = false, asks: Bool = false) {
         let attempt = attempts.remove(at: index)
         guard let token = attempt.token, let exit = attempt.exit else { return }
-        for _ in 0..<copies {
-            let letter = Letter.result(job: attempt.hint.job, attempt: attempt.hint.attempt, token: token, exit)
-            messages.append(Message(id: nextID(), letter: letter))
+        let told = Told(job: attempt.hint.job, attempt: attempt.hint.attempt, token: token, exit: exit)
+        let question = asks ? Question(id: nextID(), worker: attempt.worker) : nil
+        for _ in 0..<copies { messages.append(Message(id: nextID(), letter: .result(told, next: question))) }
+        if let question {
+            attempts.append(
+                Attempt(id: question.id, worker: attempt.worker, hint: attempt.hint, askedAt: now, holdsHint: false, asksWith: told))
         }
         if bringsHintBack, attempt.holdsHint { hints.append(attempt.hint) }
     }
@@ -186,6 +191,13 @@ extension SimulatedWorld {
             switch reply {
             case .go(let token):
                 guard attempts[index].token == nil else { return }
+                attempts[index].token = token
+                attempts[index].leaseUntil = attempts[index].askedAt + Self.leaseTime
+                if mustEnd(attempts[index]) { attempts.remove(at: index) }
+            case .next(let job, let attempt, let token):
+                guard attempts[index].asksWith != nil else { return }
+                attempts[index].asksWith = nil
+                attempts[index].hint = Hint(job: job, attempt: attempt, dispatch: 0)
                 attempts[index].token = token
                 attempts[index].leaseUntil = attempts[index].askedAt + Self.leaseTime
                 if mustEnd(attempts[index]) { attempts.remove(at: index) }

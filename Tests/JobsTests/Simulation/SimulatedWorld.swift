@@ -39,6 +39,8 @@ struct SimulatedWorld {
 
     enum Reply {
         case go(token: Int)
+        /// The answer to a result: the job that the worker goes on with.
+        case next(job: Int, attempt: Int, token: Int)
         case no
         case renewed(askedAt: Double)
         case lost
@@ -48,8 +50,21 @@ struct SimulatedWorld {
     enum Letter {
         case claim(Attempt)
         case renewal(Attempt, askedAt: Double)
-        case result(job: Int, attempt: Int, token: Int, JobExit)
+        case result(Told, next: Question?)
         case command(id: Int, SimulationStep.Command)
+    }
+
+    struct Told {
+        var job: Int
+        var attempt: Int
+        var token: Int
+        var exit: JobExit
+    }
+
+    /// A worker that asks with a result for the next job.
+    struct Question {
+        var id: Int
+        var worker: Int
     }
 
     struct Message {
@@ -71,6 +86,8 @@ struct SimulatedWorld {
         /// What it would report if its worker reached the broker.
         var exit: JobExit?
         var holdsHint = true
+        /// The result with which it asked for whatever comes next; nil for a claim, and once it is answered.
+        var asksWith: Told?
     }
 
     /// To one attempt, or a control message to whoever runs a token.
@@ -234,8 +251,19 @@ extension SimulatedWorld {
                 default: continue
                 }
             }
-        case .result(let job, let attempt, let token, let exit):
-            try commit(.result(job: job, attempt: attempt, token: token, exit: exit))
+        case .result(let told, let question):
+            let open = [0, 1].filter { !isPaused[$0] }.map { (SimulatedPlan.channels[$0], Priority.low) }
+            let next = question.map {
+                NextClaim(worker: Self.workers[$0.worker], id: String($0.id), floors: Dictionary(uniqueKeysWithValues: open))
+            }
+            var reply = Reply.no
+            for case .grant(let job, let attempt, let token) in try commit(
+                .result(job: told.job, attempt: told.attempt, token: told.token, exit: told.exit, next: next))
+            {
+                after.append(.extendLease(job, token: token))
+                reply = .next(job: job, attempt: attempt, token: token)
+            }
+            if let question { after.append(.reply(question.id, reply)) }
         case .command(let id, let command):
             if doneCommands.insert(id).inserted { try carryOut(command) }
         }

@@ -108,6 +108,9 @@ extension Simulation {
     private func withSmallerPicks(_ fails: (Simulation) -> Bool) -> Simulation? {
         var best = self
         for place in script.indices {
+            var quiet = best
+            quiet.script[place] = best.script[place].withoutQuestion
+            if quiet.script != best.script, fails(quiet) { best = quiet }
             for pick in 0..<3 {
                 var candidate = best
                 candidate.script[place] = best.script[place].picking(pick)

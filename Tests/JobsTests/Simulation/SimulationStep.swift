@@ -30,6 +30,8 @@ enum SimulationStep: Sendable, Hashable {
         var isSentTwice = false
         /// The worker's connection broke before its acknowledgement, so the hint comes again.
         var bringsHintBack = false
+        /// The worker asks for the next job of the run with it.
+        var asks = false
     }
 
     enum Command: Sendable, Hashable {
@@ -87,6 +89,13 @@ extension SimulationStep {
         return job == removed ? nil : .command(command.naming(job > removed ? job - 1 : job))
     }
 
+    /// A result that is only told.
+    var withoutQuestion: SimulationStep {
+        guard case .end(let pick, var ending) = self else { return self }
+        ending.asks = false
+        return .end(pick, ending)
+    }
+
     /// Picks another one, where any would do.
     func picking(_ pick: Int) -> SimulationStep {
         switch self {
@@ -135,6 +144,7 @@ struct SimulationMood: Sendable {
     var workersFail: Bool
     var people: Int
     var failures: Int
+    var asks: Bool
 
     init(_ random: inout SeededGenerator) {
         crashes = random.chance(2, in: 3)
@@ -143,6 +153,7 @@ struct SimulationMood: Sendable {
         workersFail = random.chance(2, in: 3)
         people = [0, 2, 4, 10][random.below(4)]
         failures = random.below(5)
+        asks = random.chance(1, in: 2)
     }
 
     func step(_ random: inout SeededGenerator) -> SimulationStep {
@@ -209,6 +220,7 @@ struct SimulationMood: Sendable {
         }
         ending.isSentTwice = copies && random.chance(1, in: 8)
         ending.bringsHintBack = copies && random.chance(1, in: 8)
+        ending.asks = asks && ending.outcome != .released && random.chance(2, in: 3)
         return ending
     }
 
