@@ -17,6 +17,7 @@ def callback(jobName, headers, params, added_params, **kwargs):
         # The original study is where people who may know the patient look; it is not sent on.
         injected["storage"] = {
             "type": "json", "path": report, "description": "De-identification report", "destination": "", "optional": True,
+            "result": False,
         }  # fmt: skip
         if len(headers.get("studyIds") or ()) > 1:
             injected["storage"]["studyId"] = headers["studyIds"][0]

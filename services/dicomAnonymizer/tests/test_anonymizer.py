@@ -885,6 +885,8 @@ def test_the_callback_accepts_everything_and_hands_the_report_on():
     accepted, injected = registry_dicomAnonymizer.callback("dicomAnonymizer", HEADERS, None, {})
     assert accepted and injected["output"] == f"dicom/{RUN}" and injected["report"] == f"{report}/report.json"
     assert injected["storage"]["path"] == f"{report}/report.json" and "studyId" not in injected["storage"]
+    # Whoever has images deleted after a result must not lose them for a record.
+    assert injected["storage"]["result"] is False
     # Of the images nothing is to be deleted: other services work on them.
     assert injected["deleted"] == [report]
     _, injected = registry_dicomAnonymizer.callback("dicomAnonymizer", {**HEADERS, "studyIds": ["a", "b"]}, {}, {})

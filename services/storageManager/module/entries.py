@@ -25,6 +25,7 @@ OTHER_NAMES = {"jpg": "jpeg", "nii": "nifti", "dcm": "dicom", "report": "json"}
 
 KEYS = {
     "type", "path", "destination", "tags", "seriesId", "studyId", "description", "optional", "segmentation", "burnedIn", "frame", "permanent",
+    "result",
 }
 
 
@@ -58,6 +59,8 @@ class Entry:
     segmentation: dict | None
     burned_in: bool
     own_frame: bool
+    is_result: bool
+    """False for the record of something that was done to the images, which alone is worth nothing without them."""
 
     @property
     def title(self):
@@ -138,7 +141,7 @@ def _entry(job, index, given, headers, params, log):
         return None
     return Entry(
         job, index, kind, path, files, destination, table("tags") or {}, text("seriesId"), text("studyId"), text("description"), segmentation,
-        flag("burnedIn", True), frame == "own",
+        flag("burnedIn", True), frame == "own", flag("result", True),
     )
 
 

@@ -82,7 +82,11 @@ def record(headers, made):
     folder = inside_data(headers["dcmpath"])
     if not folder.is_dir():
         return
-    stored = {"run": run_id(headers), "instances": sorted(one.instance for _, objects in made for one in objects)}
+    stored = {
+        "run": run_id(headers),
+        "instances": sorted(one.instance for _, objects in made for one in objects),
+        "results": sum(len(objects) for entry, objects in made if entry.is_result),
+    }
     partial = folder / ".stored.partial"
     partial.write_text(json.dumps(stored))
     os.replace(partial, folder / STORED)

@@ -202,15 +202,16 @@ class Run:
                     own = str(image.SOPInstanceUID)
                 except Exception:
                     continue  # not an image any more: nothing can be told from it
-                found.add(identity)
                 if identity == parent.identity:
                     continue
                 if uids is None:
                     listed = self._orthanc.get(f"/series/{series}/instances") or []
                     uids = {one["ID"]: one["MainDicomTags"].get("SOPInstanceUID") for one in listed}
                     frames = self._tags(described).get("FrameOfReferenceUID") if described.get("Instances") else None
-                if uids.get(file.stem):
-                    real[own] = uids[file.stem]
+                if not uids.get(file.stem):
+                    continue  # no image of this series: whatever it is, it does not say who the patient is
+                found.add(identity)
+                real[own] = uids[file.stem]
                 if described.get("MainDicomTags", {}).get("SeriesInstanceUID"):
                     real[str(image.SeriesInstanceUID)] = described["MainDicomTags"]["SeriesInstanceUID"]
                 if frames and image.get("FrameOfReferenceUID"):

@@ -2,6 +2,7 @@
 
 import copy
 import http.client
+import json
 import logging
 import threading
 
@@ -327,6 +328,29 @@ def test_files_of_somebody_else_are_refused_as_a_whole(change, stack, orthanc, o
     with pytest.raises(StorageError, match="'3.dcm' is not of this run's patient and study"):
         store(stack, entry("dicom", "series"))
     assert instances(orthanc) == there
+
+
+def test_a_file_that_came_into_the_runs_folder_does_not_say_who_the_patient_is(stack, orthanc, out):
+    stray = copy.deepcopy(stack.first)
+    stray.PatientID, stray.StudyInstanceUID = "TEST-9", generate_uid()
+    stray.save_as(next(iter(stack.files.values())).with_name("stray.dcm"))
+
+    def alter(image):
+        image.PatientID, image.StudyInstanceUID = stray.PatientID, stray.StudyInstanceUID
+
+    derived(stack.images, out / "series", alter)
+    with pytest.raises(StorageError, match="is not of this run's patient and study"):
+        store(stack, entry("dicom", "series"))
+
+
+def test_what_was_stored_says_whether_it_was_a_result(study, orthanc, data, out):
+    for name in ("a", "b"):
+        (out / f"{name}.json").write_text("{}")
+    noted = data / study.headers["dcmpath"] / ".stored.json"
+    store(study, entry("json", "a.json", result=False))
+    assert (len(json.loads(noted.read_text())["instances"]), json.loads(noted.read_text())["results"]) == (1, 0)
+    store(study, entry("json", "a.json", result=False), entry("json", "b.json"))
+    assert (len(json.loads(noted.read_text())["instances"]), json.loads(noted.read_text())["results"]) == (2, 1)
 
 
 def test_files_that_kept_the_images_uids_do_not_replace_them(study, orthanc, out, tmp_path):

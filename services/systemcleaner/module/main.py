@@ -104,9 +104,12 @@ def permitted(path, headers, params):
         raise Refused("this folder is the pipeline's own")
     if params.get("allowShared") is not True and not belongs_to_run(os.path.join(*parts), headers):
         raise Refused("nothing in this path says that it is of this run, so others may need it; name the file or the run's own folder")
-    others = {"outputs", os.path.dirname(headers["dcmpath"])}
-    if os.path.join(*parts) in others:
+    images = os.path.dirname(headers["dcmpath"])
+    if os.path.join(*parts) in {"outputs", images}:
         raise Refused("this folder holds the files of all runs")
+    # Another run may be about the same series.
+    if os.path.join(*parts).startswith(f"{images}/") and not os.path.join(*parts, "").startswith(f"{headers['dcmpath']}/"):
+        raise Refused("these are the images of another run")
     return parts
 
 
@@ -136,11 +139,12 @@ def clean_orthanc(headers, kept):
         return 0  # an earlier attempt has been through all of this
     orthanc = Orthanc()
     try:
-        stored = json.loads((folder / STORED).read_text())["instances"]
+        noted = json.loads((folder / STORED).read_text())
+        stored, results = noted["instances"], noted["results"]
     except (OSError, ValueError, KeyError, TypeError):
-        stored = None
+        stored, results = [], 0
     count = 0
-    if not stored:
+    if not results:
         for one in series:
             note(kept, one, "this run has stored no results")
         return count

@@ -99,6 +99,7 @@ def test_an_attempt_that_was_interrupted_is_finished(folder, monkeypatch):
     (".", "is DATA itself"),
     ("dicom", "nothing in this path says that it is of this run"),
     (f"dicom/{OTHER}", "nothing in this path says"),
+    (f"dicom/{OTHER}/{SERIES}", "the images of another run"),
     ("nifti", "nothing in this path says"),
     (f"nifti/{OTHER}/b.nii.gz", "nothing in this path says"),
     (f"nifti/{RUN}x", "nothing in this path says"),
@@ -247,7 +248,7 @@ def stored(orthanc, data):
     series = list(dict.fromkeys(image["ParentSeries"] for image in images))
     for image in images:
         write(data, f"dicom/{RUN}/{image['ParentSeries']}/{image['ID']}.dcm")
-    (data / f"dicom/{RUN}/{main.STORED}").write_text(json.dumps({"run": RUN, "instances": [result["ID"]]}))
+    (data / f"dicom/{RUN}/{main.STORED}").write_text(json.dumps({"run": RUN, "instances": [result["ID"]], "results": 1}))
     tree = {"id": images[0]["ParentStudy"], "series": [{"id": one} for one in series]}
     headers = {"id": tree["id"], "dcmpath": f"dicom/{RUN}", "studyIds": [tree["id"]], "seriesIds": series, "studies": [tree]}
     return {"headers": headers, "series": series, "study": study, "images": images, "result": result}
@@ -279,6 +280,12 @@ def test_without_results_in_orthanc_its_images_stay(stored, orthanc, data):
     (data / f"dicom/{RUN}/{main.STORED}").unlink()
     assert [one["reason"] for one in clean(headers=stored["headers"])["kept"]] == ["this run has stored no results"] * 2
     assert all(orthanc.exists(f"/series/{one}") for one in stored["series"]) and left(data) == []
+
+
+def test_a_record_alone_is_no_result(stored, orthanc, data):
+    (data / f"dicom/{RUN}/{main.STORED}").write_text(json.dumps({"run": RUN, "instances": [stored["result"]["ID"]], "results": 0}))
+    assert [one["reason"] for one in clean(headers=stored["headers"])["kept"]] == ["this run has stored no results"] * 2
+    assert all(orthanc.exists(f"/series/{one}") for one in stored["series"])
 
 
 def test_orthanc_is_cleaned_only_where_that_is_wanted(stored, orthanc, monkeypatch):
