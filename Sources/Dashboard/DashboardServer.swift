@@ -14,6 +14,9 @@ package struct DashboardServer: Service {
     private let sender: any CommandSender
     private let feed: FactFeed
     private let queues: (any BrokerQueues)?
+    private let vitals: RouterVitals
+    private let bulk: BulkRunner
+    private let durations: Durations
     private let logger: Logger
     private let onBound: @Sendable (Int) async -> Void
 
@@ -23,7 +26,8 @@ package struct DashboardServer: Service {
     ///   - onBound: called with the port once it can be reached.
     package init(
         configuration: DashboardConfiguration, ledger: LedgerReader, journal: IngestJournalReader, store: MonitorStore,
-        sender: any CommandSender, feed: FactFeed, queues: (any BrokerQueues)? = nil, logger: Logger,
+        sender: any CommandSender, feed: FactFeed, queues: (any BrokerQueues)? = nil,
+        vitals: RouterVitals = RouterVitals(), logger: Logger,
         onBound: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
         self.configuration = configuration
@@ -33,6 +37,9 @@ package struct DashboardServer: Service {
         self.sender = sender
         self.feed = feed
         self.queues = queues
+        self.vitals = vitals
+        bulk = BulkRunner(ledger: ledger, store: store, sender: sender, feed: feed, logger: logger)
+        durations = Durations(ledger: ledger, feed: feed, logger: logger)
         self.logger = logger
         self.onBound = onBound
     }
@@ -50,11 +57,16 @@ package struct DashboardServer: Service {
             },
             logger: Self.quiet(logger)
         )
+        // They end with the server, whether that ends well or not.
+        async let work: Void = bulk.run()
+        async let measuring: Void = durations.run()
         do {
             try await application.run()
         } catch let error as IOError {
             throw bindError(error)
         }
+        await work
+        await measuring
     }
 
     /// All routes, and what decides who may use them.
@@ -72,9 +84,10 @@ package struct DashboardServer: Service {
         let reveal = RevealController(ledger: ledger, access: access)
         let api = APIRoutes(
             APIController(
-                ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview,
+                ledger: ledger, configuration: configuration, commands: commands, feed: feed, bulk: bulk, overview: overview,
                 explanations: explanations
-            ).routes + reveal.routes + AuditAPI(store: store).routes)
+            ).routes + BulkController(desk: BulkDesk(ledger: ledger, store: store, runner: bulk), store: store).routes
+                + reveal.routes + AuditAPI(store: store).routes)
         let roles = RouteRoles(api)
         let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
         router.addMiddleware {
@@ -84,7 +97,8 @@ package struct DashboardServer: Service {
             Authentication(access: access, roles: roles)
         }
         SignIn(access: access, pages: pages).addRoutes(to: router)
-        HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview).addRoutes(to: router)
+        HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview, durations: durations, vitals: vitals)
+            .addRoutes(to: router)
         api.add(to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
         let controller = PageController(

@@ -125,7 +125,7 @@ extension LedgerReader {
     /// So many are looked up one by one faster than all runs are asked.
     private static let few = 5000
 
-    private static func conditions(_ filter: LedgerRunFilter, _ db: Database) throws -> ([String], StatementArguments) {
+    static func conditions(_ filter: LedgerRunFilter, _ db: Database) throws -> ([String], StatementArguments) {
         var conditions: [String] = []
         var arguments = StatementArguments()
         func add(_ condition: String, _ values: StatementArguments) {

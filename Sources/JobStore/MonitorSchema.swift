@@ -7,6 +7,12 @@ enum MonitorSchema {
         migrator.registerMigration("v1") { db in
             try db.execute(sql: version1)
         }
+        migrator.registerMigration("bulk") { db in
+            try db.execute(sql: bulk)
+        }
+        migrator.registerMigration("webhooks") { db in
+            try db.execute(sql: webhooks)
+        }
         return migrator
     }
 

@@ -18,6 +18,7 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
     // Somebody waits in front of a page for the answer.
     connection.publishTimeout = .seconds(5)
     let broker = AMQPClient(configuration: connection, topology: PipelineTopology.monitor(), logger: context.logger)
+    let vitals = RouterVitals()
     let server = DashboardServer(
         configuration: configuration,
         ledger: ledger,
@@ -26,9 +27,10 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
         sender: BrokerCommandSender(broker: broker),
         feed: feed,
         queues: MonitoredQueues(broker: broker),
+        vitals: vitals,
         logger: context.logger
     ) { _ in context.readiness.markReady() }
-    return [context.readiness, broker, feed, FactDoorbell(broker: broker) { feed.ring() }, server]
+    return [context.readiness, broker, feed, FactDoorbell(broker: broker, ring: { feed.ring() }, note: { vitals.note($0, at: Date()) }), server]
 }
 
 extension DashboardConfiguration {

@@ -49,6 +49,10 @@ enum RouterInput: Sendable {
         if case .confirmed = self { true } else { false }
     }
 
+    var isEcho: Bool {
+        if case .echo = self { true } else { false }
+    }
+
     /// The message that has to be acknowledged once the input is committed.
     var delivery: AMQPDelivery? {
         switch self {

@@ -50,6 +50,9 @@ struct RouterService: Service {
     /// Who has not heard anything for longer may have missed renewals.
     static let deafAfter = Duration.seconds(RouterTransaction.leaseSeconds) / 3
 
+    /// The clock's echoes come more often, so the loop never sleeps longer.
+    private static let vitalsInterval = Duration.seconds(5)
+
     func run() async throws {
         let leases = try await recover()
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -83,15 +86,25 @@ struct RouterService: Service {
     /// The loop: take what has piled up, commit it, carry out what follows.
     private func work(_ leases: LeaseBook) async {
         var cache = RunCache()
+        var vitals = VitalsMessage()
+        var saidVitals = ContinuousClock.now
         while let taken = await inputs.next(upTo: Self.batchLimit) {
             let batch = RouterInput.confirmationsLast(
                 taken.filter { input in
                     if case .leaseExpired(let lease) = input { leases.hasExpired(lease) } else { true }
                 })
             guard !batch.isEmpty else { continue }
-            for committed in await commit(batch, cache) {
+            let began = ContinuousClock.now
+            let results = await commit(batch, cache)
+            // The clock's own echoes write nothing.
+            if batch.contains(where: { !$0.isEcho }) { vitals.add(batch.count, began.duration(to: .now) / .seconds(1)) }
+            for committed in results {
                 cache.keep(committed.runs)
                 committed.after.forEach { carryOut($0, leases) }
+            }
+            if saidVitals.duration(to: .now) > Self.vitalsInterval {
+                saidVitals = .now
+                broker.publishTransient(.vitals(vitals))
             }
         }
     }
@@ -125,6 +138,12 @@ extension AMQPPublishing {
         .pipeline(
             exchange: PipelineExchange.events, routingKey: fact.kind, type: FactMessage.type, body: fact,
             correlationID: fact.run?.rawValue, persistent: false, mandatory: false)
+    }
+
+    fileprivate static func vitals(_ vitals: VitalsMessage) -> AMQPPublishing {
+        .pipeline(
+            exchange: PipelineExchange.events, routingKey: VitalsMessage.routingKey, type: VitalsMessage.type, body: vitals,
+            persistent: false, mandatory: false)
     }
 
     /// A worker that misses it learns the same from the answer to its next renewal.

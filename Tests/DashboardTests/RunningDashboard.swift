@@ -96,11 +96,12 @@ struct RunningDashboard: Sendable {
     }
 
     func send(
-        _ method: String = "GET", _ path: String, headers: [String: String] = [:], form: [String: String]? = nil
+        _ method: String = "GET", _ path: String, headers: [String: String] = [:], form: [String: String]? = nil, body: Data? = nil
     ) async throws -> Answer {
         guard let url = URL(string: "http://127.0.0.1:\(port)\(path)") else { throw URLError(.badURL) }
         var request = URLRequest(url: url, timeoutInterval: 10)
         request.httpMethod = method
+        request.httpBody = body
         for (name, value) in headers { request.setValue(value, forHTTPHeaderField: name) }
         if let form {
             request.setValue("application/x-www-form-urlencoded", forHTTPHeaderField: "Content-Type")

@@ -10,6 +10,7 @@ struct APIController: Sendable {
     let configuration: DashboardConfiguration
     let commands: Commands
     let feed: FactFeed
+    let bulk: BulkRunner
     let overview: Recent<Overview>
     let explanations: Explanations
 
@@ -91,7 +92,7 @@ struct APIController: Sendable {
                     APIParameter(
                         name: "Last-Event-ID", place: .header, kind: .text(longest: 40), description: "The last `id` that came."),
                 ], answer: Schema.text, type: "text/event-stream"
-            ) { .response(try await FactStream(feed: feed).respond($0, $1)) },
+            ) { .response(try await FactStream(feed: feed, bulk: bulk).respond($0, $1)) },
         ]
     }
 

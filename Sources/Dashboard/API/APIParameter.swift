@@ -91,6 +91,15 @@ struct APIParameter: Sendable {
         return .object(document)
     }
 
+    /// As a text of a body, where lists keep their commas.
+    var bodySchema: JSONValue {
+        switch kind {
+        case .text(let longest): ["type": "string", "maxLength": .integer(Int64(longest))]
+        case .one(let names): Schema.one(of: names)
+        case .several, .integer, .flag, .time: ["type": "string", "description": .string("\(description) Allowed: \(allowed).")]
+        }
+    }
+
     private var schema: JSONValue {
         var schema: [String: JSONValue] =
             switch kind {

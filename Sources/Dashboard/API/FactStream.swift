@@ -11,6 +11,7 @@ import ServiceLifecycle
 struct FactStream: Sendable {
     static let capacity = 500
     let feed: FactFeed
+    let bulk: BulkRunner
 
     @Sendable func respond(_ request: Request, _ context: DashboardContext) async throws -> Response {
         guard feed.watchers < Self.capacity else { throw Problem.unavailable("Too many streams are open.") }
@@ -27,10 +28,11 @@ struct FactStream: Sendable {
             isReset = false
         }
         let start = isReset ? latest : resumed ?? latest
-        let body = ResponseBody { [feed] writer in
+        let body = ResponseBody { [feed, bulk] writer in
             var position = start
             try await writer.write(ByteBuffer(string: "retry: 2000\n\n" + (isReset ? Self.reset(latest) : "")))
             var lastWrite = ContinuousClock.now
+            var seenBulk = 0
             for await _ in feed.watch().cancelOnGracefulShutdown() {
                 while case let facts = try await Self.facts(feed, after: position), let first = facts.first, let last = facts.last {
                     // Whoever reads so slowly that facts went before they were read.
@@ -39,6 +41,11 @@ struct FactStream: Sendable {
                     let text = hasGap ? Self.reset(position) : facts.filter { run == nil || $0.runID == run }.map(Self.event).joined()
                     guard !text.isEmpty else { continue }
                     try await writer.write(ByteBuffer(string: text))
+                    lastWrite = .now
+                }
+                if case let (version, records) = bulk.current, version != seenBulk {
+                    seenBulk = version
+                    try await writer.write(ByteBuffer(string: Self.event(records)))
                     lastWrite = .now
                 }
                 // Also tells us when the browser is gone.
@@ -69,6 +76,11 @@ struct FactStream: Sendable {
 
     /// Tells a page to load its parts again, and from which number on it then misses nothing.
     private static func reset(_ sequence: Int64) -> String { "id: \(sequence)\nevent: reset\ndata: {\"sequence\":\(sequence)}\n\n" }
+
+    /// Without an id: the number of the last fact stays what a browser goes on from.
+    private static func event(_ records: [BulkRecord]) -> String {
+        "event: bulk\ndata: \(JSONValue.array(records.map { JSONValue($0) }).text)\n\n"
+    }
 
     private static func event(_ fact: LedgerFact) -> String {
         // JSON has no line breaks of its own, so one data line is enough.

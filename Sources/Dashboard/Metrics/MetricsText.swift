@@ -1,19 +1,29 @@
 import Foundation
 import JobStore
 import Jobs
+import Pipeline
 
 /// `/metrics` in Prometheus' text format. Names of services and channels, never of patients or resources.
 struct MetricsText: Sendable {
     private var lines: [String] = []
 
-    /// - Parameter overview: nil while the ledger cannot be read.
-    init(_ overview: Overview?, isBrokerConnected: Bool, streams: Int, at now: Date) {
+    /// - Parameters:
+    ///   - overview: nil while the ledger cannot be read.
+    ///   - vitals: what the router said last; nil when it has said nothing for long.
+    init(
+        _ overview: Overview?, durations: Durations.Values = .init(), vitals: VitalsMessage? = nil, isBrokerConnected: Bool, streams: Int,
+        at now: Date
+    ) {
         family("dcm_broker_connected", "Whether the monitor is connected to the broker.")
         sample("dcm_broker_connected", [:], isBrokerConnected ? 1 : 0)
         family("dcm_ledger_readable", "Whether the monitor can read the ledger.")
         sample("dcm_ledger_readable", [:], overview == nil ? 0 : 1)
         family("dcm_monitor_streams", "Open live feeds.")
         sample("dcm_monitor_streams", [:], Double(streams))
+        family("dcm_router_ready", "Whether the router has said in the last 30 s that it is at work.")
+        sample("dcm_router_ready", [:], vitals == nil ? 0 : 1)
+        if let vitals { commits(vitals) }
+        histograms(durations)
         guard let overview else { return }
         broker(overview, now)
         jobs(overview, now)
@@ -74,6 +84,11 @@ struct MetricsText: Sendable {
         sample("dcm_worker_slots", [:], Double(alive.reduce(0) { $0 + $1.slots }))
         family("dcm_worker_slots_busy", "Slots in use.")
         sample("dcm_worker_slots_busy", [:], Double(alive.reduce(0) { $0 + $1.jobs.count }))
+        let leases = overview.workers.flatMap(\.jobs)
+        family("dcm_leases", "Jobs that a worker holds.")
+        sample("dcm_leases", [:], Double(leases.count))
+        family("dcm_lease_oldest_seconds", "For how long the job that runs longest has run.")
+        sample("dcm_lease_oldest_seconds", [:], leases.compactMap(\.startedAt).min().map { max(0, now.timeIntervalSince($0)) } ?? 0)
     }
 
     private mutating func events(_ overview: Overview, _ now: Date) {
@@ -122,6 +137,48 @@ struct MetricsText: Sendable {
         }
     }
 
+    private mutating func commits(_ vitals: VitalsMessage) {
+        family("dcm_router_commit_seconds", "What a commit of the router's ledger takes, since the router's start.", "histogram")
+        var histogram: [(String, Int)] = []
+        for (edge, count) in zip(VitalsMessage.commitEdges, vitals.commits) { histogram.append((Self.number(edge), count)) }
+        samples("dcm_router_commit_seconds", [:], histogram, vitals.commits.last ?? 0, vitals.commitSeconds)
+        family("dcm_router_inputs_total", "Messages, timers and commands that the router has committed.", "counter")
+        sample("dcm_router_inputs_total", [:], Double(vitals.inputs))
+    }
+
+    private mutating func histograms(_ durations: Durations.Values) {
+        histograms(
+            "dcm_job_attempt_seconds", "What attempts of jobs took, from claim to end, since the monitor's start.", ["service", "state"],
+            durations.jobs)
+        histograms(
+            "dcm_job_wait_seconds", "How long jobs that started had waited for a worker, since the monitor's start.",
+            ["channel", "priority"], durations.waits)
+        histograms("dcm_run_seconds", "What runs took, since the monitor's start.", ["level", "state"], durations.runs)
+        family("dcm_job_failures_total", "Attempts that failed, by reason, since the monitor's start.", "counter")
+        for (labels, count) in durations.failures.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+            sample("dcm_job_failures_total", ["service": labels[0], "reason": labels[1]], Double(count))
+        }
+    }
+
+    private mutating func histograms(_ name: String, _ help: String, _ names: [String], _ values: [[String]: Histogram]) {
+        family(name, help, "histogram")
+        for (labels, histogram) in values.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+            let buckets = zip(histogram.edges, histogram.counts).map { (Self.number($0), $1) }
+            samples(
+                name, Dictionary(uniqueKeysWithValues: zip(names, labels)), Array(buckets), histogram.count, histogram.sum)
+        }
+    }
+
+    private mutating func samples(
+        _ name: String, _ labels: [String: String], _ buckets: [(edge: String, count: Int)], _ count: Int, _ sum: Double
+    ) {
+        for bucket in buckets + [("+Inf", count)] {
+            sample(name + "_bucket", labels.merging(["le": bucket.edge]) { $1 }, Double(bucket.count))
+        }
+        sample(name + "_sum", labels, sum)
+        sample(name + "_count", labels, Double(count))
+    }
+
     private mutating func family(_ name: String, _ help: String, _ type: String = "gauge") {
         lines.append("# HELP \(name) \(help)")
         lines.append("# TYPE \(name) \(type)")
@@ -129,8 +186,11 @@ struct MetricsText: Sendable {
 
     private mutating func sample(_ name: String, _ labels: [String: String], _ value: Double) {
         let pairs = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\"\(Self.escape($0.value))\"" }
-        let number = value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : String(value)
-        lines.append(name + (pairs.isEmpty ? "" : "{" + pairs.joined(separator: ",") + "}") + " " + number)
+        lines.append(name + (pairs.isEmpty ? "" : "{" + pairs.joined(separator: ",") + "}") + " " + Self.number(value))
+    }
+
+    private static func number(_ value: Double) -> String {
+        value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : String(value)
     }
 
     private static func escape(_ value: String) -> String {

@@ -1,0 +1,165 @@
+import Foundation
+import GRDB
+import Jobs
+import Pipeline
+import Testing
+
+@testable import Dashboard
+
+@Suite(.timeLimit(.minutes(1)))
+struct MetricsTests {
+    @Test("What ends after the monitor's start is measured once, with what a scrape needs to add it up")
+    func histograms() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        try await RunningDashboard.serving(sample) { dashboard in
+            let count = #/dcm_job_attempt_seconds_count\{service="dcm2nii",state="succeeded"\} (\d+)/#
+            // Until the monitor follows, nothing of what comes is counted.
+            var text = ""
+            let deadline = ContinuousClock.now + .seconds(20)
+            repeat {
+                try await sample.database.write { db in
+                    for (kind, run, job) in [
+                        ("job.running", hospital.succeeded, "\(hospital.succeeded).2"),
+                        ("job.succeeded", hospital.succeeded, "\(hospital.succeeded).2"), ("run.succeeded", hospital.succeeded, nil),
+                        ("job.failed", hospital.failed, "\(hospital.failed).2"),
+                    ] as [(String, String, String?)] {
+                        let attempt = try job.flatMap { try Int.fetchOne(db, sql: "SELECT attempt FROM job WHERE id = ?", arguments: [$0]) }
+                        try db.execute(
+                            sql: "INSERT INTO fact (at, kind, run_id, job_id, data) VALUES (?, ?, ?, ?, json_object('attempt', ?, 'reason', 'exception'))",
+                            arguments: [1.0, kind, run, job, attempt])
+                    }
+                }
+                try await Task.sleep(for: .milliseconds(50))
+                text = try await dashboard.get("/metrics").text
+            } while text.firstMatch(of: count) == nil && ContinuousClock.now < deadline
+            #expect(text.contains(#"dcm_job_failures_total{reason="exception",service="dcm2nii"}"#))
+            #expect(text.contains(#"dcm_run_seconds_bucket{le="+Inf",level="study",state="succeeded"}"#))
+            #expect(text.contains("dcm_job_wait_seconds_bucket"))
+            #expect(text.contains(#/\ndcm_leases \d+\n/#))
+            let problems = Exposition(text).problems
+            #expect(problems.isEmpty, "\(problems)")
+        }
+    }
+
+    @Test("The router's commits are told as long as it speaks")
+    func vitals() {
+        let vitals = RouterVitals()
+        let now = Date()
+        var message = VitalsMessage()
+        message.add(3, 0.004)
+        message.add(64, 9)
+        vitals.note(message, at: now)
+        #expect(vitals.current(at: now + 29)?.inputs == 67)
+        #expect(vitals.current(at: now + 31) == nil)
+        let text = MetricsText(nil, vitals: message, isBrokerConnected: true, streams: 0, at: now).text
+        #expect(text.contains("dcm_router_commit_seconds_bucket{le=\"0.0025\"} 0\n"))
+        #expect(text.contains("dcm_router_commit_seconds_bucket{le=\"0.005\"} 1\n"))
+        #expect(text.contains("dcm_router_commit_seconds_bucket{le=\"+Inf\"} 2\n"))
+        #expect(text.contains("dcm_router_commit_seconds_count 2\n"))
+        #expect(Exposition(text).problems.isEmpty)
+    }
+
+    @Test("Every metric that the dashboard and the alert rules ask for is there")
+    func deployment() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+            .resolvingSymlinksInPath()
+        let dashboard = try String(contentsOf: root.appending(path: "deploy/grafana/dcm-processor.json"), encoding: .utf8)
+        #expect(try JSONValue(json: Data(dashboard.utf8))["panels"]?.array?.isEmpty == false)
+        let rules = try String(contentsOf: root.appending(path: "deploy/prometheus/alerts.yml"), encoding: .utf8)
+        try await sample.database.write { db in
+            try db.execute(sql: "INSERT OR IGNORE INTO broker (id, condition, since, reported_at) VALUES (1, 'open', 1, 1)")
+        }
+        var vitals = VitalsMessage()
+        vitals.add(1, 0.001)
+        let ofTheRouter = MetricsText(nil, vitals: vitals, isBrokerConnected: true, streams: 0, at: Date()).text
+        try await RunningDashboard.serving(sample) { running in
+            let served = try await running.get("/metrics").text + ofTheRouter
+            let families = Set(served.matches(of: #/# TYPE (\w+) /#).map { String($0.output.1) })
+            for text in [dashboard, rules] {
+                let asked = Set(text.matches(of: #/\bdcm_[a-z_]+/#).map { String($0.output) })
+                #expect(asked.count > 10)
+                for name in asked {
+                    let family = ["_bucket", "_count", "_sum"].first { name.hasSuffix($0) && families.contains(String(name.dropLast($0.count))) }
+                    #expect(families.contains(name) || family != nil, "\(name)")
+                }
+            }
+        }
+    }
+
+    @Test("What is no exposition is found")
+    func strict() {
+        for wrong in [
+            "a 1\n", "# HELP a A.\n# TYPE a gauge\na 1\na 1\n", "# HELP a A.\n# TYPE a gauge\na{b=\"c} 1\n",
+            "# HELP a A.\n# TYPE a gauge\na x\n", "# HELP a A.\n# TYPE a counter\na 1", "# HELP a A.\n# TYPE a counter\na 1\n",
+            "# HELP a A.\n# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"+Inf\"} 1\na_sum 1\na_count 1\n",
+            "# HELP a A.\n# TYPE a histogram\na_bucket{le=\"1\"} 1\na_sum 1\na_count 1\n",
+        ] {
+            #expect(!Exposition(wrong).problems.isEmpty, "\(wrong)")
+        }
+    }
+}
+
+/// Reads Prometheus' text format as strictly as it is meant.
+private struct Exposition {
+    var problems: [String] = []
+
+    init(_ text: String) {
+        if !text.hasSuffix("\n") { problems.append("no line feed at the end") }
+        var types: [String: String] = [:]
+        var helped: Set<String> = []
+        var current: String?
+        var series: Set<String> = []
+        var buckets: [String: [(edge: String, count: Double)]] = [:]
+        var counts: [String: Double] = [:]
+        var sums: Set<String> = []
+        for line in text.split(separator: "\n") {
+            if let help = line.wholeMatch(of: #/# HELP ([a-zA-Z_:][\w:]*) \S.*/#) {
+                if !helped.insert(String(help.output.1)).inserted { problems.append("helped twice: \(line)") }
+            } else if let type = line.wholeMatch(of: #/# TYPE ([a-zA-Z_:][\w:]*) (gauge|counter|histogram)/#) {
+                let name = String(type.output.1)
+                if types[name] != nil || !helped.contains(name) { problems.append("typed twice or without help: \(line)") }
+                types[name] = String(type.output.2)
+                current = name
+                if type.output.2 == "counter", !name.hasSuffix("_total") { problems.append("a counter without _total: \(name)") }
+            } else if let sample = line.wholeMatch(
+                of: #/([a-zA-Z_:][\w:]*)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.e+-]+)/#)
+            {
+                let name = String(sample.output.1)
+                guard let current, let type = types[current] else {
+                    problems.append("a sample of no family: \(line)")
+                    continue
+                }
+                let suffix = name.dropFirst(current.count)
+                let allowed = type == "histogram" ? ["_bucket", "_sum", "_count"] : [""]
+                if !name.hasPrefix(current) || !allowed.contains(String(suffix)) { problems.append("not of \(current): \(line)") }
+                guard let value = Double(sample.output.3) else {
+                    problems.append("no number: \(line)")
+                    continue
+                }
+                let labels = String(sample.output.2 ?? "")
+                if !series.insert(name + labels).inserted { problems.append("twice: \(line)") }
+                if type != "gauge", value < 0 { problems.append("negative: \(line)") }
+                guard type == "histogram" else { continue }
+                let edge = labels.firstMatch(of: #/(?:^|,)le="([^"]+)"/#).map { String($0.output.1) }
+                let key = current + labels.replacing(#/(^|,)le="[^"]+"/#, with: "").trimmingCharacters(in: [","])
+                switch suffix {
+                case "_bucket": buckets[key, default: []].append((edge ?? "", value))
+                case "_count": counts[key] = value
+                default: sums.insert(key)
+                }
+            } else {
+                problems.append("not understood: \(line)")
+            }
+        }
+        for (key, all) in buckets {
+            let edges = all.map { Double($0.edge == "+Inf" ? "inf" : $0.edge) ?? -1 }
+            if edges != edges.sorted() || edges.last != .infinity { problems.append("edges of \(key)") }
+            if all.map(\.count) != all.map(\.count).sorted() { problems.append("not cumulative: \(key)") }
+            if counts[key] != all.last?.count || !sums.contains(key) { problems.append("count or sum of \(key)") }
+        }
+        if Set(buckets.keys) != Set(counts.keys) { problems.append("a histogram without buckets") }
+    }
+}
