@@ -119,7 +119,9 @@ extension LedgerReader {
     ///
     /// - Parameter limit: at most so many facts are looked at, of whatever kind.
     /// - Returns: outcomes by command, and the number of the last fact that was looked at.
-    package func outcomes(after sequence: Int64, limit: Int64 = 5000) async throws -> (outcomes: [(command: String, text: String)], last: Int64) {
+    package func outcomes(
+        after sequence: Int64, limit: Int64 = 5000
+    ) async throws -> (outcomes: [(command: String, text: String)], last: Int64) {
         try await read { db in
             let newest = try Int64.fetchOne(db, sql: "SELECT max(seq) FROM fact") ?? 0
             let last = max(sequence, min(newest, sequence + limit))

@@ -10,9 +10,6 @@ enum MonitorSchema {
         migrator.registerMigration("bulk") { db in
             try db.execute(sql: bulk)
         }
-        migrator.registerMigration("webhooks") { db in
-            try db.execute(sql: webhooks)
-        }
         return migrator
     }
 

@@ -30,7 +30,9 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
         vitals: vitals,
         logger: context.logger
     ) { _ in context.readiness.markReady() }
-    return [context.readiness, broker, feed, FactDoorbell(broker: broker, ring: { feed.ring() }, note: { vitals.note($0, at: Date()) }), server]
+    return [
+        context.readiness, broker, feed, FactDoorbell(broker: broker, ring: { feed.ring() }, note: { vitals.note($0, at: Date()) }), server,
+    ]
 }
 
 extension DashboardConfiguration {

@@ -51,7 +51,7 @@ private final class AnsweringRouter: CommandSender, Sendable {
 @Suite(.timeLimit(.minutes(2)))
 struct BulkTests {
     private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    private let identity = Identity(means: .token)
+    private let identity = Identity(means: .token, actor: "api", role: .operator, address: "127.0.0.1")
 
     private struct Bench: Sendable {
         let desk: BulkDesk
@@ -204,7 +204,9 @@ struct BulkTests {
             let started = try await dashboard.post("/api/v1/bulk", ["token": token])
             #expect(started.status == 202)
             let deadline = ContinuousClock.now + .seconds(20)
-            while Int64(dashboard.commands.sent.count) < count, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(20)) }
+            while Int64(dashboard.commands.sent.count) < count, ContinuousClock.now < deadline {
+                try await Task.sleep(for: .milliseconds(20))
+            }
             let sent = dashboard.commands.sent
             #expect(Int64(sent.count) == count)
             #expect(sent.allSatisfy { $0.action == .retryJob })

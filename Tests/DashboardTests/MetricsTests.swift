@@ -26,7 +26,8 @@ struct MetricsTests {
                     ] as [(String, String, String?)] {
                         let attempt = try job.flatMap { try Int.fetchOne(db, sql: "SELECT attempt FROM job WHERE id = ?", arguments: [$0]) }
                         try db.execute(
-                            sql: "INSERT INTO fact (at, kind, run_id, job_id, data) VALUES (?, ?, ?, ?, json_object('attempt', ?, 'reason', 'exception'))",
+                            sql:
+                                "INSERT INTO fact (at, kind, run_id, job_id, data) VALUES (?, ?, ?, ?, json_object('attempt', ?, 'reason', 'exception'))",
                             arguments: [1.0, kind, run, job, attempt])
                     }
                 }
@@ -82,7 +83,9 @@ struct MetricsTests {
                 let asked = Set(text.matches(of: #/\bdcm_[a-z_]+/#).map { String($0.output) })
                 #expect(asked.count > 10)
                 for name in asked {
-                    let family = ["_bucket", "_count", "_sum"].first { name.hasSuffix($0) && families.contains(String(name.dropLast($0.count))) }
+                    let family = ["_bucket", "_count", "_sum"].first {
+                        name.hasSuffix($0) && families.contains(String(name.dropLast($0.count)))
+                    }
                     #expect(families.contains(name) || family != nil, "\(name)")
                 }
             }

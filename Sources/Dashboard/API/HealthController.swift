@@ -33,7 +33,8 @@ struct HealthController: Sendable {
 
     @Sendable private func metrics(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let text = MetricsText(
-            try? await overview.get(), durations: durations.current, vitals: vitals.current(at: Date()), isBrokerConnected: await sender.isConnected, streams: feed.watchers, at: Date())
+            try? await overview.get(), durations: durations.current, vitals: vitals.current(at: Date()),
+            isBrokerConnected: await sender.isConnected, streams: feed.watchers, at: Date())
         return .text(text.text, type: "text/plain; version=0.0.4; charset=utf-8")
     }
 }

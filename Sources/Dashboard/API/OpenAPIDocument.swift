@@ -97,7 +97,6 @@ struct OpenAPIDocument: Sendable {
         ("jobs", "One service's work inside a run."),
         ("pipeline", "Workers, queues, services, events, dead letters."),
         ("bulk", "The same command for everything that matches a filter, after a preview of exactly that."),
-        ("webhooks", "What is told to other programs, and how that went."),
         ("meta", "About this API."),
     ]
 }

@@ -184,16 +184,19 @@ extension APISchemas {
 
     private static var order: JSONValue {
         func form(_ kind: BulkOrder.Kind, _ actions: [BulkOrder.Action], _ parameters: [APIParameter]) -> JSONValue {
-            var filter = Schema.object(
-                Dictionary(uniqueKeysWithValues: parameters.map { ($0.name, $0.bodySchema) }), optional: Set(parameters.map(\.name))
-            ).object ?? [:]
+            var filter =
+                Schema.object(
+                    Dictionary(uniqueKeysWithValues: parameters.map { ($0.name, $0.bodySchema) }), optional: Set(parameters.map(\.name))
+                ).object ?? [:]
             filter["additionalProperties"] = false
             filter["required"] = nil
-            var whole = Schema.object(
-                [
-                    "kind": Schema.one(of: [kind.rawValue]), "action": Schema.one(of: actions.map(\.rawValue)), "filter": .object(filter),
-                ], optional: ["filter"]
-            ).object ?? [:]
+            var whole =
+                Schema.object(
+                    [
+                        "kind": Schema.one(of: [kind.rawValue]), "action": Schema.one(of: actions.map(\.rawValue)),
+                        "filter": .object(filter),
+                    ], optional: ["filter"]
+                ).object ?? [:]
             whole["additionalProperties"] = false
             return .object(whole)
         }

@@ -31,7 +31,11 @@ struct BulkDesk: Sendable {
         var leftOut: [String: Int] = [:]
         var runsFromTheStart: Set<String> = []
         for match in found {
-            if let reason = try await refusal(match, order, &runsFromTheStart) { leftOut[reason, default: 0] += 1 } else { wanted.append(match) }
+            if let reason = try await refusal(match, order, &runsFromTheStart) {
+                leftOut[reason, default: 0] += 1
+            } else {
+                wanted.append(match)
+            }
         }
         let now = Date()
         let record = BulkRecord(
@@ -74,11 +78,12 @@ struct BulkDesk: Sendable {
             throw Problem.conflict("The preview is older than 15 minutes. Make a new one.")
         }
         let fact = try await ledger.latestFact()
-        let entry = AuditEntry(
-            at: now, actor: identity.actor, action: "bulk-\(record.action)", target: .init("bulk", record.id), outcome: .sent,
+        let entry = identity.entry(
+            "bulk-\(record.action)", .init("bulk", record.id), .sent,
             detail: ["kind": .string(record.kind), "filter": record.filter, "total": .integer(Int64(record.total))])
         let audit = try await store.record(entry)
-        guard try await store.startBulk(id, actor: identity.actor, fact: fact, audit: audit, at: now), let started = try await store.bulk(id)
+        guard try await store.startBulk(id, actor: identity.actor, fact: fact, audit: audit, at: now),
+            let started = try await store.bulk(id)
         else {
             try await store.settle(audit, .refused)
             throw Problem.conflict("It has been started already: see /api/v1/bulk/\(id).")
@@ -90,7 +95,7 @@ struct BulkDesk: Sendable {
     func cancel(_ id: String, by identity: Identity) async throws -> BulkRecord {
         guard try await store.bulk(id) != nil else { throw Problem.notFound("There is no bulk operation '\(id.prefix(60))'.") }
         guard try await store.cancelBulk(id) else { throw Problem.conflict("It does not run.") }
-        try await store.record(AuditEntry(actor: identity.actor, action: "cancel-bulk", target: .init("bulk", id)))
+        try await store.record(identity.entry("cancel-bulk", .init("bulk", id)))
         runner.wake()
         guard let record = try await store.bulk(id) else { throw Problem.notFound("There is no bulk operation '\(id.prefix(60))'.") }
         return record
