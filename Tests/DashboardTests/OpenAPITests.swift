@@ -63,6 +63,14 @@ struct OpenAPITests {
                 }
             }
             try await check("/api/v1/openapi.json", "/openapi.json")
+            let preview = try await dashboard.post("/api/v1/bulk/preview", ["kind": "runs", "action": "retry", "filter": [:]]).json
+            #expect(schemas.problems(of: preview, against: Schema.ref("BulkPreview")).isEmpty, "\(preview.text)")
+            let token = try #require(preview["token"]?.string)
+            let started = try await dashboard.post("/api/v1/bulk", ["token": .string(token)]).json
+            #expect(schemas.problems(of: started, against: Schema.ref("Bulk")).isEmpty, "\(started.text)")
+            try await check("/api/v1/bulk", "/bulk")
+            try await check("/api/v1/bulk/\(token)", "/bulk/{id}")
+            try await check("/api/v1/bulk/\(token)/items", "/bulk/{id}/items")
             for (path, status) in [("/api/v1/runs?limit=x", 400), ("/api/v1/runs/none", 404), ("/api/v1/nothing", 404)] {
                 let answer = try await dashboard.get(path)
                 #expect(answer.status == status && answer.headers["content-type"] == "application/problem+json")
