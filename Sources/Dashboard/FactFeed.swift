@@ -15,6 +15,8 @@ package final class FactFeed: Service, Sendable {
         /// In order, without gaps, ending at `latest`.
         var recent: [LedgerFact] = []
         var watchers: [Int: AsyncStream<Void>.Continuation] = [:]
+        /// Those that are the monitor itself, no page.
+        var own: Set<Int> = []
         var nextWatcher = 0
     }
 
@@ -71,14 +73,18 @@ package final class FactFeed: Service, Sendable {
     /// Every fact from this number on is still there.
     func oldest() async throws -> Int64 { try await ledger.oldestFact() }
 
-    var watchers: Int { state.withLock { $0.watchers.count } }
+    /// Open pages and programs.
+    var watchers: Int { state.withLock { $0.watchers.count - $0.own.count } }
 
     /// Wakes at least once in `interval`, and whenever there are new facts. Ends when the feed ends.
-    func watch() -> AsyncStream<Void> {
+    ///
+    /// - Parameter isOwn: whether it is the monitor itself that watches.
+    func watch(isOwn: Bool = false) -> AsyncStream<Void> {
         let (stream, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
         let id = state.withLock { state in
             state.nextWatcher += 1
             state.watchers[state.nextWatcher] = continuation
+            if isOwn { state.own.insert(state.nextWatcher) }
             return state.nextWatcher
         }
         continuation.onTermination = { [weak self] _ in self?.forget(id) }
@@ -127,7 +133,12 @@ package final class FactFeed: Service, Sendable {
         for watcher in watchers { watcher.yield() }
     }
 
-    private func forget(_ id: Int) { _ = state.withLock { $0.watchers.removeValue(forKey: id) } }
+    private func forget(_ id: Int) {
+        state.withLock { state in
+            state.watchers[id] = nil
+            state.own.remove(id)
+        }
+    }
 
     private func finish() {
         let watchers = state.withLock { Array($0.watchers.values) }

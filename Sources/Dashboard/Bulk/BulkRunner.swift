@@ -46,7 +46,7 @@ final class BulkRunner: Sendable {
         var unconfirmed: [String: Set<Int>] = [:]
         await withTaskGroup(of: Void.self) { group in
             group.addTask { [feed, waker] in
-                for await _ in feed.watch().cancelOnGracefulShutdown() { waker.yield() }
+                for await _ in feed.watch(isOwn: true).cancelOnGracefulShutdown() { waker.yield() }
                 waker.finish()
             }
             for await _ in wakes {

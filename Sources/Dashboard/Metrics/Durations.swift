@@ -37,7 +37,7 @@ final class Durations: Sendable {
 
     func run() async {
         var position: Int64?
-        for await _ in feed.watch().cancelOnGracefulShutdown() {
+        for await _ in feed.watch(isOwn: true).cancelOnGracefulShutdown() {
             do {
                 var last = position ?? 0
                 // What was before is nobody's increase.
