@@ -56,7 +56,7 @@ extension LedgerReader {
     /// - Parameter limit: at most so many.
     package func matches(_ filter: LedgerRunFilter, limit: Int) async throws -> [LedgerMatch] {
         try await read { db in
-            let (conditions, arguments) = Self.conditions(filter)
+            let (conditions, arguments) = try Self.conditions(filter, db)
             return try Row.fetchAll(
                 db,
                 sql: """
