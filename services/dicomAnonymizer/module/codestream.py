@@ -35,7 +35,7 @@ def blanked(frames: bytes) -> tuple[bytes, int]:
                 count += _blank(result, start + 2, end, {J2K_COM}, J2K_SOT)
             count += _blank_boxes(result, position, end)
         position = end
-    return bytes(result), count
+    return bytes(result) if count else frames, count
 
 
 def _blank(data, position, end, markers, last):

@@ -12,6 +12,7 @@ de-identified twice, and a file that has been exported once more is not mistaken
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import hmac
@@ -19,6 +20,8 @@ import json
 import os
 import pathlib
 import stat
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from .errors import Refused
 from .pseudonyms import Pseudonyms
@@ -106,11 +109,11 @@ class Folder:
         names = self.files()
         for name in names:
             entry = journal["files"].get(name)
-            content = (self.path / name).read_bytes()
-            if entry is not None and entry["output"] == _hash(content):
+            digest = _digest(self.path / name)
+            if entry is not None and entry["output"] == digest.hex():
                 done += 1
                 continue
-            if entry is not None and hmac.compare_digest(entry["source"], self._source(content)) and self._is_ready(name, entry):
+            if entry is not None and hmac.compare_digest(entry["source"], self._source(digest)) and self._is_ready(name, entry):
                 successors.append(name)
             else:
                 others.append(name)
@@ -137,18 +140,22 @@ class Folder:
         (self.state / JOURNAL).unlink(missing_ok=True)
         self._remove_leftovers()
 
-    def write(self, name: str, content: bytes) -> None:
-        """The successor of a file. It does not take its place before `commit`."""
+    @contextlib.contextmanager
+    def successor(self, name: str) -> Iterator[BinaryIO]:
+        """A file to be written, the successor of `name`. It does not take its place before `commit`."""
         with open(self._successor(name), "wb") as file:
             os.fchmod(file.fileno(), stat.S_IMODE(os.stat(self.path / name).st_mode))
-            file.write(content)
+            yield file
             file.flush()
             # Before the journal says that it is there: a machine that loses power forgets what it has not flushed.
             os.fsync(file.fileno())
 
-    def entry(self, source: bytes, output: bytes | None) -> dict:
-        """What the journal says of a file. `output` is None for one that is dropped."""
-        return {"source": self._source(source), "output": None if output is None else _hash(output)}
+    def entry(self, name: str, is_dropped: bool) -> dict:
+        """What the journal says of a file, whose successor has been written unless it is dropped."""
+        return {
+            "source": self._source(_digest(self.path / name)),
+            "output": None if is_dropped else _digest(self._successor(name)).hex(),
+        }
 
     def commit(self, files: dict[str, dict], summary: dict) -> None:
         """
@@ -179,7 +186,7 @@ class Folder:
         if entry["output"] is None:
             return True
         try:
-            return _hash(self._successor(name).read_bytes()) == entry["output"]
+            return _digest(self._successor(name)).hex() == entry["output"]
         except FileNotFoundError:
             return False
 
@@ -207,9 +214,9 @@ class Folder:
         for folder in {(self.path / name).parent for name in names}:
             flush_folder(folder)
 
-    def _source(self, content: bytes) -> str:
+    def _source(self, digest: bytes) -> str:
         # Keyed: a bare hash would tell whoever has the original which file it is.
-        return self._pseudonyms.mac("source", hashlib.sha256(content).digest()).hex()
+        return self._pseudonyms.mac("source", digest).hex()
 
     def _mac(self, journal) -> bytes:
         return self._pseudonyms.mac("journal", json.dumps(journal, sort_keys=True).encode())
@@ -238,5 +245,10 @@ def flush_folder(folder: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _digest(path: pathlib.Path) -> bytes:
+    """SHA-256 of a file, of which there is never more than a block in memory."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()

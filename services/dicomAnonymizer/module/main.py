@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import collections
 import importlib.metadata
-import io
 import logging
+import pathlib
 import re
 import traceback
 import warnings
+from typing import BinaryIO
 
 import pydicom
 import pydicom.config
@@ -85,12 +86,10 @@ def deidentify(folder: Folder, profile: Profile, pseudonyms: Pseudonyms, run: st
     tally, entries = Tally(), {}
     for position, name in enumerate(names):
         progress(0.2 + 0.7 * position / len(names), f"de-identifying {position + 1} of {len(names)}")
-        path = folder.path / name
-        source = path.read_bytes()
-        output = None if name in found.dropped else cleaned_file(source, cleaner, place(name, position))
-        entries[name] = folder.entry(source, output)
-        if output is not None:
-            folder.write(name, output)
+        if name not in found.dropped:
+            with folder.successor(name) as successor:
+                write_cleaned(folder.path / name, successor, cleaner, place(name, position))
+        entries[name] = folder.entry(name, is_dropped=name in found.dropped)
         reached("after a successor")
     tally.add(cleaner.tally)
     content = account(profile, pseudonyms, run, names, found, tally)
@@ -152,20 +151,21 @@ def survey(folder: Folder, profile: Profile, names: list[str]) -> Found:
     return found
 
 
-def cleaned_file(source: bytes, cleaner: Cleaner, where: str) -> bytes:
-    """A whole DICOM file, de-identified."""
+def write_cleaned(source: pathlib.Path, output: BinaryIO, cleaner: Cleaner, where: str) -> None:
+    """Writes a DICOM file to `output`, de-identified. Its pixels, which may be gigabytes, are in memory twice: as read, and as pydicom writes."""
     problem = None
     try:
-        dataset = pydicom.dcmread(io.BytesIO(source))
+        dataset = pydicom.dcmread(source)
         if not dataset.get("SOPInstanceUID") or not dataset.get("SOPClassUID"):
             problem = "it has no SOPInstanceUID or no SOPClassUID"
         elif is_truncated(dataset, source):
             problem = "it is truncated"
         else:
             cleaner.clean(dataset)
-            buffer = io.BytesIO()
-            dataset.save_as(buffer, enforce_file_format=True)
-            return buffer.getvalue()
+            dataset.save_as(output, enforce_file_format=True)
+            return
+    except OSError:
+        raise  # of the disk, which is not the file's fault
     except EmbeddedOverlay:
         problem = "it has an overlay inside of pixel data that cannot be blanked without decoding them"
     except Exception as error:
@@ -173,7 +173,7 @@ def cleaned_file(source: bytes, cleaner: Cleaner, where: str) -> bytes:
     raise Unreadable(f"{where} cannot be de-identified ({problem}); nothing was changed. Look at it in Orthanc.")
 
 
-def is_truncated(dataset, source: bytes) -> bool:
+def is_truncated(dataset, source: pathlib.Path) -> bool:
     """Whether the file ends too early: pydicom reads as far as it gets and says nothing."""
     elements = [dataset.get_item(tag) for tag in dataset.keys()]
     if not elements or dataset.file_meta.TransferSyntaxUID.is_deflated:
@@ -184,8 +184,12 @@ def is_truncated(dataset, source: bytes) -> bool:
         return "Rows" in dataset and not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & set(dataset.dir())
     if last.length == UNDEFINED_LENGTH:
         return False
+    if len(last.value or b"") < last.length:
+        return True
     # Some writers leave zeros behind the end.
-    return len(last.value or b"") < last.length or any(source[last.value_tell + last.length :])
+    with open(source, "rb") as file:
+        file.seek(last.value_tell + last.length)
+        return any(any(block) for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def account(profile: Profile, pseudonyms: Pseudonyms, run: str, names: list[str], found: Found, tally: Tally) -> dict:

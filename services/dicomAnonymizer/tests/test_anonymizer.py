@@ -10,6 +10,7 @@ import string
 import struct
 import sys
 import traceback
+import tracemalloc
 
 import pydicom
 import pytest
@@ -905,6 +906,18 @@ def test_nothing_is_written_to_the_logs_but_counts(place, capfd):
 def test_uids_in_texts_are_found_but_versions_are_not():
     assert texts.has_uid(f"see {generate_uid()}")
     assert not texts.has_uid("version 1.2.3.4") and not texts.has_uid("1.2.840.10008.5.1.4.1.1.2")
+
+
+def test_pixels_are_in_memory_no_more_than_twice(place):
+    size = 1024 * 1024 * 2 * 16
+    (path,) = place.add(studies.image(rows=1024, NumberOfFrames=16, PixelData=bytes(size)))
+    tracemalloc.start()
+    try:
+        place.work()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size > size and peak < 2.5 * size
 
 
 def test_cleaned_files_can_be_read_by_others(place):
