@@ -1,5 +1,4 @@
 package import Foundation
-package import Jobs
 
 /// What ended inside five minutes, all of one kind: a row of the table `ended`, or several of them added up.
 package struct EndedSpan: Sendable, Hashable {
