@@ -97,6 +97,7 @@ class Cleaner:
         self._syntax = dataset.file_meta.TransferSyntaxUID
         self._items(dataset, patient, [default_encoding], is_top=True, is_strict=False)
         self._comments_of_pixels(dataset)
+        self._behind_pixels(dataset)
         self._say_so(dataset)
         self._meta(dataset)
 
@@ -192,8 +193,10 @@ class Cleaner:
         creator = creators.get(tag & 0xFFFFFF00) if element >= 0x1000 else None
         if creator is not None and (creator, group, element & 0xFF) in self._safe_private:
             item = dataset.get_item(tag)
-            vr = item.VR if item.VR not in (None, "UN") else _private_vr(creator, group, element)
-            if vr in SAFE_PRIVATE_VRS:
+            known = _private_vr(creator, group, element)
+            vr = item.VR if item.VR not in (None, "UN") else known
+            # What is no number where the vendor has one could be anything.
+            if vr in SAFE_PRIVATE_VRS and known in (None, vr) and elements.is_whole(item, vr):
                 self._value(dataset, tag, item, vr, encodings)
                 if tag in dataset:
                     self.tally.count("private kept", f'({group:04x},"{creator}",{element & 0xFF:02x})')
@@ -240,7 +243,7 @@ class Cleaner:
         elif vr in WRITTEN_NUMBERS:
             value = DUMMY_NUMBERS[vr]
         elif vr in NUMBERS:
-            count = len(element.value) // {"US": 2, "SS": 2, "FD": 8, "UV": 8, "SV": 8}.get(vr, 4) if elements.is_raw(element) else 1
+            count = len(element.value) // elements.SIZES.get(vr, 4) if elements.is_raw(element) else 1
             value = 0 if count == 1 else [0] * count
         elif vr == "UI":
             return self._uid(dataset, tag, element, vr, [default_encoding])
@@ -383,6 +386,21 @@ class Cleaner:
         value[1::2] = value[1::2].translate(bytes(byte & mask for byte in range(256)))
         dataset[PIXEL_DATA] = DataElement(PIXEL_DATA, "OW", bytes(value))
         self.tally.count("overlay in pixel data blanked")
+
+    def _behind_pixels(self, dataset):
+        """PixelData may be longer than the image; nobody looks at what is behind it."""
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated or PIXEL_DATA not in dataset:
+            return
+        rows, columns, samples, bits = (_number(dataset, tag) for tag in (0x00280010, 0x00280011, 0x00280002, 0x00280100))
+        frames = str(dataset.get("NumberOfFrames") or 1).strip()
+        end = (rows * columns * (samples or 1) * bits * int(frames) + 7) // 8 if frames.isdigit() else 0
+        # In words the last byte of an odd number may stand behind the padding.
+        end += end % 2
+        value = dataset.get_item(PIXEL_DATA).value
+        if not end or len(value) <= end or not any(value[end:]):
+            return
+        dataset[PIXEL_DATA] = DataElement(PIXEL_DATA, "OW" if bits > 8 else dataset[PIXEL_DATA].VR, value[:end] + bytes(len(value) - end))
+        self.tally.count("bytes behind the pixels blanked")
 
     def _comments_of_pixels(self, dataset):
         if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or PIXEL_DATA not in dataset:

@@ -14,6 +14,8 @@ FREE_TEXT = frozenset(("ST", "LT", "UT", "UC", "UR"))
 TEMPORAL = frozenset(("DA", "DT", "TM"))
 WRITTEN_NUMBERS = frozenset(("DS", "IS", "AS"))
 NUMBERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"))
+SIZES = {"US": 2, "SS": 2, "FD": 8, "UV": 8, "SV": 8}
+"""Bytes of one number; of all others 4."""
 BYTES = frozenset(("OB", "OW", "OD", "OF", "OL", "OV", "UN"))
 STRICT = FREE_TEXT | TEMPORAL | {"PN", "AE"}
 """Of these the dictionary's VR counts, whatever text the file calls it: what is done to names is not left to who wrote the file."""
@@ -69,6 +71,11 @@ def text_of(element, encodings, vr) -> str:
     if isinstance(value, (list, tuple, MultiValue)):
         return "\\".join(map(str, value))
     return str(value)
+
+
+def is_whole(element, vr) -> bool:
+    """Whether as many bytes are there as binary numbers need."""
+    return not is_raw(element) or vr not in NUMBERS or len(element.value or b"") % SIZES.get(vr, 4) == 0
 
 
 def is_raw(element) -> bool:

@@ -159,7 +159,7 @@ def write_cleaned(source: pathlib.Path, output: BinaryIO, cleaner: Cleaner, wher
         if not dataset.get("SOPInstanceUID") or not dataset.get("SOPClassUID"):
             problem = "it has no SOPInstanceUID or no SOPClassUID"
         elif is_truncated(dataset, source):
-            problem = "it is truncated"
+            problem = "it is truncated, or something that is no DICOM stands behind its end"
         else:
             cleaner.clean(dataset)
             dataset.save_as(output, enforce_file_format=True)
@@ -174,7 +174,7 @@ def write_cleaned(source: pathlib.Path, output: BinaryIO, cleaner: Cleaner, wher
 
 
 def is_truncated(dataset, source: pathlib.Path) -> bool:
-    """Whether the file ends too early: pydicom reads as far as it gets and says nothing."""
+    """Whether the file ends too early, or goes on after its end: pydicom reads as far as it gets and says nothing."""
     elements = [dataset.get_item(tag) for tag in dataset.keys()]
     if not elements or dataset.file_meta.TransferSyntaxUID.is_deflated:
         return False

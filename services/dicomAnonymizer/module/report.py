@@ -26,6 +26,7 @@ TITLES = {
     "without PatientID": "Without PatientID: the pseudonym is of the study",
     "overlay in pixel data blanked": "Overlays in unused bits of the pixel data blanked",
     "comments in compressed pixel data blanked": "Comments in compressed pixel data blanked",
+    "bytes behind the pixels blanked": "Bytes behind the pixels blanked",
 }
 
 

@@ -36,6 +36,10 @@ NOBODY = frozenset("""
 """.split())
 """Words that stand where names of persons should, and in the names of manufacturers."""
 
+MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+
+UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae", "œ": "oe"})
+
 UID = re.compile(r"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\d.])")
 STANDARD_UID = "1.2.840.10008."
 BETWEEN_WORDS = re.compile(r"[\s_/,;:()\[\]{}^=*+&|\"'<>-]+")
@@ -78,7 +82,7 @@ class Identity:
                 both = parts[:2], parts[1::-1]
                 # With marks between them initials are a name, too; without, they would be found in any word.
                 parts += [mark.join(pair) for pair in both for mark in ("", " ", "^", "_", ", ")] + ["".join(parts)]
-            for part in parts:
+            for part in {form for part in parts for form in _spellings(part)}:
                 # A Chinese or Korean name is complete in two characters.
                 if len(part) >= 5 or (len(part) >= 2 and not part.isascii()):
                     self._anywhere.add(part)
@@ -88,13 +92,19 @@ class Identity:
             digits = value[:8]
             if len(digits) == 8 and digits.isdigit():
                 year, month, day = digits[:4], digits[4:6], digits[6:]
+                name = MONTHS[int(month) - 1] if 1 <= int(month) <= 12 else month
                 self._anywhere.add(digits)
-                for mark in ".-/ ":
+                self._as_words.update((digits[2:], day + month + year[2:], month + day + year[2:]))
+                for mark in ("", ".", "-", "/", " "):
+                    self._anywhere.update((mark.join((day, name, year)), mark.join((year, name, day))))
                     self._anywhere.update((mark.join((year, month, day)), mark.join((day, month, year)), mark.join((month, day, year))))
-        elif len(value) >= 6:
-            self._anywhere.add(value)
-        elif len(value) >= 4:
-            self._as_words.add(value)
+        else:
+            # 12-34-567 is written 1234567 elsewhere.
+            for form in {value, "".join(character for character in value if character.isalnum())}:
+                if len(form) >= 6:
+                    self._anywhere.add(form)
+                elif len(form) >= 4:
+                    self._as_words.add(form)
 
     def is_in(self, text: str, vr: str = "LO") -> bool:
         text = _plain(text)
@@ -150,6 +160,14 @@ def vocabulary() -> frozenset[str]:
     """The words that descriptions may keep: anatomy, directions, techniques, contrast."""
     lines = (pathlib.Path(__file__).parent / "vocabulary.txt").read_text("utf-8").splitlines()
     return frozenset(word.casefold() for line in lines if not line.startswith("#") for word in line.split())
+
+
+def _spellings(name: str) -> set[str]:
+    """A name as it is, and as those write it who have no accents: müller, muller, mueller."""
+    if name.isascii():
+        return {name}
+    bare = "".join(character for character in unicodedata.normalize("NFKD", name) if not unicodedata.combining(character))
+    return {name, unicodedata.normalize("NFC", bare), name.translate(UMLAUTS)}
 
 
 def _plain(text: str) -> str:

@@ -21,7 +21,8 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid,
+    DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit,
+    generate_uid,
 )  # fmt: skip
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -406,6 +407,27 @@ def test_safe_private_elements(place):
     assert a.private_block(0x0029, "THIRD")[0x08].value == "REMOVED"
 
 
+def test_safe_private_elements_are_what_their_vendor_says(place):
+    dataset = studies.image()
+    block = dataset.private_block(0x2001, "Philips Imaging DD 001", create=True)
+    block.add_new(0x03, "UN", b"Zorrofeld^")
+    block.add_new(0x04, "LO", "Zorrofeld^Max")
+    (path,) = place.add(dataset)
+    place.work(privateTags="safe")
+    assert not studies.survivors({"Zorrofeld"}, path)
+
+
+def test_other_spellings_of_who_it_is(place):
+    dataset = studies.image(SpecificCharacterSet="ISO_IR 192", PatientName="Müllermann^Zoë", PatientID="123-45-6789", PatientBirthDate=studies.BIRTH)
+    dataset.PlateType, dataset.FilterType, dataset.ConvolutionKernel = "MUELLERMANN", "MULLERMANN", "for 123456789"
+    dataset.ReconstructionMethod, dataset.SegmentLabel, dataset.BeamName = "23-APR-1937", "Kind 23.04.1937", "Aprile"
+    dataset.StackID, dataset.SequenceName = "230437", "*tse2d"
+    (cleaned,) = place.cleaned(dataset)
+    for keyword in ("PlateType", "FilterType", "ConvolutionKernel", "ReconstructionMethod", "SegmentLabel", "StackID"):
+        assert cleaned[keyword].value == "REMOVED", keyword
+    assert (cleaned.BeamName, cleaned.SequenceName) == ("Aprile", "*tse2d")
+
+
 @pytest.mark.parametrize("params, says", [
     ({"retainUids": True}, "retainUIDs"), ({"dates": "shifted"}, "params.dates"), ({"retainUIDs": "yes"}, "params.retainUIDs"),
     ({"keep": ["PatientName"]}, "PatientName"), ({"keep": ["StudyInstanceUID"]}, "StudyInstanceUID"),
@@ -625,6 +647,37 @@ def test_comments_of_compressed_pixels_are_blanked(place):
         cleaned = pydicom.dcmread(path)
         assert len(cleaned.PixelData) == len(dataset.PixelData)
         assert (b"JFIF" in content) == (stream is jpeg)
+
+
+def test_what_is_said_behind_scans_tiles_and_ends_is_blanked(place):
+    text = b"Zorrofeld"
+    segment = struct.pack(">H", len(text) + 2) + text
+    scan = b"\xff\xda\x00\x02coded\xff\x00\xff\xd0coded"
+    tile = b"\xff\x64" + struct.pack(">H", len(text) + 4) + b"\0\1" + text + b"\xff\x93coded"
+    streams = {
+        JPEGBaseline8Bit: b"\xff\xd8" + scan + b"\xff\xfe" + segment + scan + b"\xff\xd9" + text,
+        JPEG2000Lossless: b"\xff\x4f\xff\x51\x00\x04ab"
+        + (b"\xff\x90\x00\x0a\0\0" + struct.pack(">I", len(tile) + 12) + b"\0\1" + tile) * 2 + b"\xff\xd9" + text,
+        ExplicitVRLittleEndian: None,
+    }  # fmt: skip
+    for number, (syntax, stream) in enumerate(streams.items()):
+        dataset = studies.image(syntax=syntax)
+        dataset.PixelData = encapsulate([stream, stream]) if stream else dataset.PixelData + text + b" "
+        dataset["PixelData"].is_undefined_length = stream is not None
+        (path,) = place.add(dataset, run=f"run-{number}")
+        assert text in path.read_bytes()
+        place.work(f"run-{number}")
+        cleaned = pydicom.dcmread(path)
+        assert text not in path.read_bytes() and len(cleaned.PixelData) == len(dataset.PixelData)
+        assert cleaned.PixelData.count(b"coded") == dataset.PixelData.count(b"coded")
+        assert stream or cleaned.PixelData[:128] == dataset.PixelData[:128]
+
+
+def test_odd_pixels_of_big_endian_files_stay(place):
+    # In words its last pixel stands behind the padding.
+    before = pydicom.dcmread(studies.real("SC_rgb_small_odd_big_endian.dcm")).PixelData
+    (cleaned,) = place.cleaned(studies.real("SC_rgb_small_odd_big_endian.dcm"), atRisk="keep")
+    assert cleaned.PixelData == before
 
 
 # Being killed, being run again
