@@ -215,7 +215,7 @@ class HandedOnTests(Services):
                 deleted, storage = handed["deleted"], handed["storage"]
                 paths += deleted if isinstance(deleted, list) else [deleted]
                 for entry in storage if isinstance(storage, list) else [storage]:
-                    self.assertLessEqual(set(entry), {"type", "path", "seriesId", "studyId", "description", "destination", "optional"})
+                    self.assertLessEqual(set(entry), {"type", "path", "seriesId", "studyId", "description", "destination", "optional", "result"})
                     paths.append(entry["path"])
             self.assertGreaterEqual(len(paths), 6)
             self.assertEqual([path for path in paths if not belongs_to_run(path, headers)], [])
