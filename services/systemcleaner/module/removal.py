@@ -8,6 +8,10 @@ import os
 import stat
 
 
+DEPTH_LIMIT = 200
+"""Folders in folders: each is open while what is in it is deleted."""
+
+
 class Refused(Exception):
     """Something that is not deleted; the text says why."""
 
@@ -87,8 +91,10 @@ class Root:
                 return  # there is something else of the run in it
 
 
-def _empty(folder):
+def _empty(folder, depth=1):
     """Deletes all that is in an open folder."""
+    if depth > DEPTH_LIMIT:
+        raise Refused(f"it has folders below {DEPTH_LIMIT} others")
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_folder in found:
@@ -97,7 +103,7 @@ def _empty(folder):
             _unlink(name, folder)
             continue
         try:
-            _empty(below)
+            _empty(below, depth + 1)
         finally:
             os.close(below)
         _remove_folder(name, folder)

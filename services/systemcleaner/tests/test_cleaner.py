@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import struct
+import subprocess
 
 import pytest
 from orthanc_for_tests import PASSWORD, USER, Server
@@ -125,6 +126,21 @@ def test_what_is_not_this_runs_to_delete_is_refused_and_the_rest_goes(path, text
     assert {f"nifti/{RUN}/a.nii.gz", f"nifti/{OTHER}/b.nii.gz", OTHERS_IMAGES, f"nifti/{RUN}/out", "link"} <= set(here)
     # Nothing of it keeps the run's other files.
     assert f"preview/{RUN}/a.png" not in here and not [one for one in here if one.startswith(f"dicom/{RUN}")]
+
+
+def test_folders_without_end_do_not_keep_the_rest(folder):
+    (folder / "nifti" / RUN).mkdir(parents=True)
+    below = os.open(folder / "nifti" / RUN, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=below)
+        above, below = below, os.open("d", os.O_RDONLY, dir_fd=below)
+        os.close(above)
+    os.close(below)
+    with pytest.raises(CleaningError, match="folders below 200 others"):
+        clean(f"nifti/{RUN}")
+    assert not (folder / "dicom" / RUN).exists()
+    # What pytest tidies up with does not reach that deep.
+    subprocess.run(["rm", "-rf", folder / "nifti"], check=True)
 
 
 def test_links_inside_of_a_folder_go_and_what_they_lead_to_stays(folder):
