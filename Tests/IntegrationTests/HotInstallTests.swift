@@ -18,7 +18,7 @@ import Testing
             try await stack.send(images.small.folder)
             var runs: [JSONValue] = []
             for study in studies { runs.append(try await stack.run(of: study)) }
-            try await until("both workers are at work") {
+            _ = try await until("both workers are at work") {
                 try await stack.states(of: "gated", in: runs).count { $0 == "running" } == 2 ? true : nil
             }
 
