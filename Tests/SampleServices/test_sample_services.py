@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import tracemalloc
 import unittest
 from unittest import mock
 
@@ -457,6 +458,10 @@ class PreviewTests(Services):
         # What storageManager looks for: a folder for each series, and in it pictures alone.
         self.assertEqual([entry["path"] for entry in added["preview"]["storage"]], ["preview/run/s1", "preview/run/s2"])
         self.assertEqual(sorted(os.listdir(self.path("preview/run/s2"))), ["s2.png", "s2_e2.png"])
+        # Once more, and a volume is gone: so is its picture, which would be stored.
+        os.remove(self.path("nifti/run/s2/s2_e2.nii.gz"))
+        self.worker("preview", headers, added)
+        self.assertEqual(sorted(os.listdir(self.path("preview/run/s2"))), ["s2.png"])
 
     def test_shows_what_another_dcm2nii_has_made(self):
         """One that hands over a single file in a folder that all runs share."""
@@ -468,6 +473,21 @@ class PreviewTests(Services):
             nibabel.save(nibabel.Nifti1Image(numpy.zeros((8, 8, 8), "i2"), numpy.eye(4)), self.path(f"nifti/{name}.nii.gz"))
         result, _ = self.worker("preview", headers, added)
         self.assertEqual(result["files"], ["preview/run/s1/s1.png"])
+
+    def test_of_a_series_over_time_one_volume_is_in_memory(self):
+        preview = load("module", "preview").main
+        os.makedirs(self.path("nifti"))
+        path = self.path("nifti/times.nii.gz")
+        image = nibabel.Nifti1Image(numpy.zeros((64, 64, 16, 60), "i2"), numpy.eye(4))
+        image.header.set_slope_inter(0.5, 1)
+        nibabel.save(image, path)
+        tracemalloc.start()
+        try:
+            preview.render(nibabel.load(path), "MR")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        self.assertLess(peak, 64 * 64 * 16 * 60 * 2)
 
     def test_renders_what_else_there_is(self):
         preview = load("module", "preview").main

@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 
 # Without threads from its imports a process can be forked for each job, which saves importing anew.
@@ -23,7 +24,11 @@ def worker(jobName, headers, params, added_params, **kwargs):
     """Makes a picture of every NIfTI file that dcm2nii has made of the run's series."""
     relative = added_params[jobName]["output"]
     modalities = modality_by_series(headers)
-    files = [(series, path) for series, paths in volumes(added_params["dcm2nii"]).items() for path in paths]
+    found = volumes(added_params["dcm2nii"])
+    for series in found:
+        # Of an attempt before, whose volumes were other ones: nobody shall take it for this one's.
+        shutil.rmtree(inside_data(f"{relative}/{series}"), ignore_errors=True)
+    files = [(series, path) for series, paths in found.items() for path in paths]
     written = []
     for position, (series, source) in enumerate(files):
         progress(position / len(files), f"file {position + 1} of {len(files)}")
@@ -71,15 +76,15 @@ def render(volume, modality):
     Returns the picture and the name of its plane: axial, or the plane of acquisition when an axial one would be but a few lines
     of a stack of other slices.
     """
+    # Of a series over time, or of several echoes, one volume is read, and not all of them.
+    while len(volume.shape) > 3:
+        volume = volume.slicer[..., volume.shape[-1] // 2]
     # Now the axes run to the patient's right, front and head.
     volume = nibabel.as_closest_canonical(volume)
     values = numpy.asanyarray(volume.dataobj)
     spacing = [float(size) or 1.0 for size in volume.header.get_zooms()[:3]] + [1.0] * 3
     while values.ndim < 3:
         values = values[..., numpy.newaxis]
-    while values.ndim > 3:
-        # Of a series over time, or of several echoes.
-        values = values[..., values.shape[-1] // 2]
     plane, flat, height, width = middle_slice(values, spacing)
     # Rows from the far end of the vertical axis down.
     picture = Image.fromarray(grey_levels(flat, modality).swapaxes(0, 1)[::-1])
