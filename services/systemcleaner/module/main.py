@@ -162,7 +162,7 @@ def clean_orthanc(headers, kept):
             continue
         there = set(described.get("Instances", ()))
         if not there <= had:
-            note(kept, one, f"{len(there - had)} of its {len(there)} images are not those that this run had: it has grown")
+            note(kept, one, f"{len(there - had)} of its {len(there)} images are not those that this run has: it has grown, or a job left some out")
             continue
         count += sum(orthanc.delete(f"/instances/{instance}") for instance in sorted(there))
     return count
