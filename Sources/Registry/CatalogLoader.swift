@@ -204,7 +204,17 @@ extension CatalogLoader {
             switch read(url, as: file, service: folder, vital: []) {
             case .failure(let unreadable) where unreadable.isMissing && !isDeadLink(folder) && !isDeadLink(file):
                 // A package that services share, for example.
-                continue
+                guard hadSettings(folder) else { continue }
+                problems.append(
+                    ServiceProblem(
+                        severity: .error,
+                        service: folder,
+                        file: file,
+                        message: "the service was installed with this file, and it is gone." + Self.holdsEverything,
+                        allowed: "the file; or 'dcm service remove \(folder)'",
+                    )
+                )
+                addUnreadable(.pre, service: folder, file: file)
             case .failure(let unreadable):
                 fingerprint.distrust()
                 problems.append(
@@ -248,6 +258,12 @@ extension CatalogLoader {
 
     private func isService(_ folder: String) -> Bool {
         FileManager.default.fileExists(atPath: registry.appending(path: folder).appending(path: "settings.json").path)
+    }
+
+    /// Whether a command has installed `folder` with settings: a pre-service that has lost them must not go in silence.
+    private func hadSettings(_ folder: String) -> Bool {
+        let record = registry.appending(path: folder).appending(path: ServiceCatalog.installationRecord)
+        return (try? JSONValue(json: Data(contentsOf: record)))?["hasSettings"] == true
     }
 
     /// Whether something stands at `path` in the registry that leads nowhere: meant to be read, other than a file that is not there.

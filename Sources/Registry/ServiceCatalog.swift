@@ -23,6 +23,10 @@ package struct ServiceCatalog: Sendable, Hashable {
         (entries, brokenEntries) != (earlier.entries, earlier.brokenEntries) || pipeline != earlier.pipeline || failure != earlier.failure
     }
 
+    /// In the folder of a service that a command has installed: what was installed. A JSON object; `hasSettings` says whether the folder had
+    /// a settings.json.
+    package static let installationRecord = ".dcm-service.json"
+
     /// Reads the pipeline's settings and every `<registry>/*/settings.json`.
     package static func load(registry: URL, settings: URL, defaults: CatalogDefaults = CatalogDefaults()) -> ServiceCatalog {
         CatalogLoader(registry: registry, settings: settings, defaults: defaults).load()

@@ -22,7 +22,7 @@ struct EventPlanner: Sendable {
             guard catalog.current().says(otherThan: services) else { return planned }
             logger.debug("services changed under the planning of an event, planning it again")
         }
-        return try await plan(event, catalog.current())
+        throw ServicesChange()
     }
 
     private func plan(_ event: EventMessage, _ services: ServiceCatalog) async throws -> PlannedRun {
@@ -78,6 +78,10 @@ struct EventPlanner: Sendable {
             return CallbackAnswer(answer, duration: verdict.duration, output: verdict.output)
         }
     }
+}
+
+private struct ServicesChange: Error, CustomStringConvertible {
+    var description: String { "services were changed again and again while their callbacks were asked" }
 }
 
 extension Reason {

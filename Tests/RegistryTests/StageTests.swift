@@ -44,7 +44,7 @@ import Testing
             #"{"jobName": "s", "worker": "s.w", "callback": "s.c", "Stage": "pre"}"#,
             #"{"jobName": "s", "worker": "s.w", "callback": "s.c", "stage": "pre", "stage": "service"}"#,
             #"{"stage": "pre"}"#, #"{"jobName": "s", "stage": "pre",, }"#, #"{"jobName": "s", "work"#, "", "dead file", "dead folder",
-            "folder",
+            "folder", "lost",
         ])
     func failClosed(_ text: String) async throws {
         let folder = try RegistryFolder()
@@ -56,6 +56,7 @@ import Testing
             try files.createSymbolicLink(atPath: folder.url.appending(path: "s/settings.json").path, withDestinationPath: "nowhere")
         case "dead folder": try files.createSymbolicLink(atPath: folder.url.appending(path: "s").path, withDestinationPath: "nowhere")
         case "folder": try folder.write("", to: "s/settings.json/x")
+        case "lost": try folder.write(#"{"hasModule": true, "hasSettings": true}"#, to: "s/.dcm-service.json")
         default: try folder.write(text, to: "s/settings.json")
         }
         let catalog = folder.load()

@@ -46,6 +46,13 @@ import Testing
         #expect(try TagPattern("a").isFound(in: String(repeating: "b", count: 5000), effort: &effort) == nil)
     }
 
+    @Test("Nothing, repeated, is nothing: its repetitions are not written out")
+    func repeatsNothing() throws {
+        let empty = (0..<20).reduce("") { inner, _ in "(?:\(inner)){1000}" }
+        #expect(try found("\(empty)a{2}", in: "aa") == true)
+        #expect(try found("\(empty)a{2}", in: "a") == false)
+    }
+
     /// A random expression, in which everything that is understood comes up.
     private static func expression(_ random: inout SeededGenerator, depth: Int = 0) -> String {
         let letters = ["a", "b", "c", "A", "1", "_", " "]

@@ -76,6 +76,16 @@ import Testing
                 try await ServiceInstaller(site.trees).install("one", $0, source: source.text)
             }
             #expect(site.visible == ["one", "settings.json", "one"])
+            // Somebody else's repository that takes a folder of this machine for its own.
+            let module = repository.appendingPathComponent("module")
+            try FileManager.default.removeItem(at: module)
+            try FileManager.default.createSymbolicLink(at: module, withDestinationURL: site.trees.registry)
+            for command in [["add", "-A"], ["commit", "-q", "-m", "y"], ["push", "-q", bare.path, "main:evil"]] {
+                try await run("/usr/bin/git", git + command, in: site.folder)
+            }
+            let evil = try PackageSource.parse("file://\(bare.path)#evil")
+            let refused = try await refusal { try await fetcher.with(evil, name: "one") { _ in } }
+            #expect(refused?.contains("link out of it") == true)
             let missing = try PackageSource.parse("file://\(bare.path)#nothere")
             let message = try await refusal { try await fetcher.with(missing, name: "one") { _ in } }
             #expect(message?.contains("nothere") == true)

@@ -133,8 +133,9 @@ class _Target:
 
     def make_links(self):
         """At the end: until then there is no link that a file could be written through."""
-        for parts, target in self._links:
-            path = self._prepare(parts)
+        # All folders first: none of them is made through a link.
+        paths = [(self._prepare(parts), parts, target) for parts, target in self._links]
+        for path, parts, target in paths:
             if os.path.realpath(os.path.dirname(path)) != os.path.dirname(path) or os.path.lexists(path):
                 raise Refused(f"the link {'/'.join(parts)} stands in a link, or twice")
             os.symlink(target, path)

@@ -85,6 +85,15 @@ class ArchivesTest(unittest.TestCase):
             self.unpack(self.tar((first, b""), (second, b"")))
         self.assertFalse(os.path.lexists(self.folder / "b"))
 
+    def test_no_folder_is_made_through_a_link(self):
+        outside = self.folder / "out-there"
+        outside.mkdir()
+        first, second = tarfile.TarInfo("registry/sub"), tarfile.TarInfo("registry/sub/a/b")
+        first.type = second.type = tarfile.SYMTYPE
+        first.linkname, second.linkname = str(outside), "x"
+        self.refused(self.tar((first, b""), (second, b"")), "in a link, or twice")
+        self.assertEqual(list(outside.iterdir()), [])
+
     def test_a_link_in_a_zip_is_a_link(self):
         link = zipfile.ZipInfo("registry/again.py")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16

@@ -163,7 +163,12 @@ extension TagPattern {
             }
             for end in ends { program[end] = .jump(program.count) }
         case .repeated(let part, let least, let most):
-            for _ in 0..<least { try emit(part, into: &program) }
+            for _ in 0..<least {
+                let before = program.count
+                try emit(part, into: &program)
+                // What is empty is so however often: brackets of it in one another would take for ever to write out.
+                guard program.count > before else { return }
+            }
             guard let most else {
                 let fork = program.count
                 program.append(.jump(0))

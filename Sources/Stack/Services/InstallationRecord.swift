@@ -1,8 +1,9 @@
 package import Foundation
+import Registry
 
 /// `.dcm-service.json` in both folders of an installed service: what was installed there, when, and from where.
 package struct InstallationRecord: Codable, Sendable, Equatable {
-    package static let fileName = ".dcm-service.json"
+    package static let fileName = ServiceCatalog.installationRecord
 
     /// The same in both folders; folders that differ come from an installation that was interrupted.
     package var id: String
@@ -11,6 +12,8 @@ package struct InstallationRecord: Codable, Sendable, Equatable {
     package var source: String
     package var installedAt: Date
     package var hasModule: Bool
+    /// The router fails every run when they are gone later: a pre-service may have stood there.
+    package var hasSettings: Bool?
 
     static func read(in folder: URL) -> InstallationRecord? {
         let decoder = JSONDecoder()

@@ -31,7 +31,13 @@ package struct PackageFetcher: Sendable {
             if let subfolder { place.appendPathComponent(subfolder) }
             guard FileSystem.exists(place) else { throw StackError(.notFound, "\(source.text) has no such folder.") }
         }
-        return try await body(ServicePackage.find(name, in: place))
+        let package = try ServicePackage.find(name, in: place)
+        // What was sent by somebody else could name a folder of this machine as its own, and have that copied to where jobs read.
+        let content = scratch.resolvingSymlinksInPath().path + "/content/"
+        for part in [package.registry, package.module].compactMap(\.self) where !part.resolvingSymlinksInPath().path.hasPrefix(content) {
+            throw StackError(.refused, "\(part.lastPathComponent)/ of \(source.text) is a link out of it. A service brings its own files.")
+        }
+        return try await body(package)
     }
 
     private func unpack(_ file: URL, into folder: URL, _ scratch: URL) async throws {

@@ -53,6 +53,7 @@ package struct ServiceInstaller: Sendable {
             source: source,
             installedAt: Date(timeIntervalSince1970: Date().timeIntervalSince1970.rounded(.down)),
             hasModule: package.module != nil,
+            hasSettings: FileSystem.exists(package.registry.appendingPathComponent("settings.json")),
         )
         let swap = FolderSwap(trees: trees, name: name, reached: reached)
         try swap.removeLeftovers()
