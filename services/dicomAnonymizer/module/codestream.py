@@ -78,7 +78,10 @@ def _blank_j2k(data, position, end):
 
 
 def _blank_segments(data, position, end, markers, head, last):
-    """Blanks the segments of `markers`, behind their first `head` bytes. Returns where a marker of `last` or no segment is, and how many."""
+    """Blanks the segments of `markers`, behind their first `head` bytes.
+
+    Returns where a marker of `last`, or no segment, is, and how many were blanked.
+    """
     count = 0
     while position + 4 <= end and data[position] == 0xFF and data[position + 1] not in last:
         if data[position + 1] == 0xFF:

@@ -152,7 +152,7 @@ def survey(folder: Folder, profile: Profile, names: list[str]) -> Found:
 
 
 def write_cleaned(source: pathlib.Path, output: BinaryIO, cleaner: Cleaner, where: str) -> None:
-    """Writes a DICOM file to `output`, de-identified. Its pixels, which may be gigabytes, are in memory twice: as read, and as pydicom writes."""
+    """Writes a DICOM file to `output`, de-identified. Its pixels, maybe gigabytes, are in memory twice: as read, and as pydicom writes."""
     problem = None
     try:
         dataset = pydicom.dcmread(source)

@@ -23,9 +23,9 @@ IDENTIFYING = frozenset(int(tag) for tag in map(tag_for_keyword, [*IDENTIFIERS, 
 BIRTH_DATE = int(tag_for_keyword("PatientBirthDate"))
 
 CODES = frozenset("""
-    420 422 char code complete composite container contains continuous date datetime full grayscale ict image intensity interpolated modified
-    monochrome1 monochrome2 mosaic multiplanar none num original palette partial pname projection rct reformatted rgb sampled separate short
-    table text time true false uidref unmodified unspecified verified volumetric waveform ybr
+    420 422 char code complete composite container contains continuous date datetime false full grayscale ict image intensity
+    interpolated modified monochrome1 monochrome2 mosaic multiplanar none num original palette partial pname projection rct reformatted
+    rgb sampled separate short table text time true uidref unmodified unspecified verified volumetric waveform ybr
 """.split())
 """Words of codes that are no words of descriptions."""
 
