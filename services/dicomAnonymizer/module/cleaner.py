@@ -285,7 +285,10 @@ class Cleaner:
             return self._otherwise(dataset, tag, element, vr)
         if tag == PATIENT_AGE and _is_old(elements.text_of(element, encodings, vr)):
             return self._put(dataset, tag, "AS", "090Y", "replaced")
-        if vr != "UI":
+        if vr == "UI":
+            if not _is_numeric(elements.text_of(element, encodings, vr)):
+                return self._uid(dataset, tag, element, vr, encodings)
+        else:
             self._value(dataset, tag, element, vr, encodings)
         if tag in dataset:
             self.tally.count("kept by option", tag)
@@ -318,7 +321,9 @@ class Cleaner:
             ):  # fmt: skip
                 text = elements.text_of(element, encodings, vr)
                 return None if all(UID(value.strip(" \0")).is_valid for value in text.split("\\")) else self._remove(dataset, tag)
-            return None if self._options.retainUIDs else self._uid(dataset, tag, element, vr, encodings)
+            if self._options.retainUIDs:
+                return self._keep(dataset, tag, element, vr, encodings)
+            return self._uid(dataset, tag, element, vr, encodings)
         if is_strict and vr != "CS" and not (is_code and tag in CODE):
             return self._dummy(dataset, tag, element, vr)
         if tag not in TEXTS_THAT_STAY and (
@@ -461,6 +466,11 @@ def _private_vr(creator, group, element):
         return private_dictionary_VR(group << 16 | element, creator)
     except KeyError:
         return None
+
+
+def _is_numeric(uids: str) -> bool:
+    """Whether they are UIDs as far as that nothing but numbers can be in them."""
+    return all(character in "0123456789.\\ \0" for character in uids)
 
 
 def _is_old(age: str) -> bool:

@@ -374,6 +374,14 @@ def test_options_keep_what_they_say_and_write_their_codes(place):
     assert len(a.DeidentificationMethod) == 1 + len(codes) + 1 and all(len(text) <= 64 for text in a.DeidentificationMethod)
 
 
+def test_kept_uids_are_numbers(place):
+    uid = generate_uid()
+    dataset = studies.image(FrameOfReferenceUID=uid, SynchronizationFrameOfReferenceUID="Zorrofeld.Max", UID="Zorrofeld.Moritz")
+    (path,) = place.add(dataset)
+    place.work(retainUIDs=True)
+    assert not studies.survivors({"Zorrofeld"}, path) and pydicom.dcmread(path).FrameOfReferenceUID == uid
+
+
 def test_very_old_people_are_ninety(place):
     (a,) = place.cleaned(studies.image(PatientAge="097Y"), patientCharacteristics=True)
     assert a.PatientAge == "090Y"
