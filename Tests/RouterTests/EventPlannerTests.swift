@@ -139,7 +139,7 @@ import Testing
             ])
         let planned = try await tree.planner.plan(event)
         #expect(planned.plan.jobs.map(\.definition.name) == ["export", "first"])
-        let reasons = Dictionary(uniqueKeysWithValues: planned.plan.decisions.map { ($0.jobName, $0.reason) })
+        let reasons = Dictionary(uniqueKeysWithValues: planned.plan.decisions.map { ($0.job, $0.reason) })
         #expect(reasons.mapValues(\.code) == ["first": "accepted", "second": "condition"])
         #expect(reasons["first"]?.text == "Its condition holds: SliceThickness is 1; the series has 12 instances.")
         #expect(planned.context.headers["studies"]?.array?.first?["series"]?.array?.first?["tags"] == ["Modality": "CT"])
