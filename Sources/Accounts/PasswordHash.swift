@@ -38,13 +38,17 @@ package struct PasswordHash: Sendable {
     package func make(_ password: String) -> String {
         var generator = SystemRandomNumberGenerator()
         let salt = (0..<16).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
-        return Self.text(cost, salt, Self.derive(Self.bytes(password), salt, cost, length: 32))
+        guard let hash = Self.derive(Self.bytes(password), salt, cost, length: 32) else {
+            preconditionFailure("EVP_PBE_scrypt failed: out of memory?")
+        }
+        return Self.text(cost, salt, hash)
     }
 
     /// False also for a hash that is none of ours.
     package func verify(_ password: String, against text: String) -> Bool {
-        guard let (cost, salt, expected) = Self.parse(text) else { return false }
-        let given = Self.derive(Self.bytes(password), salt, cost, length: expected.count)
+        guard let (cost, salt, expected) = Self.parse(text),
+            let given = Self.derive(Self.bytes(password), salt, cost, length: expected.count)
+        else { return false }
         return given.withUnsafeBytes { left in
             expected.withUnsafeBytes { right in CRYPTO_memcmp(left.baseAddress, right.baseAddress, expected.count) == 0 }
         }
@@ -56,15 +60,15 @@ package struct PasswordHash: Sendable {
     /// The same letters typed on different keyboards are the same password.
     private static func bytes(_ password: String) -> [UInt8] { Array(password.precomposedStringWithCompatibilityMapping.utf8) }
 
-    private static func derive(_ password: [UInt8], _ salt: [UInt8], _ cost: Cost, length: Int) -> [UInt8] {
+    /// - Returns: nil for what scrypt refuses, such as a cost that does not go together, and where memory is short.
+    private static func derive(_ password: [UInt8], _ salt: [UInt8], _ cost: Cost, length: Int) -> [UInt8]? {
         var key = [UInt8](repeating: 0, count: length)
         let password = password.map { CChar(bitPattern: $0) }
         let done = EVP_PBE_scrypt(
             password, password.count, salt, salt.count, 1 << UInt64(cost.logN), UInt64(cost.r), UInt64(cost.p),
             // Above what it says it needs, some more for its own tables.
             cost.memory + UInt64(cost.p) * 128 * UInt64(cost.r) + 1 << 20, &key, key.count)
-        precondition(done == 1, "EVP_PBE_scrypt failed: out of memory?")
-        return key
+        return done == 1 ? key : nil
     }
 
     // MARK: Text

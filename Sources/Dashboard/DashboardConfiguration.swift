@@ -13,7 +13,7 @@ package struct DashboardConfiguration: Sendable {
     /// Root of everything that jobs write; artifacts are served from it.
     package var data: URL
     package var logs: URL
-    /// Signs people in before they come here.
+    /// Stands in front.
     package var proxy: ProxySignIn?
     package var sessionLifetime = SessionLifetime()
     package var passwordCost = PasswordHash.Cost.standard
@@ -27,7 +27,7 @@ package struct DashboardConfiguration: Sendable {
         logs: URL
     ) throws(DashboardError) {
         let token = token.flatMap { $0.isEmpty ? nil : $0 }
-        if token == nil, proxy == nil, !hasUsers, !Self.isLoopback(host) {
+        if token == nil, proxy?.header == nil, !hasUsers, !Self.isLoopback(host) {
             throw DashboardError(
                 code: .noToken,
                 message: """
@@ -45,7 +45,7 @@ package struct DashboardConfiguration: Sendable {
 
     /// False only on a loopback address without a token and a proxy; then nobody has to sign in as long as there are no users. A proxy or
     /// another account of this machine comes from loopback too, so the address alone says nothing of who asks.
-    package var needsSignIn: Bool { token != nil || proxy != nil || !Self.isLoopback(host) }
+    package var needsSignIn: Bool { token != nil || proxy?.header != nil || !Self.isLoopback(host) }
 
     private static func isLoopback(_ host: String) -> Bool {
         let host = host.trimmingCharacters(in: ["[", "]"])

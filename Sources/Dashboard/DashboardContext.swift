@@ -8,6 +8,8 @@ struct DashboardContext: RequestContext {
     var client: String
     var identity: Identity?
     var session: Session?
+    /// For answers that take hours: whether who asked still may.
+    var mayStill: @Sendable () async -> Bool = { true }
     /// The fields of a submitted form.
     var form: [String: String] = [:]
 

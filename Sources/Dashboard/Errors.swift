@@ -1,5 +1,6 @@
 import HTTPTypes
 import Hummingbird
+import JobStore
 import Logging
 
 /// Turns what handlers throw into answers: problem details for programs, a page for people.
@@ -15,6 +16,7 @@ struct Errors: RouterMiddleware {
         do {
             return try await next(request, context)
         } catch {
+            if error is MonitorStoreError { context.logger.error("The monitor's store fails", metadata: ["error": "\(error)"]) }
             var problem: Problem
             if let known = Problem(error, path: request.uri.path) {
                 problem = known

@@ -57,6 +57,7 @@ struct Problem: Error {
             self =
                 error.code == .damaged
                 ? Problem(status: .internalServerError, title: "Damaged ledger", detail: error.message) : .unavailable(error.message)
+        case let error as MonitorStoreError where error.code == .unusable: self = .unavailable(error.message)
         case is NIOTooManyBytesError:
             self = Problem(status: .contentTooLarge, title: "Too large", detail: "The body is larger than what is allowed here.")
         case let error as HTTPError where error.status == .notFound:

@@ -90,7 +90,7 @@ extension MonitorStore {
     /// - Returns: its number, for `settle`.
     @discardableResult
     package func record(_ entry: AuditEntry) async throws -> Int64 {
-        try await database.write { db in
+        try await write { db in
             try db.execute(
                 sql: """
                     INSERT INTO audit (at, actor, role, address, action, target_kind, target, outcome, detail)
@@ -106,7 +106,7 @@ extension MonitorStore {
 
     /// Says how something ended that was written down before it began.
     package func settle(_ sequence: Int64, _ outcome: AuditEntry.Outcome, detail: JSONValue? = nil) async throws {
-        try await database.write { db in
+        try await write { db in
             try db.execute(
                 sql: "UPDATE audit SET outcome = ?, detail = COALESCE(?, detail) WHERE seq = ?",
                 arguments: [outcome.rawValue, detail?.text, sequence])
@@ -117,7 +117,7 @@ extension MonitorStore {
     ///
     /// - Parameter before: only entries with a smaller number: the last one's of the page before.
     package func audit(_ filter: AuditFilter = AuditFilter(), limit: Int, before: Int64? = nil) async throws -> LedgerPage<AuditRecord> {
-        try await database.read { db in
+        try await read { db in
             var conditions: [String] = []
             var arguments: [(any DatabaseValueConvertible)?] = []
             func add(_ condition: String, _ value: (any DatabaseValueConvertible)?) {
@@ -156,7 +156,7 @@ extension MonitorStore {
 
     /// Every action that is on record, for a list to choose from.
     package func auditActions() async throws -> [String] {
-        try await database.read { db in
+        try await read { db in
             // From one to the next through the index, however many entries there are.
             var actions: [String] = []
             while let next = try String.fetchOne(

@@ -127,7 +127,7 @@ extension MonitorStore {
 
     /// Pins a preview's items. Forgets previews that nobody started, and records that ended more than 90 days ago.
     package func addPreview(_ record: BulkRecord, _ items: [(target: String, mark: String)]) async throws {
-        try await database.write { db in
+        try await write { db in
             let now = record.previewedAt.timeIntervalSince1970
             try db.execute(
                 sql: "DELETE FROM bulk WHERE (state = 'preview' AND previewed_at < ?) OR ended_at < ?",
@@ -150,7 +150,7 @@ extension MonitorStore {
     /// - Parameter fact: no outcome of it can be at this fact of the ledger or before.
     /// - Returns: false when it was no preview any more.
     package func startBulk(_ id: String, actor: String, fact: Int64, audit: Int64, at now: Date) async throws -> Bool {
-        try await database.write { db in
+        try await write { db in
             try db.execute(
                 sql: "UPDATE bulk SET state = 'running', actor = ?, started_at = ?, fact = ?, audit = ? WHERE id = ? AND state = 'preview'",
                 arguments: [actor, now.timeIntervalSince1970, fact, audit, id])
@@ -160,14 +160,14 @@ extension MonitorStore {
 
     /// - Returns: false when it does not run.
     package func cancelBulk(_ id: String) async throws -> Bool {
-        try await database.write { db in
+        try await write { db in
             try db.execute(sql: "UPDATE bulk SET state = 'cancelling' WHERE id = ? AND state = 'running'", arguments: [id])
             return db.changesCount > 0
         }
     }
 
     package func bulk(_ id: String) async throws -> BulkRecord? {
-        try await database.read { db in try Row.fetchOne(db, sql: "SELECT * FROM bulk WHERE id = ?", arguments: [id]).map(BulkRecord.init) }
+        try await read { db in try Row.fetchOne(db, sql: "SELECT * FROM bulk WHERE id = ?", arguments: [id]).map(BulkRecord.init) }
     }
 
     /// Those that were started, the newest first.
@@ -177,7 +177,7 @@ extension MonitorStore {
         let parts = (cursor ?? "").split(separator: "/", maxSplits: 1)
         let before = parts.first.flatMap { Double($0) } ?? .greatestFiniteMagnitude
         let id = parts.count > 1 ? String(parts[1]) : ""
-        return try await database.read { db in
+        return try await read { db in
             let rows = try Row.fetchAll(
                 db,
                 sql: """
@@ -189,7 +189,7 @@ extension MonitorStore {
 
     /// Those that have work left, the oldest first.
     package func openBulks() async throws -> [BulkRecord] {
-        try await database.read { db in
+        try await read { db in
             try Row.fetchAll(
                 db, sql: "SELECT * FROM bulk WHERE started_at IS NOT NULL AND ended_at IS NULL ORDER BY started_at"
             ).map(BulkRecord.init)
@@ -198,7 +198,7 @@ extension MonitorStore {
 
     /// - Parameter states: nothing is every state.
     package func bulkItems(_ id: String, states: [BulkItem.State] = [], from sequence: Int, limit: Int) async throws -> [BulkItem] {
-        try await database.read { db in
+        try await read { db in
             let condition = states.isEmpty ? "" : "AND state IN (\(databaseQuestionMarks(count: states.count)))"
             return try Row.fetchAll(
                 db, sql: "SELECT * FROM bulk_item WHERE bulk = ? AND seq >= ? \(condition) ORDER BY seq LIMIT ?",
@@ -209,7 +209,7 @@ extension MonitorStore {
 
     /// Why items were skipped or failed, the most frequent first.
     package func bulkReasons(_ id: String) async throws -> [(state: BulkItem.State, reason: String, count: Int)] {
-        try await database.read { db in
+        try await read { db in
             try Row.fetchAll(
                 db,
                 sql: """
@@ -229,7 +229,7 @@ extension MonitorStore {
     ///   - fact: outcomes are read up to this fact.
     /// - Returns: the record as it is then.
     package func advanceBulk(_ id: String, items: [BulkItem], position: Int? = nil, fact: Int64? = nil) async throws -> BulkRecord? {
-        try await database.write { db in
+        try await write { db in
             var ended: [BulkItem.State: Int] = [:]
             let update = try db.makeStatement(
                 sql: "UPDATE bulk_item SET state = ?, reason = ? WHERE bulk = ? AND seq = ? AND state IN ('pending', 'sent')")
@@ -248,7 +248,7 @@ extension MonitorStore {
 
     /// Nothing more of it is sent: what was not sent counts as skipped.
     package func stopBulk(_ id: String, reason: String) async throws {
-        try await database.write { db in
+        try await write { db in
             try db.execute(
                 sql: "UPDATE bulk_item SET state = 'skipped', reason = ? WHERE bulk = ? AND state = 'pending'", arguments: [reason, id])
             let count = db.changesCount
@@ -257,7 +257,7 @@ extension MonitorStore {
     }
 
     package func endBulk(_ id: String, _ state: BulkRecord.State, at now: Date) async throws {
-        try await database.write { db in
+        try await write { db in
             try db.execute(
                 sql: "UPDATE bulk SET state = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL",
                 arguments: [state.rawValue, now.timeIntervalSince1970, id])

@@ -36,7 +36,7 @@ extension MonitorStore {
     package func openSession(
         _ id: String, user: String?, credential: String = "", address: String, lifetime: SessionLifetime, at now: Date
     ) async throws {
-        try await database.write { db in
+        try await write { db in
             try db.execute(
                 sql: "DELETE FROM session WHERE used_at < ? OR created_at < ?",
                 arguments: [now.timeIntervalSince1970 - lifetime.idle, now.timeIntervalSince1970 - lifetime.absolute])
@@ -50,9 +50,10 @@ extension MonitorStore {
         }
     }
 
+    /// - Parameter isUse: whether somebody asks for something; false for a look whether the session still is.
     /// - Returns: nil for a session that is unknown or over, or whose user may not sign in any more.
-    package func session(_ id: String, lifetime: SessionLifetime, at now: Date) async throws -> MonitorSession? {
-        let found = try await database.read { db in
+    package func session(_ id: String, lifetime: SessionLifetime, at now: Date, isUse: Bool = true) async throws -> MonitorSession? {
+        let found = try await read { db in
             try Row.fetchOne(
                 db,
                 sql: """
@@ -67,17 +68,26 @@ extension MonitorStore {
         }
         guard let found, now.timeIntervalSince(found.usedAt) < lifetime.idle, now.timeIntervalSince(found.createdAt) < lifetime.absolute
         else { return nil }
-        // Once a minute is exact enough, and most requests write nothing.
-        if now.timeIntervalSince(found.usedAt) > 60 {
-            try await database.write { db in
+        // Once a minute is exact enough, and most requests write nothing. Where the disk is full, who is signed in goes on reading.
+        if isUse, now.timeIntervalSince(found.usedAt) > 60 {
+            try? await write { db in
                 try db.execute(sql: "UPDATE session SET used_at = ? WHERE id = ?", arguments: [now.timeIntervalSince1970, id])
             }
         }
         return found
     }
 
+    /// Whether `user` is signed in from there already.
+    package func hasSession(of user: String, from address: String) async throws -> Bool {
+        try await read { db in
+            try Bool.fetchOne(
+                db, sql: "SELECT EXISTS (SELECT 1 FROM session WHERE user = ? AND address = ?)", arguments: [user.lowercased(), address])
+                ?? false
+        }
+    }
+
     package func closeSession(_ id: String) async throws {
-        try await database.write { db in try db.execute(sql: "DELETE FROM session WHERE id = ?", arguments: [id]) }
+        try await write { db in try db.execute(sql: "DELETE FROM session WHERE id = ?", arguments: [id]) }
     }
 
     /// Signs `user` (nil: whoever signed in with MONITOR_TOKEN) out everywhere.
@@ -85,7 +95,7 @@ extension MonitorStore {
     /// - Returns: how many sessions there were.
     @discardableResult
     package func closeSessions(of user: String?) async throws -> Int {
-        try await database.write { db in
+        try await write { db in
             try db.execute(sql: "DELETE FROM session WHERE user IS ?", arguments: [user?.lowercased()])
             return db.changesCount
         }
@@ -93,7 +103,7 @@ extension MonitorStore {
 
     /// The latest used first.
     package func sessions(of user: String?, lifetime: SessionLifetime, at now: Date) async throws -> [MonitorSession] {
-        try await database.read { db in
+        try await read { db in
             try Row.fetchAll(
                 db,
                 sql: """

@@ -33,14 +33,14 @@ package struct MonitorToken: Sendable, Hashable {
 extension MonitorStore {
     /// The newest first, those that are no longer valid included.
     package func tokens() async throws -> [MonitorToken] {
-        try await database.read { db in
+        try await read { db in
             try Row.fetchAll(db, sql: "SELECT * FROM token ORDER BY created_at DESC, id").map(MonitorToken.init)
         }
     }
 
     /// - Parameter hash: of the token itself.
     package func addToken(_ token: MonitorToken, hash: String) async throws {
-        try await database.write { db in
+        try await write { db in
             guard
                 try Row.fetchOne(
                     db, sql: "SELECT 1 FROM token WHERE name = ? AND revoked_at IS NULL", arguments: [token.name]) == nil
@@ -56,12 +56,13 @@ extension MonitorStore {
 
     /// The token whose hash this is, as long as it is valid.
     package func token(hash: String, at now: Date) async throws -> MonitorToken? {
-        let found = try await database.read { db in
+        let found = try await read { db in
             try Row.fetchOne(db, sql: "SELECT * FROM token WHERE hash = ?", arguments: [hash]).map(MonitorToken.init)
         }
         guard let found, found.isValid(at: now) else { return nil }
         if now.timeIntervalSince(found.usedAt ?? .distantPast) > 60 {
-            try await database.write { db in
+            // As with sessions: a full disk shuts nobody out.
+            try? await write { db in
                 try db.execute(sql: "UPDATE token SET used_at = ? WHERE id = ?", arguments: [now.timeIntervalSince1970, found.id])
             }
         }
@@ -71,7 +72,7 @@ extension MonitorStore {
     /// - Parameter name: its id, or its name while it is valid.
     /// - Returns: what was revoked.
     package func revokeToken(_ name: String, at now: Date) async throws -> MonitorToken {
-        try await database.write { db in
+        try await write { db in
             let row = try Row.fetchOne(
                 db, sql: "SELECT * FROM token WHERE (id = ? OR name = ?) AND revoked_at IS NULL", arguments: [name, name])
             guard let row else { throw MonitorStoreError(code: .missing, message: "There is no valid token '\(name)'.") }

@@ -14,11 +14,11 @@ package struct MonitorUser: Sendable, Hashable {
 
 extension MonitorStore {
     package func users() async throws -> [MonitorUser] {
-        try await database.read { db in try Row.fetchAll(db, sql: "SELECT * FROM user ORDER BY name").map(MonitorUser.init) }
+        try await read { db in try Row.fetchAll(db, sql: "SELECT * FROM user ORDER BY name").map(MonitorUser.init) }
     }
 
     /// Whether there are any, disabled ones included: shutting out the last one must not open the door to everybody.
-    package func hasUsers() async throws -> Bool { try await database.read(Self.hasUsers) }
+    package func hasUsers() async throws -> Bool { try await read(Self.hasUsers) }
 
     /// The same before there is anybody to wait for.
     package func hasUsers() throws -> Bool { try database.read(Self.hasUsers) }
@@ -28,14 +28,14 @@ extension MonitorStore {
     }
 
     package func user(_ name: String) async throws -> MonitorUser? {
-        try await database.read { db in
+        try await read { db in
             try Row.fetchOne(db, sql: "SELECT * FROM user WHERE name = ?", arguments: [name.lowercased()]).map(MonitorUser.init)
         }
     }
 
     /// The user and what the password is checked with.
     package func credentials(of name: String) async throws -> (user: MonitorUser, password: String)? {
-        try await database.read { db in
+        try await read { db in
             try Row.fetchOne(db, sql: "SELECT * FROM user WHERE name = ?", arguments: [name.lowercased()])
                 .map { (MonitorUser($0), $0["password"]) }
         }
@@ -45,7 +45,7 @@ extension MonitorStore {
     /// - Throws: `MonitorStoreError` `.exists`.
     package func addUser(_ name: String, role: AccountRole, password: String, at now: Date) async throws {
         let name = name.lowercased()
-        try await database.write { db in
+        try await write { db in
             guard try Self.row(name, db) == nil else {
                 throw MonitorStoreError(code: .exists, message: "There is a user '\(name)' already.")
             }
@@ -67,7 +67,7 @@ extension MonitorStore {
 
     /// The same password, hashed with today's parameters.
     package func replaceHash(of name: String, _ old: String, with new: String) async throws {
-        try await database.write { db in
+        try await write { db in
             try db.execute(sql: "UPDATE user SET password = ? WHERE name = ? AND password = ?", arguments: [new, name.lowercased(), old])
         }
     }
@@ -97,7 +97,7 @@ extension MonitorStore {
     }
 
     private func change(_ name: String, keepsAdmin: Bool = false, _ body: @escaping @Sendable (Database) throws -> Void) async throws {
-        try await database.write { db in
+        try await write { db in
             guard try Self.row(name, db) != nil else {
                 throw MonitorStoreError(code: .missing, message: "There is no user '\(name)'.")
             }

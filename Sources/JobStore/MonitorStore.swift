@@ -74,18 +74,52 @@ package final class MonitorStore: Sendable {
             database = try DatabasePool(path: file.path, configuration: configuration)
             // What was recorded stays recorded, whatever happens to the machine.
             try database.writeWithoutTransaction { db in try db.execute(sql: "PRAGMA synchronous = FULL") }
+        } catch let error as DatabaseError {
+            throw MonitorStoreError(code: .unusable, message: Self.words(error, file.path))
         } catch {
             throw MonitorStoreError(
                 code: .unusable,
                 message: "\(file.path) cannot be opened for writing: \(error). STATE has to be a folder of the monitor's own user.")
         }
-        let migrator = MonitorSchema.migrator()
-        if try database.read(migrator.hasBeenSuperseded) {
-            throw MonitorStoreError(
-                code: .newer,
-                message: "\(file.path) was written by a newer version of DCM Processor: use that version, or a copy made before it.")
+        do {
+            let migrator = MonitorSchema.migrator()
+            if try database.read(migrator.hasBeenSuperseded) {
+                throw MonitorStoreError(
+                    code: .newer,
+                    message: "\(file.path) was written by a newer version of DCM Processor: use that version, or a copy made before it.")
+            }
+            try migrator.migrate(database)
+        } catch let error as DatabaseError {
+            throw MonitorStoreError(code: .unusable, message: Self.words(error, file.path))
         }
-        try migrator.migrate(database)
+    }
+
+    func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
+        do {
+            return try await database.read(body)
+        } catch let error as DatabaseError {
+            throw MonitorStoreError(code: .unusable, message: Self.words(error, "monitor.sqlite"))
+        }
+    }
+
+    func write<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
+        do {
+            return try await database.write(body)
+        } catch let error as DatabaseError {
+            throw MonitorStoreError(code: .unusable, message: Self.words(error, "monitor.sqlite"))
+        }
+    }
+
+    /// Without the statement and its values.
+    private static func words(_ error: DatabaseError, _ file: String) -> String {
+        let cure =
+            switch error.resultCode {
+            case .SQLITE_FULL: "Free space on the disk that STATE lies on."
+            case .SQLITE_READONLY, .SQLITE_CANTOPEN, .SQLITE_PERM: "STATE has to be a folder that the monitor's own user may write."
+            case .SQLITE_CORRUPT, .SQLITE_NOTADB: "Stop the monitor and put a backup of the file in its place."
+            default: "Try again; if it stays so, look at the disk that STATE lies on."
+            }
+        return "\(file) cannot be used: \(error.message ?? "\(error.resultCode)"). \(cure)"
     }
 
     package static func file(in folder: URL) -> URL { folder.appending(path: "monitor.sqlite") }

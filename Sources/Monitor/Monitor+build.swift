@@ -12,6 +12,10 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
     let folders = context.folders
     let store = try MonitorStore(folder: folders.state)
     let configuration = try DashboardConfiguration(settings: context.settings, folders: folders, hasUsers: store.hasUsers())
+    if let token = configuration.token, token.utf8.count < 16 {
+        // Whoever has it always passes, however often others guessed: its length is what stops them.
+        context.logger.warning("MONITOR_TOKEN is shorter than 16 characters and can be guessed: set a longer one")
+    }
     let ledger = LedgerReader(path: Ledger.file(in: folders.state).path)
     let feed = FactFeed(ledger: ledger, logger: context.logger)
     var connection = try context.broker()
@@ -77,17 +81,18 @@ extension DashboardConfiguration {
 }
 
 extension ProxySignIn {
-    /// - `MONITOR_PROXY_HEADER` (text, default none): holds the user's name; without it no proxy is believed.
-    /// - `MONITOR_PROXY_ADDRESSES` (list): from where it is believed; has to be set then.
+    /// - `MONITOR_PROXY_HEADER` (text, default none): holds the user's name; without it nobody is signed in by a proxy.
+    /// - `MONITOR_PROXY_ADDRESSES` (list): from where it is believed, and has to be set then; X-Forwarded-For is believed from there too.
     /// - `MONITOR_PROXY_ROLES_HEADER` (text, default none): holds roles, or groups that `MONITOR_PROXY_ROLES` turns into roles.
     /// - `MONITOR_PROXY_ROLES` (list of `group=role`, default none).
     init?(settings: Settings) throws {
-        guard let header = settings.text("MONITOR_PROXY_HEADER") else { return nil }
-        try Self.check(header, "MONITOR_PROXY_HEADER")
+        let header = settings.text("MONITOR_PROXY_HEADER")
+        if let header { try Self.check(header, "MONITOR_PROXY_HEADER") }
         let rolesHeader = settings.text("MONITOR_PROXY_ROLES_HEADER")
         if let rolesHeader { try Self.check(rolesHeader, "MONITOR_PROXY_ROLES_HEADER") }
-        let allowed = "the addresses of the proxy, 10.0.0.7 or 10.0.0.0/24, because MONITOR_PROXY_HEADER is believed from nowhere else"
+        let allowed = "the addresses of the proxy, 10.0.0.7 or 10.0.0.0/24, because its headers are believed from nowhere else"
         let texts = settings.list("MONITOR_PROXY_ADDRESSES", default: [])
+        if header == nil, texts.isEmpty { return nil }
         guard !texts.isEmpty else { throw SettingError(variable: "MONITOR_PROXY_ADDRESSES", value: nil, allowed: allowed) }
         let addresses = try texts.map { text in
             guard let range = AddressRange(text) else {

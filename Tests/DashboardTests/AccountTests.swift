@@ -1,12 +1,13 @@
 import Accounts
 import Foundation
-import JobStore
+import GRDB
 import Jobs
 import Pipeline
 import Synchronization
 import Testing
 
 @testable import Dashboard
+@testable import JobStore
 
 extension RunningDashboard {
     func addUser(_ name: String, _ role: AccountRole, password: String = "correct horse \(1)") async throws {
@@ -241,6 +242,120 @@ struct AccountTests {
             }
             #expect(statuses.prefix(20) == ArraySlice(repeating: 401, count: 20))
             #expect(statuses.last == 429)
+        }
+    }
+
+    @Test("Who guesses at an account from elsewhere does not keep out its owner, who is signed in from his place")
+    func familiar() async throws {
+        let sample = try SampleLedger()
+        // It signs nobody in, and says where requests come from.
+        let proxy = ProxySignIn(header: nil, addresses: [try #require(AddressRange("127.0.0.1"))])
+        try await RunningDashboard.serving(sample, proxy: proxy) { dashboard in
+            #expect(try await dashboard.get("/runs", headers: ["X-Remote-User": "anna"]).status == 200)
+            try await dashboard.addUser("anna", .viewer)
+            #expect(try await dashboard.get("/runs", headers: ["X-Remote-User": "anna"]).status == 303)
+            let home = ["X-Forwarded-For": "10.2.0.1"]
+            #expect(try await dashboard.signIn("anna", headers: home).answer.status == 303)
+            var last = 0
+            for number in 0..<40 where last != 429 {
+                last = try await dashboard.signIn("anna", password: "guess \(number)", headers: ["X-Forwarded-For": "10.1.0.\(number)"])
+                    .answer.status
+            }
+            #expect(last == 429)
+            #expect(try await dashboard.signIn("anna", headers: ["X-Forwarded-For": "10.3.0.1"]).answer.status == 429)
+            #expect(try await dashboard.signIn("anna", headers: home).answer.status == 303)
+        }
+    }
+
+    @Test("Many guesses at once are no more than many one by one")
+    func burst() async throws {
+        let checks = PasswordCheck(cost: testCost)
+        let throttle = SignInThrottle()
+        let address = SignInThrottle.Subject.client("10.0.0.7")
+        let hash = try await checks.make("right")
+        let tried = try await withThrowingTaskGroup(of: Bool.self) { group in
+            for _ in 0..<25 {
+                group.addTask {
+                    let verdict = try await checks.verify(
+                        "wrong", against: hash, unless: { throttle.wait(for: address, at: .distantPast) != nil })
+                    if verdict != nil { for _ in 0..<10 { throttle.failed(address, at: .distantPast) } }
+                    return verdict != nil
+                }
+            }
+            return try await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
+        }
+        // One may be checked while the one before is being written down.
+        #expect((1...5).contains(tried), "\(tried)")
+        #expect(SignInThrottle.Subject.client("2001:db8:1:2::7") == .client("2001:db8:1:2:ffff::1"))
+        #expect(SignInThrottle.Subject.client("2001:db8:1:2::7") != .client("2001:db8:1:3::7"))
+        #expect(SignInThrottle.Subject.client("10.0.0.7") != .client("10.0.0.8"))
+    }
+
+    @Test("Where nothing can be written, who is signed in goes on reading, and what cannot be done says why")
+    func full() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        try await RunningDashboard.serving(sample) { dashboard in
+            try await dashboard.addUser("anna", .operator)
+            let (secret, cookie) = ("dcm_12345678_x", String(repeating: "c", count: 43))
+            let before = Date().addingTimeInterval(-120)
+            try await dashboard.store.openSession(
+                SecretText.digest(cookie), user: "anna", address: "::1", lifetime: SessionLifetime(), at: before)
+            try await dashboard.store.addToken(
+                MonitorToken(id: "12345678", name: "t", role: .viewer, createdBy: "anna", createdAt: before),
+                hash: SecretText.digest(secret))
+            let form = try await dashboard.openForm("/sign-in")
+            try await dashboard.store.database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA query_only = ON") }
+            let signedIn = ["Cookie": "dcm_session_\(dashboard.port)=\(cookie)"]
+            #expect(try await dashboard.get("/runs", headers: signedIn).status == 200)
+            #expect(try await dashboard.get("/api/v1/runs", headers: ["Authorization": "Bearer \(secret)"]).status == 200)
+            let refused = try await dashboard.send(
+                "POST", "/sign-in", headers: ["Cookie": form.cookie],
+                form: ["csrf": form.token, "name": "anna", "password": "correct horse 1"])
+            #expect(refused.status == 503)
+            #expect(refused.text.contains("monitor.sqlite cannot be used"))
+            #expect(!refused.text.contains("INSERT") && !refused.text.contains(sample.folder.path))
+            let page = try await dashboard.openForm("/runs/\(hospital.failed)", cookie: signedIn["Cookie"])
+            let unrecorded = try await dashboard.send(
+                "POST", "/runs/\(hospital.failed)/retry", headers: signedIn, form: ["csrf": page.token])
+            // What cannot be recorded is not done.
+            #expect(unrecorded.status == 503)
+            #expect(dashboard.commands.sent.isEmpty)
+        }
+    }
+
+    @Test("A file that is no database is said so, with the cure")
+    func damaged() async throws {
+        let sample = try SampleLedger()
+        let folder = sample.folder.appending(path: "broken")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        try Data(repeating: 0x41, count: 8192).write(to: MonitorStore.file(in: folder))
+        let error = #expect(throws: MonitorStoreError.self) { try MonitorStore(folder: folder) }
+        #expect(error?.code == .unusable && error?.message.contains("backup") == true, "\(error?.message ?? "")")
+        // A hash that no scrypt can be made of fits nothing, and stops nobody.
+        let hash = "$scrypt$ln=17,r=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$" + String(repeating: "A", count: 43)
+        #expect(!PasswordHash(cost: testCost).verify("x", against: hash))
+    }
+
+    @Test("Signed in by a proxy nobody signs out who came with MONITOR_TOKEN")
+    func others() async throws {
+        let sample = try SampleLedger()
+        let proxy = ProxySignIn(header: "X-Remote-User", addresses: [try #require(AddressRange("127.0.0.1"))])
+        try await RunningDashboard.serving(sample, token: "first-token", proxy: proxy) { dashboard in
+            func signInWithToken() async throws -> String {
+                let form = try await dashboard.openForm("/sign-in")
+                let answer = try await dashboard.send(
+                    "POST", "/sign-in", headers: ["Cookie": form.cookie], form: ["csrf": form.token, "token": "first-token"])
+                return answer.headers["set-cookie"].map { String($0.prefix { $0 != ";" }) } ?? ""
+            }
+            try await dashboard.addUser("bob", .viewer)
+            let operators = try await signInWithToken()
+            let bob = try await dashboard.signIn("bob").cookie
+            let form = try await dashboard.openForm("/account", cookie: bob)
+            let answer = try await dashboard.send(
+                "POST", "/account/sign-out", headers: ["Cookie": bob, "X-Remote-User": "bob"], form: ["csrf": form.token])
+            #expect(answer.status == 403)
+            #expect(try await dashboard.get("/runs", headers: ["Cookie": operators]).status == 200)
         }
     }
 

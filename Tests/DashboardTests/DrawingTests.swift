@@ -100,7 +100,8 @@ struct DrawingTests {
             "ContentCreatorName", "VerifyingObserverName", "HumanPerformerName", "ReviewerName", "ClinicalTrialSiteName",
             "NamesOfIntendedRecipientsOfResults", "NameOfPhysiciansReadingStudy", "MedicalAlerts", "Allergies", "BranchOfService",
             "ClinicalTrialSubjectID", "AdmittingDiagnosesDescription", "TextValue", "ImageComments", "InstitutionName", "0010,0010",
-            "0009,1001", "(0011,1010)", "00091001", "Unknown Tag & Data", "UnknownTag", "PrivateCreator",
+            "0009,1001", "(0011,1010)", "00091001", "Unknown Tag & Data", "UnknownTag", "PrivateCreator", "dob",
+            "date_of_birth", "mrn", "firstName", "last-name", "Surname", "(0010, 0010)", "0010|0010",
         ])
     func identifying(key: String) {
         #expect(HeaderMask.identifies(key))

@@ -153,6 +153,11 @@ struct TerminalTextTests {
         _ = first.html("\u{1B}[1;4;95mx", stream: "s")
         var second = TerminalText(state: first.state)
         #expect(second.html("y", stream: "s") == "<span class=\"s\"><b class=\"c13 cb cu\">y</b></span>")
+        var unending = TerminalText()
+        #expect(unending.html("a\u{1B}]0;title\nb", stream: "stdout") == "<span class=\"stdout\">a\nb</span>")
+        // Many finds in one line are not a mark each.
+        let marked = PageController.marked(String(repeating: "a", count: 2000), "a")
+        #expect(marked.matches(of: /<mark>/).count == 50 && marked.count == 2000 + 50 * 13)
         var hostile = TerminalText(state: "31.\"><script>.-5")
         #expect(hostile.html("y", stream: "s") == "<span class=\"s\"><b class=\"c1\">y</b></span>")
     }

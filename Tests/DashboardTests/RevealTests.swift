@@ -42,6 +42,12 @@ struct RevealTests {
             let shown = Self.visible(try await dashboard.get("/runs/\(run)", headers: ["Cookie": mine]).text)
             #expect(Set(shown) == ["DOE^JANE", "98890234", "19700101", "ACC-4711", "1 Main Street", "General Hospital", "MRN-5521"])
             #expect(try await visible("/jobs/\(run).2", ["Cookie": mine]).contains("ROE^RICHARD"))
+            // An open page hides it by itself when the time is over.
+            for path in ["/runs/\(run)", "/jobs/\(run).2"] {
+                let refresh = try await dashboard.get(path, headers: ["Cookie": mine]).headers["refresh"] ?? ""
+                #expect(Int(refresh.prefix { $0 != ";" }).map { (60...901).contains($0) } == true && refresh.hasSuffix("; url=\(path)"))
+                #expect(try await dashboard.get(path, headers: ["Cookie": other]).headers["refresh"] == nil)
+            }
             // Not elsewhere: the person's other browser, others, other runs, the API.
             #expect(try await visible("/runs/\(run)", ["Cookie": other]) == [])
             #expect(try await visible("/runs/\(run)", ["Cookie": viewer]) == [])

@@ -175,6 +175,7 @@ struct SecurityTests {
             #expect(picture.status == 200)
             #expect(picture.headers["content-type"] == "image/png")
             #expect(picture.data == SampleLedger.picture)
+            #expect(picture.headers["cache-control"] == "no-store")
             #expect(picture.headers["content-security-policy"]?.contains("sandbox") == true)
             let volume = try await dashboard.get("\(base)/nifti/head.nii.gz")
             #expect(volume.headers["content-type"] == "application/octet-stream")

@@ -1,5 +1,6 @@
 import Foundation
 import FoundationNetworking
+import JobStore
 import Jobs
 import Synchronization
 import Testing
@@ -18,10 +19,15 @@ final class Listener: NSObject, URLSessionDataDelegate {
     var ids: [Int] { text.matches(of: /(?m)^id: (\d+)$/).compactMap { Int($0.output.1) } }
 
     /// Listens until `done` or until half a minute is over.
-    func listen(_ url: String, lastEventID: String? = nil, until done: (Listener) async throws -> Bool) async throws {
+    func listen(
+        _ url: String, lastEventID: String? = nil, headers: [String: String] = [:], until done: (Listener) async throws -> Bool
+    ) async throws {
         var request = URLRequest(url: try #require(URL(string: url)))
         if let lastEventID { request.setValue(lastEventID, forHTTPHeaderField: "Last-Event-ID") }
-        let session = URLSession(configuration: .ephemeral, delegate: self, delegateQueue: nil)
+        for (name, value) in headers { request.setValue(value, forHTTPHeaderField: name) }
+        let configuration = URLSessionConfiguration.ephemeral
+        configuration.httpShouldSetCookies = false
+        let session = URLSession(configuration: configuration, delegate: self, delegateQueue: nil)
         let task = session.dataTask(with: request)
         task.resume()
         defer {
@@ -52,6 +58,27 @@ struct StreamTests {
             let isComplete = listener.ids == Array(6...1201)
             #expect(isComplete, "\(listener.ids.count) facts from \(listener.ids.first ?? 0) to \(listener.ids.last ?? 0)")
             #expect(listener.text.contains("event: fact\ndata: {"))
+        }
+    }
+
+    @Test("Who is disabled meanwhile hears no more")
+    func revoked() async throws {
+        let sample = try SampleLedger()
+        try await RunningDashboard.serving(sample) { dashboard in
+            try await dashboard.addUser("anna", .viewer)
+            let cookie = try await dashboard.signIn("anna").cookie
+            let listener = Listener()
+            let url = "http://127.0.0.1:\(dashboard.port)/api/v1/stream"
+            var isDisabled = false
+            try await listener.listen(url, headers: ["Cookie": cookie]) { listener in
+                if !isDisabled, listener.text.contains("retry:"), dashboard.feed.watchers == 1 {
+                    isDisabled = true
+                    try await dashboard.store.setDisabled("anna", true, keepsAdmin: false)
+                }
+                return isDisabled && dashboard.feed.watchers == 0
+            }
+            #expect(isDisabled && dashboard.feed.watchers == 0)
+            #expect(try await dashboard.get("/api/v1/stream", headers: ["Cookie": cookie]).status == 401)
         }
     }
 

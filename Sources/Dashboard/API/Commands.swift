@@ -49,7 +49,13 @@ struct Commands: Sendable {
                 "The broker has not confirmed it in time, so it is not known whether the router will do it. Look whether it was done before you try again."
             )
         }
-        try await store.settle(record, .sent)
+        do {
+            try await store.settle(record, .sent)
+        } catch {
+            // It is on its way: who is told of a failure would ask for it again.
+            logger.error(
+                "The audit could not be brought up to date", metadata: ["command": "\(command.id)", "error": "\(error)"])
+        }
         logger.info(
             "Command sent",
             metadata: ["command": "\(action.rawValue)", "target": "\(target)", "actor": "\(identity.actor)", "command.id": "\(command.id)"])

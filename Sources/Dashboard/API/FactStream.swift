@@ -32,8 +32,14 @@ struct FactStream: Sendable {
             var position = start
             try await writer.write(ByteBuffer(string: "retry: 2000\n\n" + (isReset ? Self.reset(latest) : "")))
             var lastWrite = ContinuousClock.now
+            var lastCheck = ContinuousClock.now
             var seenBulk = 0
             for await _ in feed.watch().cancelOnGracefulShutdown() {
+                // Who is signed out, disabled or revoked meanwhile hears no more.
+                if lastCheck.duration(to: .now) > .seconds(2) {
+                    guard await context.mayStill() else { break }
+                    lastCheck = .now
+                }
                 while case let facts = try await Self.facts(feed, after: position), let first = facts.first, let last = facts.last {
                     // Whoever reads so slowly that facts went before they were read.
                     let hasGap = first.sequence > position + 1

@@ -43,8 +43,17 @@ struct TerminalText: Sendable, Hashable {
             }
             guard let kind = scalars.next() else { break }
             if kind == "]" {
-                // A title or a link: up to the bell or the string terminator.
-                while let next = scalars.next(), next != "\u{7}" { if next == "\u{1B}" { _ = scalars.next(); break } }
+                // A title or a link: up to the bell or the string terminator. One without an end hides its own line and no more.
+                while let next = scalars.next(), next != "\u{7}" {
+                    if next == "\u{1B}" {
+                        _ = scalars.next()
+                        break
+                    }
+                    if next == "\n" {
+                        plain.append(next)
+                        break
+                    }
+                }
                 continue
             }
             guard kind == "[" else { continue }

@@ -41,7 +41,6 @@ struct FileController: Sendable {
                 .contentType: artifact.contentType,
                 .contentDisposition: "\(artifact.isShownInline ? "inline" : "attachment"); filename*=UTF-8''\(saved)",
                 .contentSecurityPolicy: "default-src 'none'; sandbox",
-                .cacheControl: "private, no-cache",
             ],
             body: body
         )

@@ -88,7 +88,8 @@ struct JobLog: Sendable {
         var number = 0
         for bytes in (try file.read(upToCount: Int(searched)) ?? Data()).split(separator: 0x0a, omittingEmptySubsequences: false) {
             number += 1
-            let line = plain(String(decoding: bytes.prefix(longestLine), as: UTF8.self))
+            let start = bytes.prefix(longestLine)
+            let line = start.contains(0x1b) ? plain(String(decoding: start, as: UTF8.self)) : String(decoding: start, as: UTF8.self)
             guard line.lowercased().contains(wanted) else { continue }
             count += 1
             matches.append(Match(line: number, text: line))

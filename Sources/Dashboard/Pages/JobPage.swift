@@ -147,8 +147,10 @@ extension PageController {
             detail, shown: attempt, log: log, artifacts: artifacts, explanation: explanation,
             commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
             at: Date())
-        return try pages.response(
+        var response = try pages.response(
             "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID))
+        response.hideAgain(model.concealment, at: "/jobs/\(id)")
+        return response
     }
 
     private func tail(_ attempt: LedgerAttempt, of detail: LedgerJobDetail, finding text: String?) throws -> JobPage.Log {
@@ -188,9 +190,12 @@ extension PageController {
     static func marked(_ line: String, _ text: String) -> String {
         var html = ""
         var rest = line[...]
-        while !text.isEmpty, let range = rest.range(of: text, options: .caseInsensitive), !range.isEmpty {
+        var marks = 0
+        // A long line of one character is not worth a mark for each.
+        while !text.isEmpty, marks < 50, let range = rest.range(of: text, options: .caseInsensitive), !range.isEmpty {
             html += HTMLText.escape(String(rest[..<range.lowerBound])) + "<mark>" + HTMLText.escape(String(rest[range])) + "</mark>"
             rest = rest[range.upperBound...]
+            marks += 1
         }
         return html + HTMLText.escape(String(rest))
     }

@@ -91,9 +91,11 @@ extension PageController {
         }
         guard let (detail, answers) = read else { throw Problem.notFound("There is no run '\(id)'.") }
         let concealment = Concealment(id, access, context, at: Date())
-        return try pages.response(
+        var response = try pages.response(
             "run", RunPage(detail, answers, concealment, at: Date()), title: "Run \(id.suffix(8))", context,
             frame: await frame("/runs", request, run: id))
+        response.hideAgain(concealment, at: "/runs/\(id)")
+        return response
     }
 }
 

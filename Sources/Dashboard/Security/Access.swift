@@ -42,6 +42,15 @@ struct Access: Sendable {
         return nil
     }
 
+    /// Looks anew. No use of the session: a page that is only open keeps nobody signed in.
+    func mayStill(_ role: AccountRole, _ request: Request, _ context: DashboardContext, peer: String, at now: Date) async -> Bool {
+        var context = context
+        if let session = context.session {
+            context.session?.record = try? await store.session(session.id, lifetime: sessions.lifetime, at: now, isUse: false)
+        }
+        return (try? await identity(request, context, peer: peer, at: now))?.may(role) ?? false
+    }
+
     private func identity(bearer given: String, _ context: DashboardContext, at now: Date) async throws -> Identity? {
         if let token = configuration.token, Secret.matches(given, token) {
             return Identity(means: .token, actor: "api", role: .operator, address: context.client)
@@ -52,13 +61,13 @@ struct Access: Sendable {
         }
         // Where nobody has to sign in, a token is no more than unnecessary.
         if try await isOpen() { return Identity(means: .loopback, actor: "local", role: .operator, address: context.client) }
-        if let seconds = throttle.wait(for: .address(context.client), at: now) { throw SignIn.tooManyFailures(seconds) }
-        throttle.failed(.address(context.client), at: now)
+        if let seconds = throttle.wait(for: .client(context.client), at: now) { throw SignIn.tooManyFailures(seconds) }
+        throttle.failed(.client(context.client), at: now)
         throw Self.unauthorized("The bearer token is neither the monitor's MONITOR_TOKEN nor a valid API token.")
     }
 
     private func proxied(_ request: Request, _ context: DashboardContext, _ peer: String) async throws -> Identity? {
-        guard let proxy = configuration.proxy, proxy.trusts(peer), let header = HTTPField.Name(proxy.header),
+        guard let proxy = configuration.proxy, proxy.trusts(peer), let header = proxy.header.flatMap({ HTTPField.Name($0) }),
             let name = request.headers[header]?.trimmingCharacters(in: .whitespaces).lowercased(), !name.isEmpty
         else { return nil }
         guard AccountRules.problem(name: name) == nil else {

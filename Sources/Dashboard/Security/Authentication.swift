@@ -27,6 +27,9 @@ struct Authentication: RouterMiddleware {
             context.identity = try await access.identity(request, context, peer: peer, at: now)
         }
         try check(required, request, context)
+        if case .role(let role) = required {
+            context.mayStill = { [access, context] in await access.mayStill(role, request, context, peer: peer, at: Date()) }
+        }
         if ![.get, .head, .options].contains(request.method) { try await checkForgery(request, &context) }
 
         // A browser that has no session yet gets one, for the token in its forms.

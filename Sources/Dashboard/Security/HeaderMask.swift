@@ -33,10 +33,11 @@ enum HeaderMask {
         // Orthanc's identifier of a patient, a hash.
         if key == "patientId" { return false }
         // A tag in place of a keyword: private, or unknown to the server.
-        if key.wholeMatch(of: /\(?[0-9A-Fa-f]{4},?[0-9A-Fa-f]{4}\)?/) != nil { return true }
+        if key.wholeMatch(of: /\(?[0-9A-Fa-f]{4}[,|]? ?[0-9A-Fa-f]{4}\)?/) != nil { return true }
         let keyword = keyword(key)
         if harmless.contains(keyword) || deviceNames.contains(keyword) { return false }
         if keywords.contains(keyword) || prefixes.contains(where: { keyword.hasPrefix($0) }) { return true }
+        if programs.contains(keyword.lowercased()) { return true }
         // Programs call files and outputs names too: `fileName` is none of DICOM's.
         if key == keyword, key.hasSuffix("Name") || key.hasSuffix("Names") { return true }
         return fragments.contains { keyword.contains($0) }
@@ -79,6 +80,11 @@ enum HeaderMask {
         "RequestingService", "ResponsibleOrganization", "ResponsiblePerson", "ROIInterpreter", "ScheduledProcedureStepID",
         "SelectorLTValue", "SelectorPNValue", "SelectorSTValue", "SelectorUTValue", "ServiceEpisodeID", "SmokingStatus", "SpecialNeeds",
         "StudyID", "TextValue", "VerbalSource",
+    ]
+    /// What programs call it, in lower case without dashes.
+    private static let programs: Set<String> = [
+        "birthday", "dateofbirth", "dob", "email", "familyname", "firstname", "forename", "fullname", "givenname", "lastname", "maidenname",
+        "middlename", "mrn", "nhsnumber", "phone", "phonenumber", "socialsecuritynumber", "ssn", "surname",
     ]
     private static let prefixes = ["Patient", "OtherPatient", "ClinicalTrialSubject", "Unknown", "Private"]
     private static let fragments = [

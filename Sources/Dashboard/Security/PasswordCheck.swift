@@ -17,12 +17,18 @@ final class PasswordCheck: Sendable {
         decoy = hash.make(SecretText.make())
     }
 
-    /// - Parameter text: the account's hash. nil, for an account that does not exist, takes as long.
-    /// - Returns: whether it fits, and a new hash when the old one was made with another cost.
-    func verify(_ password: String, against text: String?) async throws -> (isRight: Bool, replacement: String?) {
-        try await run { hash, decoy in
+    /// - Parameters:
+    ///   - text: the account's hash. nil, for an account that does not exist, takes as long.
+    ///   - isTooMany: asked before and when it is this one's turn: many that come at once are no more than many that come one by one.
+    /// - Returns: whether it fits, and a new hash when the old one was made with another cost; nil when it was too many.
+    func verify(
+        _ password: String, against text: String?, unless isTooMany: @escaping @Sendable () -> Bool
+    ) async throws -> (isRight: Bool, replacement: String?)? {
+        if isTooMany() { return nil }
+        return try await run { hash, decoy in
+            if isTooMany() { return nil }
             let isRight = hash.verify(password, against: text ?? decoy) && text != nil
-            guard isRight, let text, hash.isOutdated(text) else { return (isRight, nil) }
+            guard isRight, let text, hash.isOutdated(text) else { return (isRight, nil as String?) }
             return (true, hash.make(password))
         }
     }

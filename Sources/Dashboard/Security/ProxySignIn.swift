@@ -1,10 +1,10 @@
 import Foundation
 package import JobStore
 
-/// A reverse proxy that signs people in and says who they are.
+/// A reverse proxy that says who people are and where they come from.
 package struct ProxySignIn: Sendable {
-    /// Holds the user's name, for example `X-Remote-User`.
-    package var header: String
+    /// Holds the user's name, for example `X-Remote-User`. nil: the proxy signs nobody in and only says where requests come from.
+    package var header: String?
     /// Holds roles or groups, separated by commas.
     package var rolesHeader: String?
     /// Which group has which role; without any, the header names roles.
@@ -12,7 +12,7 @@ package struct ProxySignIn: Sendable {
     /// From where the headers are believed.
     package var addresses: [AddressRange]
 
-    package init(header: String, rolesHeader: String? = nil, roles: [String: AccountRole] = [:], addresses: [AddressRange]) {
+    package init(header: String?, rolesHeader: String? = nil, roles: [String: AccountRole] = [:], addresses: [AddressRange]) {
         self.header = header
         self.rolesHeader = rolesHeader
         self.roles = roles
@@ -60,7 +60,7 @@ package struct AddressRange: Sendable, Hashable {
         }
     }
 
-    private static func bytes(_ text: String) -> [UInt8]? {
+    static func bytes(_ text: String) -> [UInt8]? {
         var four = in_addr()
         if inet_pton(AF_INET, text, &four) == 1 { return withUnsafeBytes(of: four) { Array($0) } }
         var six = in6_addr()

@@ -1,4 +1,5 @@
 import Foundation
+import HTTPTypes
 import Hummingbird
 import JobStore
 import Jobs
@@ -87,6 +88,8 @@ struct Concealment {
     var isRevealed: Bool
     /// When the masks come back.
     var until: String?
+    /// Seconds until then.
+    var left: Int?
     var mayReveal: Bool
 
     init(_ run: String, job: String? = nil, _ access: Access, _ context: DashboardContext, at now: Date) {
@@ -97,9 +100,18 @@ struct Concealment {
         back = job
         isRevealed = end != nil
         until = end.map { Markup.time($0) }
+        left = end.map { max(1, Int($0.timeIntervalSince(now).rounded(.up))) }
         mayReveal = end == nil && isAllowed
     }
 
     func shown(_ value: JSONValue) -> JSONValue { isRevealed ? value : HeaderMask.masked(value) }
     func shownByJob(_ value: JSONValue) -> JSONValue { isRevealed ? value : HeaderMask.maskedByJob(value) }
+}
+
+extension Response {
+    /// A page that stays open shows nothing for longer than it was revealed for, with and without script.
+    mutating func hideAgain(_ concealment: Concealment, at path: String) {
+        guard let left = concealment.left, let refresh = HTTPField.Name("Refresh") else { return }
+        headers[refresh] = "\(left + 1); url=\(path)"
+    }
 }

@@ -32,14 +32,14 @@ struct SignIn: Sendable {
         if context.form["name"] != nil { return try await submitPassword(request, context, now) }
         guard let token = access.configuration.token else { return .redirect(to: "/") }
         guard Secret.matches(context.form["token"] ?? "", token) else {
-            if let seconds = access.throttle.wait(for: .address(context.client), at: now) {
+            if let seconds = access.throttle.wait(for: .client(context.client), at: now) {
                 return try await page(context.form["next"], message: Self.tooManyFailures(seconds).detail, .tooManyRequests, context)
             }
-            access.throttle.failed(.address(context.client), at: now)
+            access.throttle.failed(.client(context.client), at: now)
             try await failed("operator", context, now)
             return try await page(context.form["next"], message: "This is not the monitor's token.", .unauthorized, context)
         }
-        access.throttle.succeeded(.address(context.client))
+        access.throttle.succeeded(.client(context.client))
         return try await enter(
             nil, Identity(means: .session, actor: "operator", role: .operator, address: context.client), request, context, now)
     }
@@ -47,14 +47,19 @@ struct SignIn: Sendable {
     private func submitPassword(_ request: Request, _ context: DashboardContext, _ now: Date) async throws -> Response {
         let name = (context.form["name"] ?? "").trimmingCharacters(in: .whitespaces).lowercased()
         let password = context.form["password"] ?? ""
-        let address = SignInThrottle.Subject.address(context.client)
+        let address = SignInThrottle.Subject.client(context.client)
         let account = SignInThrottle.Subject.account(String(name.prefix(64)))
-        if let seconds = access.throttle.wait(for: address, account, at: now) {
-            return try await page(context.form["next"], message: Self.tooManyFailures(seconds).detail, .tooManyRequests, context)
+        // Who guesses at an account from elsewhere does not keep its owner out of where this one works.
+        let isFamiliar = try await access.store.hasSession(of: name, from: context.client)
+        let pause: @Sendable () -> Int? = { [throttle = access.throttle] in
+            isFamiliar ? throttle.wait(for: address, at: Date()) : throttle.wait(for: address, account, at: Date())
         }
         let known = try await access.store.credentials(of: name)
         // The password of somebody who is unknown or disabled takes as long to be wrong as any other.
-        let (isRight, replacement) = try await access.passwords.verify(password, against: known?.password)
+        guard let (isRight, replacement) = try await access.passwords.verify(password, against: known?.password, unless: { pause() != nil })
+        else {
+            return try await page(context.form["next"], message: Self.tooManyFailures(pause() ?? 1).detail, .tooManyRequests, context)
+        }
         guard let known, isRight, !known.user.isDisabled else {
             access.throttle.failed(address, account, at: now)
             // What was typed as a name may be a password.

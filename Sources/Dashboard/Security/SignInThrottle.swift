@@ -10,6 +10,12 @@ final class SignInThrottle: Sendable {
         case address(String)
         case account(String)
 
+        /// One who has IPv6 has 2^64 addresses, and counts as one.
+        static func client(_ address: String) -> Subject {
+            guard let bytes = AddressRange.bytes(address), bytes.count == 16 else { return .address(address) }
+            return .address(bytes.prefix(8).map { String($0, radix: 16) }.joined(separator: ":"))
+        }
+
         var freeFailures: Int {
             switch self {
             case .address: 5
