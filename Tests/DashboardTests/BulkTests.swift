@@ -40,11 +40,14 @@ private final class AnsweringRouter: CommandSender, Sendable {
         guard isNew else { return }
         let outcome = refuses(command.target).map { "refused: \($0)" } ?? "done"
         let data: JSONValue = ["id": .string(command.id), "action": .string(command.action.rawValue), "outcome": .string(outcome)]
-        try await sample.database.write { db in
-            try db.execute(
-                sql: "INSERT INTO fact (at, kind, data) VALUES (?, 'command.done', ?)",
-                arguments: [Date().timeIntervalSince1970, data.text])
-        }
+        // What the broker has taken is answered, though the monitor goes away meanwhile.
+        try await Task { [sample] in
+            try await sample.database.write { db in
+                try db.execute(
+                    sql: "INSERT INTO fact (at, kind, data) VALUES (?, 'command.done', ?)",
+                    arguments: [Date().timeIntervalSince1970, data.text])
+            }
+        }.value
     }
 }
 
