@@ -10,11 +10,14 @@ package struct NextClaim: Sendable, Hashable {
     /// The channels that it serves and that are not paused, each with the priority of the most urgent job that waits there: what is less
     /// urgent than that shall not overtake it.
     package var floors: [String: Priority]
+    /// The worker waits for the answer no longer: a job that it was given is nobody's.
+    package var isWithdrawn: Bool
 
-    package init(worker: String, id: String, floors: [String: Priority]) {
+    package init(worker: String, id: String, floors: [String: Priority], isWithdrawn: Bool = false) {
         self.worker = worker
         self.id = id
         self.floors = floors
+        self.isWithdrawn = isWithdrawn
     }
 
     /// A job with wishes of its own goes through the queue, where a worker that cannot fulfil them hands it on.
@@ -28,10 +31,18 @@ extension Run {
     /// Gives one of the jobs that the end of `finished` has just made ready to the worker that asks. It takes the place of the hint.
     mutating func proceed(_ next: NextClaim, after finished: Int, _ now: Date, _ effects: inout [RunEffect]) {
         if let index = jobs.firstIndex(where: { $0.state == .running && $0.claim == next.id }) {
+            let job = jobs[index]
+            guard !next.isWithdrawn else {
+                // Its lease would run out, and count as a worker that was lost.
+                let unused = JobExit(outcome: .released, kind: .released, startedAt: now, finishedAt: now)
+                finish(index, job.attempt, job.token, unused, now, &effects)
+                return settleDependencies(now, &effects)
+            }
             // Our first answer did not reach the worker, or it would not ask again.
-            effects.append(.grant(job: index, attempt: jobs[index].attempt, token: jobs[index].token))
+            effects.append(.grant(job: index, attempt: job.attempt, token: job.token))
             return
         }
+        if next.isWithdrawn { return }
         let ready = effects.compactMap { effect -> Int? in
             guard case .hint(let index, _, _, nil, _) = effect, index != finished else { return nil }
             return next.takes(jobs[index]) && finalizerRefusal(index) == nil ? index : nil

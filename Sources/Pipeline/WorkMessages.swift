@@ -230,10 +230,13 @@ package struct ResultMessage: Sendable, Hashable, Codable {
         package var id: String
         /// Which jobs the worker takes.
         package var channels: [String]
+        /// The worker has asked and waits no longer: it takes nothing, and gives back what it may have been given. Not answered.
+        package var isWithdrawn: Bool?
 
-        package init(id: String, channels: [String]) {
+        package init(id: String, channels: [String], isWithdrawn: Bool? = nil) {
             self.id = id
             self.channels = channels
+            self.isWithdrawn = isWithdrawn
         }
     }
 

@@ -142,7 +142,10 @@ extension RouterTransaction {
     private mutating func handle(_ result: ResultMessage) throws -> JobOrder? {
         let change = RunInput.result(
             job: result.job.index, attempt: result.attempt, token: result.token, exit: result.exit,
-            next: try result.next.map { NextClaim(worker: result.worker, id: $0.id, floors: try floors(of: $0.channels)) })
+            next: try result.next.map {
+                NextClaim(
+                    worker: result.worker, id: $0.id, floors: try floors(of: $0.channels), isWithdrawn: $0.isWithdrawn ?? false)
+            })
         var next: JobOrder?
         for effect in try apply(change, to: result.job.run) {
             switch effect {

@@ -46,7 +46,7 @@ struct BrokerLink: RouterLink {
             messageID: "\(result.job).\(result.attempt).\(result.token)",
             correlationID: result.job.run.rawValue
         )
-        guard result.next != nil else {
+        guard let next = result.next, next.isWithdrawn != true else {
             try await broker.publish(message)
             return nil
         }

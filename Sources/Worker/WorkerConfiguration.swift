@@ -21,6 +21,8 @@ struct WorkerConfiguration: Sendable {
     var leaseMargin = Pace.scaled(.seconds(3))
     /// How long a hint may wait here for a free slot before another worker gets it.
     var patience = Duration.seconds(2)
+    /// How long the question for the next job is repeated before it is taken back.
+    var questionLimit = Pace.scaled(.seconds(120))
     /// For handing back and reporting at the very end.
     var farewell = Duration.seconds(5)
     /// The same after a second SIGTERM.

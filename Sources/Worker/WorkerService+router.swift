@@ -100,8 +100,9 @@ extension WorkerService {
 
     /// Tells how an attempt ended, until the broker or the router has it. Without a broker the lease stays wanted and the result is kept.
     ///
-    /// Where other jobs of the run wait for this one, it asks for the next of them with the same message. Like a claim that is repeated
-    /// until the router answers: a slot that waits for the answer could begin nothing else without the router either.
+    /// Where other jobs of the run wait for this one, it asks for the next of them with the same message, again and again for some time: a slot
+    /// that waits for the answer could begin nothing else without the router either. Whoever stops waiting for it takes the question back:
+    /// a copy of it may have been answered, or will be, and nobody would run the job.
     /// - Returns: what this worker goes on with, and when it was first asked for.
     func report(
         _ exit: JobExit, _ order: JobOrder, _ key: AttemptTable.Key
@@ -111,10 +112,15 @@ extension WorkerService {
         if order.leadsOn == true, exit.outcome != .released {
             result.next = .init(id: String(UInt64.random(in: 0 ... .max), radix: 36), channels: configuration.channels)
         }
+        var hasAsked = false
         var pause = Duration.milliseconds(250)
         while !table.withLock({ $0.isAbandoned }) {
-            // Whoever ends, or shall take no more jobs, only tells.
-            if table.withLock({ $0.isDraining || $0.isDrained }) { result.next = nil }
+            // Whoever ends, or shall take no more jobs, only tells. So does who has waited for long: a router that knows no such questions
+            // never answers, and each copy of the result stays in the broker's queue while there is no router.
+            if table.withLock({ $0.isDraining || $0.isDrained }) || asked.duration(to: clock.now()) >= configuration.questionLimit {
+                result.next = hasAsked ? result.next.map { .init(id: $0.id, channels: [], isWithdrawn: true) } : nil
+            }
+            hasAsked = result.next != nil
             let telling = Task { [result] in try await router.report(result) }
             table.withLock { $0.endable(key, by: { telling.cancel() }) }
             do {

@@ -114,12 +114,12 @@ import Testing
         #expect(refusal(after)?.code == "leased")
     }
 
-    func result(_ order: JobOrder, asking id: String, channels: [String] = ["default"]) -> RouterInput {
+    func result(_ order: JobOrder, asking id: String, channels: [String] = ["default"], isWithdrawn: Bool? = nil) -> RouterInput {
         let exit = JobExit(outcome: .succeeded, kind: .completed, startedAt: now, finishedAt: now)
         return .result(
             ResultMessage(
                 job: order.job, attempt: order.attempt, token: order.token, worker: "w1", exit: exit,
-                next: .init(id: id, channels: channels)),
+                next: .init(id: id, channels: channels, isWithdrawn: isWithdrawn)),
             delivery())
     }
 
@@ -144,6 +144,35 @@ import Testing
         // Its end is a result as any other; a late copy of the question finds nothing.
         try await bench.commit(result(next), at: now)
         #expect(refusal(try await bench.commit(result(order, asking: "q"), at: now))?.code == "nothing-follows")
+    }
+
+    @Test func aQuestionThatIsTakenBackGivesTheChildBackAtOnceAndCountsAsNoLostWorker() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let order = try #require(granted(try await bench.commit(claim(0), at: now)))
+        // The worker has ended, or was cut off, before it heard the answer; its two messages come one behind the other.
+        let next = try #require(granted(try await bench.commit(result(order, asking: "q"), at: now)))
+        let after = try await bench.commit(result(order, asking: "q", channels: [], isWithdrawn: true), at: now)
+        #expect(granted(after) == nil && hints(after).map(\.job) == [next.job])
+        let run = try #require(try await bench.ledger.write { try $0.loadRun(runID) }?.run)
+        #expect(run.jobs[1].state == .ready && run.jobs[1].crashes == 0 && run.jobs[1].attempt == 1)
+        // Whoever claims it now has it; late copies take nothing away.
+        let claimed = try #require(granted(try await bench.commit(claim(1), at: now)))
+        for isWithdrawn in [nil, true] {
+            let late = try await bench.commit(result(order, asking: "q", isWithdrawn: isWithdrawn), at: now)
+            #expect(granted(late) == nil && hints(late).isEmpty)
+        }
+        try await bench.commit(result(claimed), at: now)
+        let done = try #require(try await bench.ledger.write { try $0.loadRun(runID) }?.run)
+        #expect(done.jobs.map(\.state) == [.succeeded, .succeeded])
+    }
+
+    @Test func aResultThatTakesBackAQuestionThatNeverCameCountsAsAnyOther() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let order = try #require(granted(try await bench.commit(claim(0), at: now)))
+        let after = try await bench.commit(result(order, asking: "q", channels: [], isWithdrawn: true), at: now)
+        #expect(granted(after) == nil && hints(after).map(\.job) == [JobID(run: runID, index: 1)])
     }
 
     @Test(arguments: ["other channel", "paused", "more urgent waits"])

@@ -91,13 +91,13 @@ final class FakeRouter: RouterLink {
     func report(_ result: ResultMessage) async throws -> ClaimReply? {
         try state.withLock { state in
             if state.isBrokerAway { throw Unavailable() }
-            if result.next != nil, let question = result.next?.id { state.questions.append(question) }
+            if let next = result.next, next.isWithdrawn != true { state.questions.append(next.id) }
             if state.deafReports > 0 {
                 state.deafReports -= 1
                 throw Unavailable()
             }
             state.results.append(result)
-            guard result.next != nil else { return nil }
+            guard let next = result.next, next.isWithdrawn != true else { return nil }
             return state.followers.isEmpty ? .no(Reason("nothing-follows", "Nothing follows.")) : .go(state.followers.removeFirst())
         }
     }

@@ -78,6 +78,25 @@ import Testing
         }
     }
 
+    @Test("A question that nobody answers is taken back in the end: the result counts, and the slot is free")
+    func takesTheQuestionBack() async throws {
+        let (router, runner) = (
+            FakeRouter {
+                $0.leadsOn = true
+                $0.deafReports = 2
+            }, FakeRunner()
+        )
+        try await withWorker(router, runner) {
+            $0.questionLimit = .milliseconds(400)
+        } _: { source in
+            let hint = put(source)
+            #expect(await eventually { hint.all == [.ack(multiple: false)] })
+            let (results, questions) = (router.state.withLock { $0.results }, router.state.withLock { $0.questions })
+            #expect(results.map { $0.next?.isWithdrawn } == [true] && results.map { $0.next?.id } == [questions.first])
+            #expect(runner.state.withLock { $0.started.map(\.job) } == [job(0)])
+        }
+    }
+
     @Test("A drained worker asks for no next job; one that ends hands back what it is still given")
     func drainedAsksForNothing() async throws {
         let (router, runner) = (FakeRouter { $0.leadsOn = true }, FakeRunner(mayEnd: false))
@@ -217,7 +236,7 @@ import Testing
         let (router, runner) = (FakeRouter(), FakeRunner(mayEnd: false))
         try await withWorker(router, runner, { $0.slots = 2 }) { source in
             let (cancelled, lost) = (put(source, 0), put(source, 1))
-            #expect(await eventually { runner.state.withLock { $0.running } == 2 })
+            #expect(await eventually { router.state.withLock { $0.renewals.last?.leases.count { $0.progress != nil } } == 2 })
             router.state.withLock {
                 $0.renewReply = RenewReply(cancel: [.init(job: job(0), token: 10)], lost: [.init(job: job(1), token: 10)])
             }
