@@ -1,8 +1,11 @@
 import ArgumentParser
+import Dispatch
 import Foundation
+import Glibc
 import Jobs
 import Registry
 import Stack
+import Synchronization
 import Workbench
 
 /// Which services are looked at, and with which interpreters.
@@ -148,10 +151,27 @@ struct BenchOptions: ParsableArguments {
 
     static func url(_ path: String) -> URL { URL(fileURLWithPath: (path as NSString).expandingTildeInPath).standardizedFileURL }
 
+    /// What a command that is interrupted still has to do lives as long as the command.
+    private static let interruptions = Mutex<[any DispatchSourceSignal]>([])
+
     /// A folder that only this user can look into.
-    static func privateFolder() throws -> URL {
+    /// - Parameter keep: leaves it there when the command is interrupted; else it goes then, with the images in it.
+    static func privateFolder(keep: Bool = false) throws -> URL {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dcm-trial-\(Secret.generate(length: 12))")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        guard !keep else { return folder }
+        let sources = [SIGINT, SIGTERM, SIGHUP].map { number in
+            signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            source.setEventHandler {
+                // A job may be writing into it at this moment: its host ends with this process.
+                for _ in 0..<3 { FileSystem.remove(folder) }
+                Glibc.exit(128 + number)
+            }
+            source.resume()
+            return source
+        }
+        interruptions.withLock { $0 += sources }
         return folder
     }
 }

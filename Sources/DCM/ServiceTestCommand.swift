@@ -46,7 +46,7 @@ struct ServiceTestCommand: AsyncParsableCommand {
     var keep = false
 
     func run() async throws {
-        let folder = try BenchOptions.privateFolder()
+        let folder = try BenchOptions.privateFolder(keep: keep)
         let isKept = keep
         defer {
             if isKept { say("\nKept: \(folder.path) (data/, logs/)") } else { FileSystem.remove(folder) }
