@@ -13,12 +13,21 @@ struct FaultCell: CustomStringConvertible {
 
 extension PipelineProcesses {
     /// Starts the process that has the point with the fault and waits until it has happened. Afterwards the process is gone.
-    func fail(_ cell: FaultCell, _ settings: [String: String] = [:]) async throws {
+    ///
+    /// - Parameter feed: makes something happen that leads to the point, when what is under way does not. Called every half second from the
+    ///   second on.
+    func fail(_ cell: FaultCell, _ settings: [String: String] = [:], feed: (() async throws -> Void)? = nil) async throws {
         let reached = folder.appending(path: "run/\(cell).reached")
         let faults = ["DCM_FAULT": "\(cell)", "DCM_FAULT_ONCE": reached.path]
         let child = try launch(cell.point.program, nil, settings.merging(faults) { $1 })
+        var fed = ContinuousClock.now + .seconds(1)
         _ = try await until("\(cell) was reached", limit: .seconds(30)) {
-            FileManager.default.fileExists(atPath: reached.path) || !child.process.isRunning ? true : nil
+            if FileManager.default.fileExists(atPath: reached.path) || !child.process.isRunning { return true }
+            if let feed, fed.duration(to: .now) > .milliseconds(500) {
+                try await feed()
+                fed = .now
+            }
+            return nil
         } orShow: {
             child.log.split(separator: "\n").suffix(5).joined(separator: "\n")
         }
