@@ -160,18 +160,19 @@ struct BenchOptions: ParsableArguments {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dcm-trial-\(Secret.generate(length: 12))")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         guard !keep else { return folder }
-        let sources = [SIGINT, SIGTERM, SIGHUP].map { number in
-            signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            source.setEventHandler {
-                // A job may be writing into it at this moment: its host ends with this process.
-                for _ in 0..<3 { FileSystem.remove(folder) }
-                Glibc.exit(128 + number)
+        interruptions.withLock { interruptions in
+            for number in [SIGINT, SIGTERM, SIGHUP] {
+                signal(number, SIG_IGN)
+                let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+                source.setEventHandler {
+                    // A job may be writing into it at this moment: its host ends with this process.
+                    for _ in 0..<3 { FileSystem.remove(folder) }
+                    Glibc.exit(128 + number)
+                }
+                source.resume()
+                interruptions.append(source)
             }
-            source.resume()
-            return source
         }
-        interruptions.withLock { $0 += sources }
         return folder
     }
 }
