@@ -61,8 +61,9 @@ package struct ServiceTemplate: Sendable {
             \"\"\"
             series = headers["seriesIds"] if "seriesIds" in headers else [headers["seriesId"]]
             run = headers["dcmpath"].split("/")[-1]
-            # Relative to DATA, and in a folder that is named by the run: no other run writes there.
-            return len(series) >= params["minimum"], {"output": f"\(name)/{run}/count.json"}
+            # Relative to DATA, and in a folder that is named by the run: no other run writes there. What is named as deleted goes when
+            # the run is over, where systemcleaner is installed; without it, or without this key, results stay until somebody removes them.
+            return len(series) >= params["minimum"], {"output": f"\(name)/{run}/count.json", "deleted": f"\(name)/{run}"}
 
         """
     }
@@ -109,6 +110,7 @@ package struct ServiceTemplate: Sendable {
         Counts the images of each series. `registry/` decides whether the job applies to an event, `module/` does the work.
 
             python3 -m pytest tests                       # needs pytest: pip install pytest
+            python3 CHECKOUT/services/run_tests.py FOLDER # the same in the environment of requirements.txt, with the SDK
             ./dcm service check \(name) -p FOLDER
             ./dcm service test \(name) STUDY -p FOLDER    # on a folder of DICOM files
             ./dcm service install \(name) -p FOLDER       # again with --replace after a change
