@@ -135,8 +135,12 @@ import Testing
             try FileManager.default.removeItem(at: state)
             try FileManager.default.moveItem(at: backup, to: state)
             let router = try await pipeline.start(.router)
-            worker.process.signal(SIGCONT)
+            // It ends before the worker can hear that its lease is lost, after which it would say nothing.
             try pipeline.release("first")
+            _ = try await until("first has ended") {
+                try pipeline.history.entries.first { $0.kind == .end && $0.run == run.run.id && $0.job == "first" }
+            }
+            worker.process.signal(SIGCONT)
 
             // A claim and a result that no run of the ledger explains; the worker goes on.
             let after = try await pipeline.ended(try await pipeline.publish(.short))
