@@ -39,15 +39,16 @@ class Tree:
 
 
 class Host:
-    def __init__(self, role, tree, environment=None, **settings):
+    def __init__(self, role, tree, environment=None, start=None, package=PACKAGE, **settings):
+        """start: more arguments of Popen, such as `user`. package: the folder that `dcm_processor` is imported from."""
         self.tree = tree
         ours, theirs = socket.socketpair()
         ours.settimeout(LIMIT)
         self.output = tempfile.TemporaryFile(mode="a+b")
         self.process = subprocess.Popen(
             [sys.executable, "-B", "-m", "dcm_processor.host", role, "--fd", str(theirs.fileno())],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE), "PYTHONUTF8": "1", **(environment or {})},
-            stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output, pass_fds=[theirs.fileno()],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(package), "PYTHONUTF8": "1", **(environment or {})},
+            stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output, pass_fds=[theirs.fileno()], **(start or {}),
         )
         theirs.close()
         self.channel = frames.FrameChannel(ours)

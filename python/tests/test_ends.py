@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import resource
+import shutil
 import signal
 import sys
 import unittest
@@ -29,6 +31,12 @@ def bomb(params, **_):
             except OSError: pass
             marks.write(b"%d\n" % os.getpid())
     time.sleep(3600)
+def crowd(**_):
+    # As many as a job may have, and then some; they end with their group.
+    for _ in range(5000):
+        if os.fork() == 0: time.sleep(3600)
+def fill(params, **_):
+    kept = bytearray(params)
 def orphan(**_):
     # A grandchild that nobody waits for.
     ours, theirs = os.pipe()
@@ -61,12 +69,16 @@ def leak(**_): return 1
 
 
 class EndsTest(unittest.TestCase):
-    def start(self, files=None, **settings):
-        tree = host.Tree(files or {"svc.py": SERVICE})
-        self.addCleanup(tree.remove)
+    def start(self, files=None, tree=None, **settings):
+        tree = tree or self.tree(files)
         running = host.Host("jobs", tree, service="svc", **settings)
         self.addCleanup(running.close)
         return running
+
+    def tree(self, files=None):
+        tree = host.Tree(files or {"svc.py": SERVICE})
+        self.addCleanup(tree.remove)
+        return tree
 
     def test_memory_that_one_process_asks_for(self):
         running = self.start()
@@ -154,6 +166,52 @@ class EndsTest(unittest.TestCase):
         self.assertGreaterEqual(data, 1 << 30)
         if os.geteuid() != 0:
             self.assertNotEqual(count, resource.RLIM_INFINITY)
+
+    @unittest.skipIf(os.geteuid() != 0, "only root may start a host as somebody else")
+    def test_a_bomb_of_a_user_who_is_not_root_meets_the_kernels_limit(self):
+        tree = self.tree()
+        # Where the checkout is that user may not be let in.
+        package = tree.folder / "package"
+        shutil.copytree(host.PACKAGE / "dcm_processor", package / "dcm_processor", ignore=shutil.ignore_patterns("__pycache__"))
+        nobody = 65534
+        for place in (tree.folder, tree.folder / "work", tree.folder / "logs"):
+            os.chown(place, nobody, nobody)
+        running = self.start(tree=tree, package=package, start={"user": nobody, "group": nobody, "extra_groups": []})
+        threads = processes.all_threads()
+        limit = running.run("svc.limits", processes=50)["ending"]["value"][1]
+        # Threads come and go on a machine that does other things.
+        self.assertTrue(50 < limit < threads + 2000, (threads, limit))
+        refused = running.run("svc.crowd", processes=50, job="crowd")
+        # The kernel refuses a fork, or the host sees more processes than allowed: whichever is first.
+        self.assertTrue(refused["stopped"] == "processes" or refused["ending"]["error"]["type"] == "BlockingIOError", refused)
+        self.assertEqual(running.run("svc.fine", processes=50, job="after")["ending"]["value"], 1)
+
+    def test_what_the_kernel_kills_because_memory_ran_out_is_said(self):
+        group = self.memory_group(200 << 20)
+
+        def join():
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+
+        running = self.start(start={"preexec_fn": join})
+        exited = running.run("svc.fill", params=1 << 30)
+        self.assertEqual((exited["stopped"], exited["signal"], exited["ending"], exited["kernelKilled"]), (None, signal.SIGKILL, None, True))
+        self.assertEqual(running.run("svc.fine", job="after")["ending"]["value"], 1)
+
+    def memory_group(self, limit):
+        """A control group of this test's own with a limit of memory."""
+        first = pathlib.Path("/sys/fs/cgroup/memory")
+        is_first = (first / "memory.limit_in_bytes").exists()
+        place = (first if is_first else pathlib.Path("/sys/fs/cgroup")) / f"dcm-test-{os.getpid()}"
+        try:
+            place.mkdir()
+            self.addCleanup(place.rmdir)
+            (place / ("memory.limit_in_bytes" if is_first else "memory.max")).write_text(str(limit))
+            swap = place / ("memory.swappiness" if is_first else "memory.swap.max")
+            if swap.exists():
+                swap.write_text("0")
+        except OSError as error:
+            self.skipTest(f"a control group with a limit of memory cannot be made here: {error}")
+        return place
 
     def test_a_kill_by_the_kernel_is_told_from_others(self):
         running = self.start({"svc.py": SERVICE + "\nimport pathlib\ndef reaped(params, **_):\n"
