@@ -38,6 +38,28 @@ sys.meta_path.insert(0, _Services)
 sys.path.append(str(SERVICES.parent / "python"))
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """An Orthanc of the tests' own."""
+    import orthanc_for_tests
+
+    made = orthanc_for_tests.Server(tmp_path_factory.mktemp("orthanc") / "server", {})
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def orthanc(server, monkeypatch):
+    """The server, and a job's environment that names it."""
+    import orthanc_for_tests
+
+    for name, value in (("URL", server.url), ("USERNAME", orthanc_for_tests.USER), ("PASSWORD", orthanc_for_tests.PASSWORD)):
+        monkeypatch.setenv(f"ORTHANC_REST_{name}", value)
+    monkeypatch.setenv("ORTHANC_SERVER", "test")
+    monkeypatch.delenv("ORTHANC_DEFUALT_STORE", raising=False)
+    return server
+
+
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """An empty DATA, which is in the environment too."""

@@ -1,8 +1,8 @@
 """Runs the tests of the bundled services: `python3 services/run_tests.py [NAME | FOLDER ...]`, or those of a service that stands elsewhere.
 
 Each service gets a virtual environment of its own in .build/services, from its requirements.txt as the worker makes one, and pytest. It is
-made again when that text changes. Nothing is skipped: a package that cannot be installed is a failure, with what pip says. `--prepare` in the
-place of names makes the environments and runs nothing.
+made again when that text changes. Nothing is skipped: a package that cannot be installed is a failure, with what pip says. `--prepare` in
+the place of names makes the environments and runs nothing.
 """
 
 import hashlib

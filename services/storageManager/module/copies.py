@@ -1,9 +1,9 @@
 """DICOM files of a job as new objects of the run's study.
 
 The rule: a file is taken when its PatientID and StudyInstanceUID are those of the study in Orthanc, or those that the images of the run
-have in the run's own folder, where a pre-service may have given them pseudonyms. Anything else is somebody else's, and the whole entry is refused.
-What is taken becomes an object of its own in that study: new SOP and series UIDs, patient and study as Orthanc has them. References to images of
-the run lead to the images in Orthanc, references among the files of the entry to the new objects.
+have in the run's own folder, where a pre-service may have given them pseudonyms. Anything else is somebody else's, and the whole entry is
+refused. What is taken becomes an object of its own in that study: new SOP and series UIDs, patient and study as Orthanc has them.
+References to images of the run lead to the images in Orthanc, references among the files of the entry to the new objects.
 """
 
 import pydicom
@@ -17,7 +17,8 @@ def copies(maker, parent, run, origin):
     for source, head in zip(entry.files, heads):
         if (str(head.get("PatientID") or "").strip(), str(head.get("StudyInstanceUID") or "")) not in allowed:
             raise entry.error(
-                f"{source.name!r} is not of this run's patient and study; copy PatientID and StudyInstanceUID from the images that the job was given")
+                f"{source.name!r} is not of this run's patient and study; copy PatientID and StudyInstanceUID from the images that "
+                "the job was given")
     own = {}
     for source, head in zip(entry.files, heads):
         uid, series = str(head.SOPInstanceUID), str(head.SeriesInstanceUID)

@@ -49,7 +49,8 @@ class Delivery:
         if self._orthanc.get(f"/instances/{made.instance}") is not None:
             # A former attempt stored it. Uploaded again, it would be news to Orthanc where that overwrites.
             if not self._is_ours(made):
-                raise entry.error(f"instance {made.instance} is in Orthanc already, and it is not what this job makes; nothing was overwritten")
+                raise entry.error(
+                    f"instance {made.instance} is in Orthanc already, and it is not what this job makes; nothing was overwritten")
             return
         answer = self._orthanc.store(made.path)
         status = answer.get("Status")

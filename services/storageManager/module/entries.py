@@ -24,8 +24,8 @@ ENDINGS = {
 OTHER_NAMES = {"jpg": "jpeg", "nii": "nifti", "dcm": "dicom", "report": "json"}
 
 KEYS = {
-    "type", "path", "destination", "tags", "seriesId", "studyId", "description", "optional", "segmentation", "burnedIn", "frame", "permanent",
-    "result",
+    "type", "path", "destination", "tags", "seriesId", "studyId", "description", "optional", "segmentation", "burnedIn", "frame",
+    "permanent", "result",
 }
 
 
@@ -140,8 +140,8 @@ def _entry(job, index, given, headers, params, log):
         log.info("%s: not there, and optional", where)
         return None
     return Entry(
-        job, index, kind, path, files, destination, table("tags") or {}, text("seriesId"), text("studyId"), text("description"), segmentation,
-        flag("burnedIn", True), frame == "own", flag("result", True),
+        job, index, kind, path, files, destination, table("tags") or {}, text("seriesId"), text("studyId"), text("description"),
+        segmentation, flag("burnedIn", True), frame == "own", flag("result", True),
     )
 
 
@@ -156,8 +156,8 @@ def _files(where, kind, path, headers, params):
             raise StorageError(f"{where}: {error}") from None
         if params.get("allowShared") is not True and not belongs_to_run(real.relative_to(root), headers):
             raise StorageError(
-                f"{where}: nothing in the path {str(real.relative_to(root))!r} says that it is of this run, so it could be another patient's; "
-                "write into a folder named by the run (dcm_processor.paths.run_folder)"
+                f"{where}: nothing in the path {str(real.relative_to(root))!r} says that it is of this run, so it could be another "
+                "patient's; write into a folder named by the run (dcm_processor.paths.run_folder)"
             )
         return real
 

@@ -21,7 +21,8 @@ SOURCE = "dcm-processor"
 FIRST_SERIES_NUMBER = 9000
 
 PROTECTED = {
-    *PATIENT, *STUDY, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SpecificCharacterSet", "PixelData", "Rows",
+    *PATIENT, *STUDY, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SpecificCharacterSet", "PixelData",
+    "Rows",
     "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation",
     "PlanarConfiguration", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "RescaleSlope",
     "RescaleIntercept", "EncapsulatedDocument", "ContentSequence", "Modality",

@@ -12,14 +12,16 @@ from .errors import StorageError
 from .uids import orthanc_id
 
 PATIENT = {
-    "PatientName": True, "PatientID": True, "IssuerOfPatientID": False, "PatientBirthDate": True, "PatientBirthTime": False, "PatientSex": True,
+    "PatientName": True, "PatientID": True, "IssuerOfPatientID": False, "PatientBirthDate": True, "PatientBirthTime": False,
+    "PatientSex": True,
     "OtherPatientIDs": False, "OtherPatientIDsSequence": False, "OtherPatientNames": False, "EthnicGroup": False, "PatientComments": False,
     "PatientIdentityRemoved": False, "DeidentificationMethod": False, "DeidentificationMethodCodeSequence": False,
 }
 """Attributes of the patient module, and whether they have to be there, if only empty."""
 
 STUDY = {
-    "StudyInstanceUID": True, "StudyDate": True, "StudyTime": True, "ReferringPhysicianName": True, "StudyID": True, "AccessionNumber": True,
+    "StudyInstanceUID": True, "StudyDate": True, "StudyTime": True, "ReferringPhysicianName": True, "StudyID": True,
+    "AccessionNumber": True,
     "StudyDescription": False, "PatientAge": False, "PatientSize": False, "PatientWeight": False, "AdmittingDiagnosesDescription": False,
     "AdditionalPatientHistory": False, "IssuerOfAccessionNumberSequence": False, "LongitudinalTemporalInformationModified": False,
 }
@@ -135,7 +137,8 @@ class Run:
         if study not in self._parents:
             described = self._orthanc.get(f"/studies/{study}")
             if described is None:
-                raise StorageError(f"study {study} is no longer in Orthanc, so its results have no place; send it again, then reprocess the run")
+                raise StorageError(
+                    f"study {study} is no longer in Orthanc, so its results have no place; send it again, then reprocess the run")
             patient = described.get("ParentPatient")
             if self.patient and patient != self.patient:
                 raise StorageError(f"study {study} is not of the patient {self.patient} whom this run is about")
@@ -153,7 +156,8 @@ class Run:
                     attributes.add(tags[keyword])
                 elif is_needed:
                     setattr(attributes, keyword, "")
-            if orthanc_id(attributes.PatientID or "") != patient or orthanc_id(attributes.PatientID or "", attributes.StudyInstanceUID) != study:
+            own = attributes.PatientID or ""
+            if orthanc_id(own) != patient or orthanc_id(own, attributes.StudyInstanceUID) != study:
                 raise StorageError(f"what the images of study {study} say of patient and study is not what Orthanc filed them under")
             self._parents[study] = Parent(study, patient, attributes)
         return self._parents[study]

@@ -113,7 +113,8 @@ def _labels(entry, source, grid):
     names = {}
     for value, name in given.items():
         name = {"label": name} if isinstance(name, str) else name
-        if not str(value).isdigit() or int(value) == 0 or not isinstance(name, dict) or not isinstance(name.get("label"), str) or not name["label"]:
+        label = name.get("label") if isinstance(name, dict) else None
+        if not str(value).isdigit() or int(value) == 0 or not isinstance(label, str) or not label:
             raise entry.error("'segmentation' has a label that is not {\"1\": \"Liver\"} or {\"1\": {\"label\": \"Liver\", ...}}")
         names[int(value)] = name
     unknown = [str(value) for value in present if value not in names]

@@ -259,7 +259,8 @@ def _describe(made, sop_class, like):
     else:
         # Research mode: what nothing is known of.
         needed |= {
-            "ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": "", "RepetitionTime": None, "EchoTime": None,
+            "ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": "", "RepetitionTime": None,
+            "EchoTime": None,
             "EchoTrainLength": None,
         }
     for keyword, value in needed.items():

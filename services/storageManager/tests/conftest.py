@@ -2,7 +2,7 @@ import os
 import shutil
 
 import pytest
-from orthanc_for_tests import PASSWORD, USER, Server, free_port
+from orthanc_for_tests import Server, free_port
 from storing import RUN, Sink, Study, volume_images
 
 NEEDED = ("Orthanc", "dcmdump", "dciodvfy", "storescp", "dcm2niix")
@@ -26,16 +26,6 @@ def server(tmp_path_factory, sinks):
     made = Server(tmp_path_factory.mktemp("orthanc") / "server", {"DicomModalities": modalities})
     yield made
     made.stop()
-
-
-@pytest.fixture
-def orthanc(server, monkeypatch):
-    """The server, and a job's environment that names it."""
-    for name, value in (("URL", server.url), ("USERNAME", USER), ("PASSWORD", PASSWORD)):
-        monkeypatch.setenv(f"ORTHANC_REST_{name}", value)
-    monkeypatch.setenv("ORTHANC_SERVER", "test")
-    monkeypatch.delenv("ORTHANC_DEFUALT_STORE", raising=False)
-    return server
 
 
 @pytest.fixture

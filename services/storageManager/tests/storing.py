@@ -82,7 +82,9 @@ class Study:
         return self.images[0]
 
 
-def volume_images(modality="CT", shape=(12, 16, 5), *, orientation=(1, 0, 0, 0, 1, 0), spacing=(0.75, 0.5), step=2.0, patient="TEST-1", study=None):
+def volume_images(
+    modality="CT", shape=(12, 16, 5), *, orientation=(1, 0, 0, 0, 1, 0), spacing=(0.75, 0.5), step=2.0, patient="TEST-1", study=None
+):
     """A series of slices; shape: rows, columns, slices."""
     generator = numpy.random.default_rng(7)
     values = generator.integers(-500 if modality == "CT" else 0, 1500, shape)
@@ -141,7 +143,8 @@ def real_images(modality, patient="98890234"):
 
 def store(study, *entries, params=None, job="maker"):
     return storageManager.worker(
-        jobName="storageManager", headers=study.headers, params=params, added_params={job: {"storage": list(entries)}, "storageManager": {}})
+        jobName="storageManager", headers=study.headers, params=params,
+        added_params={job: {"storage": list(entries)}, "storageManager": {}})
 
 
 def entry(kind, name, **more):
@@ -170,7 +173,8 @@ def check(dataset, study, tmp_path):
     """Valid, of the right study and patient, and marked."""
     assert errors(dataset, tmp_path) == []
     first = study.first
-    for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyID", "AccessionNumber", "StudyDescription"):
+    for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyID", "AccessionNumber",
+                    "StudyDescription"):
         assert dataset.get(keyword) == first.get(keyword, ""), keyword
     assert str(dataset.PatientName) == str(first.PatientName)
     block = dataset.private_block(0x0405, "DCM-PROCESSOR")

@@ -31,7 +31,8 @@ def test_a_pdf_becomes_an_encapsulated_pdf(study, orthanc, out, tmp_path):
 
 @pytest.mark.parametrize(("mode", "ending", "photometric", "bits"), [
     ("L", "png", "MONOCHROME2", 8), ("1", "png", "MONOCHROME2", 8), ("I;16", "png", "MONOCHROME2", 16), ("RGB", "png", "RGB", 8),
-    ("RGBA", "png", "RGB", 8), ("P", "png", "RGB", 8), ("LA", "png", "MONOCHROME2", 8), ("L", "jpg", "MONOCHROME2", 8), ("RGB", "jpg", "RGB", 8),
+    ("RGBA", "png", "RGB", 8), ("P", "png", "RGB", 8), ("LA", "png", "MONOCHROME2", 8), ("L", "jpg", "MONOCHROME2", 8),
+    ("RGB", "jpg", "RGB", 8),
     ("CMYK", "jpg", "RGB", 8),
 ])
 def test_a_picture_becomes_a_secondary_capture(study, orthanc, out, tmp_path, mode, ending, photometric, bits):
@@ -217,8 +218,10 @@ def test_a_label_map_becomes_a_segmentation_on_its_images(orientation, new_study
     labels[2:6, 3:7, 1:3] = 7
     labels[8:10, 3:4, 2] = 40
     nifti(out / "labels.nii.gz", labels, first.affine)
-    names = {"7": "Liver", "40": {"label": "Spleen", "type": ["78961009", "SCT", "Spleen"], "category": ["123037004", "SCT", "Anatomical Structure"]}}
-    given = entry("nifti", "labels.nii.gz", seriesId=study.series[0], segmentation={"labels": names, "algorithm": {"name": "Net", "version": "2"}})
+    spleen = {"label": "Spleen", "type": ["78961009", "SCT", "Spleen"], "category": ["123037004", "SCT", "Anatomical Structure"]}
+    names = {"7": "Liver", "40": spleen}
+    given = entry("nifti", "labels.nii.gz", seriesId=study.series[0], segmentation={
+        "labels": names, "algorithm": {"name": "Net", "version": "2"}})
     (made,) = stored(orthanc, store(study, given))
     check(made, study, tmp_path)
     segmentation = highdicom.seg.Segmentation.from_dataset(made)

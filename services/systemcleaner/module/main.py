@@ -3,9 +3,9 @@ import os
 import re
 
 from dcm_processor import cancelled, log, progress
+from dcm_processor.orthanc import Orthanc, OrthancError
 from dcm_processor.paths import UnsafePath, belongs_to_run, inside_data, relative_parts, run_id
 
-from .orthanc import Orthanc, OrthancError
 from .removal import Refused, Root
 
 STORED = ".stored.json"
@@ -137,7 +137,7 @@ def clean_orthanc(headers, kept):
         one.get("id") for study in headers.get("studies") or () for one in study.get("series") or ()))
     if not folder.is_dir():
         return 0  # an earlier attempt has been through all of this
-    orthanc = Orthanc()
+    orthanc = Orthanc.of_this_run()
     try:
         noted = json.loads((folder / STORED).read_text())
         stored, results = noted["instances"], noted["results"]
@@ -162,7 +162,8 @@ def clean_orthanc(headers, kept):
             continue
         there = set(described.get("Instances", ()))
         if not there <= had:
-            note(kept, one, f"{len(there - had)} of its {len(there)} images are not those that this run has: it has grown, or a job left some out")
+            others = f"{len(there - had)} of its {len(there)} images are not those that this run has"
+            note(kept, one, f"{others}: it has grown, or a job left some out")
             continue
         count += sum(orthanc.delete(f"/instances/{instance}") for instance in sorted(there))
     return count

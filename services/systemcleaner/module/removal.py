@@ -1,6 +1,7 @@
 """Deleting below a folder, and nowhere else.
 
-Each step opens the next folder relative to the last one and follows no link, so nothing can be exchanged for a link between a look and a deed.
+Each step opens the next folder relative to the last one and follows no link, so nothing can be exchanged for a link between a look and
+a deed.
 """
 
 import errno

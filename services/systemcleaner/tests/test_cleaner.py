@@ -7,7 +7,6 @@ import struct
 import subprocess
 
 import pytest
-from orthanc_for_tests import PASSWORD, USER, Server
 
 import registry_systemcleaner
 import systemcleaner
@@ -217,19 +216,10 @@ def test_the_callback_accepts_every_run():
 # MARK: Orthanc
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    made = Server(tmp_path_factory.mktemp("orthanc") / "server", {})
-    yield made
-    made.stop()
-
-
 @pytest.fixture
-def orthanc(server, monkeypatch):
-    for name, value in (("URL", server.url), ("USERNAME", USER), ("PASSWORD", PASSWORD)):
-        monkeypatch.setenv(f"ORTHANC_REST_{name}", value)
+def orthanc(orthanc, monkeypatch):
     monkeypatch.setenv("CLEAN_ORTHANC", "1")
-    return server
+    return orthanc
 
 
 def instance(patient, study, series, number):
