@@ -221,6 +221,8 @@ package struct ResultMessage: Sendable, Hashable, Codable {
     package var token: Int
     package var worker: String
     package var exit: JobExit
+    /// What the job said last of how far it is: heartbeats are too rare for it.
+    package var progress: RenewMessage.Progress?
     package var next: Next?
 
     /// The worker wants to go on with a job that becomes ready by this result. The router then answers the result, through direct reply-to
@@ -240,12 +242,15 @@ package struct ResultMessage: Sendable, Hashable, Codable {
         }
     }
 
-    package init(job: JobID, attempt: Int, token: Int, worker: String, exit: JobExit, next: Next? = nil) {
+    package init(
+        job: JobID, attempt: Int, token: Int, worker: String, exit: JobExit, progress: RenewMessage.Progress? = nil, next: Next? = nil
+    ) {
         self.job = job
         self.attempt = attempt
         self.token = token
         self.worker = worker
         self.exit = exit
+        self.progress = progress
         self.next = next
     }
 }

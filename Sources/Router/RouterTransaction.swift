@@ -146,6 +146,9 @@ extension RouterTransaction {
                 NextClaim(
                     worker: result.worker, id: $0.id, floors: try floors(of: $0.channels), isWithdrawn: $0.isWithdrawn ?? false)
             })
+        if let progress = result.progress {
+            try ledger.recordProgress(progress, of: result.job, attempt: result.attempt, token: result.token)
+        }
         var next: JobOrder?
         for effect in try apply(change, to: result.job.run) {
             switch effect {

@@ -73,6 +73,8 @@ struct AttemptTable: Sendable {
         entries[key]?.progress = progress
     }
 
+    func progress(of key: Key) -> RenewMessage.Progress? { entries[key]?.progress }
+
     /// The attempt has ended and is to be reported; its lease is kept until that is done.
     /// - Returns: why we ended it, nil when it ended by itself.
     mutating func report(_ key: Key) -> Stop? {

@@ -108,7 +108,9 @@ extension WorkerService {
         _ exit: JobExit, _ order: JobOrder, _ key: AttemptTable.Key
     ) async -> (order: JobOrder, asked: ContinuousClock.Instant)? {
         let asked = clock.now()
-        var result = ResultMessage(job: order.job, attempt: order.attempt, token: order.token, worker: configuration.id, exit: exit)
+        var result = ResultMessage(
+            job: order.job, attempt: order.attempt, token: order.token, worker: configuration.id, exit: exit,
+            progress: table.withLock { $0.progress(of: key) })
         if order.leadsOn == true, exit.outcome != .released {
             result.next = .init(id: String(UInt64.random(in: 0 ... .max), radix: 36), channels: configuration.channels)
         }

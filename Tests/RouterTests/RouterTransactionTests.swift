@@ -15,7 +15,7 @@ import Testing
 
     final class Bench: Sendable {
         let ledger: Ledger
-        private let folder: URL
+        let folder: URL
 
         init() throws {
             folder = FileManager.default.temporaryDirectory.appending(path: "router-\(UUID().uuidString)")
@@ -255,6 +255,18 @@ import Testing
         let cancelled = try await bench.commit(.command(command, delivery()), at: now)
         #expect(cancelled.contains { if case .stop(let message) = $0 { message.token == order.token } else { false } })
         #expect(reply(try await bench.commit(renewal(token: order.token), at: now))?.cancel == [.init(job: order.job, token: order.token)])
+    }
+
+    @Test func theLastProgressComesWithTheResult() async throws {
+        let bench = try Bench()
+        try await bench.commit(.event(event(), planned(), delivery()), at: now)
+        let order = try #require(granted(try await bench.commit(claim(0), at: now)))
+        guard case .result(var message, let answer) = result(order) else { return }
+        message.progress = .init(fraction: 1, text: "8 of 8")
+        try await bench.commit(.result(message, answer), at: now)
+        let reader = LedgerReader(path: Ledger.file(in: bench.folder).path)
+        let detail = try await reader.job(order.job.description)
+        #expect(detail?.attempts.last?.progress == LedgerProgress(fraction: 1, text: "8 of 8"))
     }
 
     @Test func aWorkerIsToldToDrainAndToGoOn() async throws {

@@ -224,6 +224,7 @@ import Testing
             }
             #expect(await eventually { doomed.all == [.ack(multiple: false)] })
             #expect(router.state.withLock { $0.results.map(\.exit.outcome) } == [.cancelled])
+            #expect(router.state.withLock { $0.results.map(\.progress) } == [.init(fraction: 0.5)])
             #expect(control.all.count == 2)
             #expect(other.all.isEmpty)
             runner.finishAll()
