@@ -19,6 +19,8 @@ package struct DashboardConfiguration: Sendable {
     package var passwordCost = PasswordHash.Cost.standard
     /// Where people find RabbitMQ's own pages, http or https.
     package var management: String?
+    /// Where people find the images.
+    package var orthanc = OrthancPages()
 
     /// - Parameter hasUsers: whether somebody can sign in with a password.
     /// - Throws: `DashboardError` when `host` can be reached from other machines and nobody could sign in.

@@ -103,7 +103,8 @@ package struct DashboardServer: Service {
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
         let controller = PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,
-            pages: pages, access: access, reads: SharedReads { [feed] in feed.latest }, broker: queues.map(QueueDepths.init))
+            pages: pages, access: access, reads: SharedReads { [feed] in feed.latest }, broker: queues.map(QueueDepths.init), vitals: vitals
+        )
         controller.addRoutes(to: router)
         reveal.addRoutes(to: router)
         AccountPages(access: access, pages: controller).addRoutes(to: router)

@@ -39,6 +39,13 @@ enum Display {
         return (number < 0 ? "-" : "") + groups.joined(separator: "\u{202F}")
     }
 
+    /// `1 job`, `12 jobs`.
+    ///
+    /// - Parameter many: the plural where it is not the word with an s.
+    static func count(_ number: Int, _ one: String, _ many: String? = nil) -> String {
+        "\(self.number(number)) \(number == 1 ? one : many ?? one + "s")"
+    }
+
     /// Server time to the second; the browser makes it its own.
     static func time(_ date: Date) -> String {
         var calendar = Calendar(identifier: .gregorian)

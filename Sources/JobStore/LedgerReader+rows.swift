@@ -59,7 +59,7 @@ extension LedgerRun {
         )
     }
 
-    /// Fills in the counts of `runs`, one query for all.
+    /// Fills in what other tables know of `runs`: one query a table for all of them.
     static func count(_ runs: [LedgerRun], _ db: Database) throws -> [LedgerRun] {
         guard !runs.isEmpty else { return [] }
         var counts: [String: [JobState: Int]] = [:]
@@ -74,9 +74,30 @@ extension LedgerRun {
         while let row = try rows.next() {
             counts[row["run_id"], default: [:]][try row.raw(JobState.self, "state")] = row["jobs"]
         }
+        var modalities: [String: [String]] = [:]
+        let marks = databaseQuestionMarks(count: runs.count)
+        for row in try Row.fetchAll(
+            db, sql: "SELECT run_id, modality FROM run_modality WHERE run_id IN (\(marks)) ORDER BY modality",
+            arguments: StatementArguments(runs.map(\.id)))
+        {
+            modalities[row["run_id"], default: []].append(row["modality"])
+        }
+        var held: [Int64: (series: Int, images: Int)] = [:]
+        for row in try Row.fetchAll(
+            db,
+            sql: """
+                SELECT seq, json_array_length(series) AS series,
+                    (SELECT coalesce(sum(json_extract(one.value, '$.instances')), 0) FROM json_each(event.series) AS one) AS images
+                FROM event WHERE seq IN (\(marks))
+                """, arguments: StatementArguments(runs.map(\.eventSequence)))
+        {
+            held[row["seq"]] = (row["series"], row["images"])
+        }
         return runs.map { run in
             var run = run
             run.counts = counts[run.id] ?? [:]
+            run.modalities = modalities[run.id] ?? []
+            (run.series, run.images) = held[run.eventSequence] ?? (0, 0)
             return run
         }
     }

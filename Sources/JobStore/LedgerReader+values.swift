@@ -18,6 +18,10 @@ package struct LedgerRun: Sendable {
     package var finishedAt: Date?
     /// How many jobs are in each state; a state without jobs is absent.
     package var counts: [JobState: Int]
+    /// What its event holds: modalities by name, series, images.
+    package var modalities: [String] = []
+    package var series = 0
+    package var images = 0
 }
 
 /// Everything about one run.

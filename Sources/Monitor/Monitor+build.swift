@@ -47,6 +47,8 @@ extension DashboardConfiguration {
     /// - `MONITOR_PROXY_...`: see `ProxySignIn`.
     /// - `MONITOR_RABBITMQ_URL` (http or https URL, default RABBITMQ_MANAGEMENT_URL, else none): RabbitMQ's own pages as a browser finds
     ///   them; the page of the queues links to them.
+    /// - `MONITOR_ORTHANC_URL` (http or https URL, or `name=URL` with commas between; default none): the Orthanc servers as a browser finds
+    ///   them; runs and results link to them. One URL alone is that of the server `orthanc`.
     init(settings: Settings, folders: ServiceFolders, hasUsers: Bool = false) throws {
         do {
             try self.init(
@@ -65,6 +67,17 @@ extension DashboardConfiguration {
                         allowed: "the http or https address of RabbitMQ's management pages, without a user and a password")
                 }
                 management = text
+            }
+            if let text = settings.text("MONITOR_ORTHANC_URL") {
+                guard let pages = OrthancPages(text) else {
+                    throw SettingError(
+                        variable: "MONITOR_ORTHANC_URL", value: nil,
+                        allowed: """
+                            the http or https address of Orthanc's pages, without a user and a password, or name=address with \
+                            commas between
+                            """)
+                }
+                orthanc = pages
             }
         } catch let error as DashboardError where error.code == .noToken {
             throw SettingError(

@@ -201,6 +201,7 @@ package struct StackPlan: Sendable {
         var values = settings.values
         values["AMQP_URL"] = broker.amqpURL
         values["RABBITMQ_MANAGEMENT_URL"] = broker.managementURL
+        values["MONITOR_ORTHANC_URL"] = settings["MONITOR_ORTHANC_URL"] ?? orthanc.url
         values["STATE"] = home.state.path
         values["DATA"] = home.data.path
         values["LOGS"] = home.logs.path

@@ -34,7 +34,7 @@ struct DrawingTests {
                 #expect(abs(node.origin.y - other.origin.y) >= GraphLayout.nodeHeight)
             }
             #expect(node.origin.y >= 0 && node.origin.y + GraphLayout.nodeHeight <= layout.height)
-            #expect(node.origin.x + GraphLayout.nodeWidth <= layout.width)
+            #expect(node.origin.x + layout.nodeWidth <= layout.width)
         }
         let long = try #require(layout.edges.first { $0.parent == 3 && $0.child == 6 })
         #expect(long.points.count == 4)
@@ -42,6 +42,15 @@ struct DrawingTests {
         for node in layout.nodes where node.origin.x == lane.x {
             #expect(lane.y < node.origin.y || lane.y > node.origin.y + GraphLayout.nodeHeight)
         }
+    }
+
+    @Test("A chain of eight jobs fits the page, each with room for its name", arguments: 1...8)
+    func fits(count: Int) {
+        let layout = GraphLayout(jobs: (0..<count).map { ($0, .services) }, edges: (0..<count).dropFirst().map { edge($0 - 1, $0) })
+        #expect(layout.width <= 1200 && layout.nodeWidth >= 128)
+        let places = layout.nodes.map(\.origin.x).sorted()
+        for (left, right) in zip(places, places.dropFirst()) { #expect(right - left >= layout.nodeWidth + 24) }
+        #expect(RunGraph.shortened("dicomAnonymizer", layout.nodeWidth) == (count < 8 ? "dicomAnonymizer" : "dicomAnonymiz…"))
     }
 
     @Test("No jobs, no drawing")

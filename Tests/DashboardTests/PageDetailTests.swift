@@ -15,7 +15,7 @@ struct PageDetailTests {
         try await RunningDashboard.serving(sample) { dashboard in
             let page = try await dashboard.get("/?range=\(range)").text
             #expect(page.matches(of: /<svg class="chart" role="img"><title>[^<]+<\/title><desc>[^<]+<\/desc>/).count == 2)
-            #expect(page.contains("As a table") && page.contains("95 % within"))
+            #expect(page.contains("As a table") && page.contains("95th percentile"))
             #expect(page.contains("<b>dcm2nii</b>"))
         }
     }
@@ -64,6 +64,7 @@ struct PageDetailTests {
             let page = try await dashboard.get("/runs/\(hospital.succeeded)").text
             #expect(page.contains("Critical path"))
             #expect(page.matches(of: /class="node s-succeeded critical"/).count == 5)
+            #expect(!page.contains("Ended well at attempt 1."))
             #expect(page.contains("By worker") && page.contains("timeline lane"))
         }
     }
@@ -86,6 +87,81 @@ struct PageDetailTests {
             let tail = try await dashboard.get("/jobs/\(hospital.active).2/log?offset=0&style=1.32").json
             #expect(tail["html"]?.string?.contains("c1") == true && tail["next"]?.integer == Int64(text.utf8.count))
         }
+    }
+
+    @Test("A long log is searched piece by piece, backwards, and no line is lost or found twice")
+    func logPieces() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        let lines = (1...3000).map { $0 % 7 == 0 ? "\($0) a NeeDle" : "\($0) \u{1B}[31mnee\u{1B}[0mdles of others, ünd so fort" }
+        try sample.writeFile("logs/runs/\(hospital.active)/2-1-1.log", Data((lines.joined(separator: "\n") + "\n").utf8))
+        let ledger = LedgerReader(path: sample.path)
+        let attempt = try #require(try await ledger.attempts(ofJob: "\(hospital.active).2")?.first)
+        for (text, window, expected) in [
+            ("a needle", 10_000, 428), ("NEEDLES", 9_999, 2572), ("ÜND", 65_536, 2572), ("nowhere", 5_000, 0), ("needle", 1 << 20, 3000),
+        ] {
+            var (found, before, requests): ([String], Int64?, Int) = ([], nil, 0)
+            repeat {
+                let search = LogSearch(text, before: before)
+                let result = try await search.run(in: attempt, most: 10_000, logs: sample.logs, window: Int64(window))
+                #expect(result.count == result.matches.count && result.start < result.end && result.end - result.start <= window)
+                found = result.matches.map(\.text) + found
+                if result.start == 0 { #expect(result.matches.allSatisfy { $0.line != nil }) }
+                before = result.start
+                requests += 1
+            } while before != 0 && requests < 100
+            #expect(before == 0 && found.count == expected, "\(text)")
+            #expect(found.compactMap { Int($0.prefix { $0.isNumber }) } == found.compactMap { Int($0.prefix { $0.isNumber }) }.sorted())
+            #expect(Set(found).count == found.count)
+        }
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/jobs/\(hospital.active).2?find=needle&before=1000").text
+            #expect(page.contains("searched were bytes 0 to 1\u{202F}000 of"))
+            let status = try await dashboard.get("/jobs/\(hospital.active).2?find=needle&before=x").status
+            #expect(status == 400)
+        }
+    }
+
+    @Test("A run shows what its event holds and what it has stored, and leads to Orthanc")
+    func orthanc() async throws {
+        let sample = try SampleLedger()
+        let (resource, series) = (SampleLedger.resource(1), SampleLedger.resource(2))
+        let event = try sample.addEvent(resource: resource, series: [.init(id: series, instances: 1), .init(id: "odd", instances: 120)])
+        let jobs = [
+            SampleLedger.SampleJob(name: "preview", service: "preview", state: .succeeded, started: 1, finished: 2),
+            SampleLedger.SampleJob(
+                name: "keep", service: "keep", stage: .post, state: .succeeded, started: 2, finished: 3,
+                result: ["instances": 1, "series": [.string(series), "javascript:alert(1)"], "sent": ["PACS": 2]], isStoring: true),
+        ]
+        let first = try sample.addRun(event: event, resource: resource, secondsAgo: 90, state: .failed, jobs: [jobs[0]])
+        let run = try sample.addRun(event: event, resource: resource, secondsAgo: 60, state: .succeeded, jobs: jobs)
+        let pages = try #require(OrthancPages("http://images.example:8042/"))
+        try await RunningDashboard.serving(sample, orthanc: pages) { dashboard in
+            let link = "href=\"http://images.example:8042/app/explorer.html#study?uuid=\(resource)\""
+            let list = try await dashboard.get("/runs").text
+            #expect(list.contains(link) && list.contains("2 series, 121 images"))
+            let page = try await dashboard.get("/runs/\(run)").text
+            #expect(page.contains(link) && page.contains("href=\"/runs/\(first)\" rel=\"prev\""))
+            #expect(page.contains("Stored in Orthanc: 1 object in 1 series; sent 2 objects to PACS."))
+            #expect(page.contains("http://images.example:8042/app/explorer.html#series?uuid=\(series)\""))
+            #expect(!page.contains("javascript:") && !page.contains("uuid=odd"))
+            let api = try await dashboard.get("/api/v1/runs/\(run)").json
+            #expect(api["series"]?.integer == 2 && api["instances"]?.integer == 121)
+        }
+    }
+
+    @Test(
+        "Addresses of Orthanc's pages",
+        arguments: [
+            ("http://a:8042", "orthanc", "http://a:8042"), ("ct=https://ct/orthanc/, mr=http://mr", "ct", "https://ct/orthanc"),
+            ("ct=https://ct,mr=http://mr", "orthanc", nil), ("http://u:p@a", "orthanc", nil), ("ftp://a", "orthanc", nil),
+            ("", "orthanc", nil),
+            ("a=http://a,a=http://b", "a", nil), ("http://a?x=1", "orthanc", nil), ("javascript:alert(1)", "orthanc", nil),
+        ] as [(String, String, String?)])
+    func addresses(text: String, server: String, expected: String?) {
+        let id = SampleLedger.resource(1)
+        #expect(OrthancPages(text)?.url("study", id, server: server) == expected.map { "\($0)/app/explorer.html#study?uuid=\(id)" })
+        #expect(OrthancPages(text)?.url("study", "x", server: server) == nil)
     }
 
     @Test("Jobs whose workers are all drained are told so")
@@ -142,6 +218,9 @@ struct TerminalTextTests {
             ("a\rb\nc\r\n", "b\nc\n"),
             ("\u{1B}[31m<", "<b class=\"c1\">&lt;</b>"),
             ("\u{1B}[999999999999999999999m&", "&amp;"),
+            ("1 INFO ERROR is a word\n2 WARNING <low>\nok", "1 INFO ERROR is a word\n<b class=\"warning\">2 WARNING &lt;low&gt;</b>\nok"),
+            ("app: Error: gone\n", "<b class=\"error\">app: Error: gone</b>\n"),
+            ("no ERRORS here", "no ERRORS here"),
         ])
     func colours(text: String, expected: String) {
         #expect(html(text) == "<span class=\"s\">\(expected)</span>")
@@ -249,7 +328,7 @@ struct ChartTests {
         #expect(
             chart.bars.map(\.succeeded) == [3, 0, 0] && chart.bars.map(\.failed) == [2, 0, 0] && chart.bars.map(\.other) == [0, 1, 0])
         #expect(chart.bars[0].durations.timed == 5)
-        #expect(chart.counts("runs").contains("6 runs ended, 2 of them failed"))
+        #expect(chart.counts("run").contains("6 runs ended, 2 of them failed"))
     }
 
     @Test("Scales end at round numbers", arguments: [(0.0, 1.0), (1, 1), (3, 4), (5, 6), (7, 10), (61, 100), (0.35, 0.4)])

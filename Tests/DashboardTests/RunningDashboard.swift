@@ -52,7 +52,7 @@ struct RunningDashboard: Sendable {
     /// Runs `body` against a monitor that shows the ledger at `path`.
     static func serving(
         _ sample: SampleLedger, token: String? = nil, proxy: ProxySignIn? = nil, host: String = "127.0.0.1", path: String? = nil,
-        _ body: @Sendable (RunningDashboard) async throws -> Void
+        orthanc: OrthancPages = OrthancPages(), _ body: @Sendable (RunningDashboard) async throws -> Void
     ) async throws {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let ledger = LedgerReader(path: path ?? sample.path)
@@ -63,6 +63,7 @@ struct RunningDashboard: Sendable {
         var configuration = try DashboardConfiguration(
             host: host, port: 0, token: token, proxy: proxy, data: sample.data, logs: sample.logs)
         configuration.passwordCost = testCost
+        configuration.orthanc = orthanc
         let server = DashboardServer(
             configuration: configuration, ledger: ledger,
             journal: IngestJournalReader(path: sample.folder.appending(path: "state/ingest.sqlite").path), store: store, sender: commands,

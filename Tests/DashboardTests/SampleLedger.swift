@@ -96,6 +96,7 @@ final class SampleLedger: Sendable {
         var result: JSONValue?
         var params: JSONValue = .null
         var retry = RetryPolicy.never
+        var isStoring = false
     }
 
     struct SampleAttempt {
@@ -159,7 +160,7 @@ final class SampleLedger: Sendable {
         let definition = JobDefinition(
             name: job.name, service: job.service, stage: job.stage, kind: job.stage == .export ? .export : .python,
             entry: job.stage == .export ? "" : "\(job.service).worker", params: job.params, channel: job.channel, priority: job.priority,
-            retry: job.retry)
+            retry: job.retry, isStoring: job.isStoring)
         func at(_ offset: Double?) -> Double? { offset.map { start + $0 } }
         var reason = job.reason
         // A job of the same run, by its position.

@@ -119,6 +119,13 @@ struct StreamTests {
         }
     }
 
+    @Test(
+        "Who is too far behind, or cannot be told all, reads anew; nobody else does",
+        arguments: [(0, 1, 0, false), (0, 1, 5000, false), (0, 1, 5001, true), (9, 11, 20, true), (10, 11, 20, false), (21, 1, 20, true)])
+    func needsReset(position: Int64, oldest: Int64, latest: Int64, isReset: Bool) {
+        #expect(FactStream.needsReset(after: position, oldest: oldest, latest: latest) == isReset)
+    }
+
     @Test("Who was away for so long that facts are gone starts anew from now on; who was not misses nothing")
     func afterRetention() async throws {
         let sample = try SampleLedger()

@@ -57,6 +57,9 @@ enum APISchemas {
         "reprocessOf": Schema.nullable(Schema.text),
         "createdAt": Schema.time,
         "finishedAt": Schema.nullable(Schema.time),
+        "modalities": Schema.described(Schema.list(Schema.text), "Of its series, by name."),
+        "series": Schema.described(Schema.count, "How many series the event holds."),
+        "instances": Schema.described(Schema.count, "How many images they have."),
         "counts": Schema.ref("Counts"),
     ])
 

@@ -10,6 +10,8 @@ import ServiceLifecycle
 /// goes on where it was, without a gap.
 struct FactStream: Sendable {
     static let capacity = 500
+    /// Who is further behind is told to look at everything anew: that is less than to be told what became of it step by step.
+    static let furthest: Int64 = 5000
     let feed: FactFeed
     let bulk: BulkRunner
 
@@ -23,7 +25,7 @@ struct FactStream: Sendable {
         let isReset: Bool
         if let resumed {
             let oldest = try await feed.oldest()
-            isReset = resumed > latest || resumed < oldest - 1
+            isReset = Self.needsReset(after: resumed, oldest: oldest, latest: latest)
         } else {
             isReset = false
         }
@@ -41,10 +43,10 @@ struct FactStream: Sendable {
                     lastCheck = .now
                 }
                 while case let facts = try await Self.facts(feed, after: position), let first = facts.first, let last = facts.last {
-                    // Whoever reads so slowly that facts went before they were read.
-                    let hasGap = first.sequence > position + 1
-                    position = last.sequence
-                    let text = hasGap ? Self.reset(position) : facts.filter { run == nil || $0.runID == run }.map(Self.event).joined()
+                    // Whoever reads so slowly that facts went before they were read, or that more come than are read.
+                    let isBehind = Self.needsReset(after: position, oldest: first.sequence, latest: max(last.sequence, feed.latest))
+                    position = isBehind ? max(last.sequence, feed.latest) : last.sequence
+                    let text = isBehind ? Self.reset(position) : facts.filter { run == nil || $0.runID == run }.map(Self.event).joined()
                     guard !text.isEmpty else { continue }
                     try await writer.write(ByteBuffer(string: text))
                     lastWrite = .now
@@ -67,6 +69,11 @@ struct FactStream: Sendable {
             headers: [.contentType: "text/event-stream", .cacheControl: "no-store", HTTPField.Name("X-Accel-Buffering")!: "no"],
             body: body
         )
+    }
+
+    /// Whether a client cannot, or should not, be told all that came after fact `position`.
+    static func needsReset(after position: Int64, oldest: Int64, latest: Int64) -> Bool {
+        position > latest || position < oldest - 1 || latest - position > furthest
     }
 
     /// A ledger that cannot be read now ends nothing: the next look may succeed.

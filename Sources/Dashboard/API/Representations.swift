@@ -56,6 +56,9 @@ extension JSONValue {
             "reprocessOf": JSONValue(reprocessed),
             "createdAt": JSONValue(run.createdAt),
             "finishedAt": JSONValue(run.finishedAt),
+            "modalities": .array(run.modalities.map(JSONValue.string)),
+            "series": JSONValue(run.series),
+            "instances": JSONValue(run.images),
             "counts": JSONValue(counts: run.counts),
         ]
     }

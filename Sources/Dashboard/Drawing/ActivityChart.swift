@@ -58,14 +58,14 @@ struct ActivityChart: Sendable {
         let sum = bars.reduce(0) { $0 + $1.total }
         let failed = bars.reduce(0) { $0 + $1.failed }
         let words =
-            "\(Display.number(sum)) \(what) ended, \(Display.number(failed)) of them failed; at most \(Display.number(bars.map(\.total).max() ?? 0)) in \(Display.duration(Double(length)))."
+            "\(Display.count(sum, what)) ended, \(Display.number(failed)) of them failed; at most \(Display.number(bars.map(\.total).max() ?? 0)) in \(Display.duration(Double(length)))."
         return Self.frame(
-            "\(what.capitalized) that ended", words,
+            "\(what.capitalized)s that ended", words,
             "<defs><pattern id=\"hatch\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">"
                 + "<path d=\"M0 0V5\"/></pattern></defs>" + parts, ceiling: Display.number(Int(most)), half: Self.half(most))
     }
 
-    /// How long, as lines: half took less than the full line, 95 % less than the dashed one.
+    /// How long, as lines: the median in full, the 95th percentile dashed.
     var durations: String {
         let middle = bars.map { $0.durations.percentile(0.5) }
         let high = bars.map { $0.durations.percentile(0.95) }
@@ -73,7 +73,7 @@ struct ActivityChart: Sendable {
         let overall = bars.reduce(into: DurationCounts()) { $0.add($1.durations) }
         var words = "Nothing that ended was timed."
         if let half = overall.percentile(0.5), let most = overall.percentile(0.95) {
-            words = "Half took at most \(Display.duration(half)), 95 % at most \(Display.duration(most))."
+            words = "Median \(Display.duration(half)), 95th percentile \(Display.duration(most))."
         }
         let lines = """
             <svg viewBox="0 0 1000 100" preserveAspectRatio="none" width="100%" height="100%">\

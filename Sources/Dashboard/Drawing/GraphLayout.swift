@@ -29,9 +29,11 @@ struct GraphLayout: Sendable, Hashable {
         var width: Double
     }
 
-    static let nodeWidth = 198.0
     static let nodeHeight = 48.0
-    private static let columnGap = 48.0
+    /// What the pages have room for: many columns stand closer and are narrower, until names would no longer be read.
+    private static let room = 1200.0
+    private static let widths = 128.0...198.0
+    private static let gaps = 24.0...48.0
     private static let rowGap = 14.0
     private static let laneHeight = 8.0
     private static let top = 30.0
@@ -42,6 +44,8 @@ struct GraphLayout: Sendable, Hashable {
     var headings: [Heading] = []
     var width = 0.0
     var height = 0.0
+    private(set) var nodeWidth = Self.widths.upperBound
+    private var columnGap = Self.gaps.upperBound
 
     /// What stands in a column: a job, or the lane of an edge that passes by.
     private enum Item: Hashable {
@@ -70,10 +74,11 @@ struct GraphLayout: Sendable, Hashable {
             chains.append(chain)
         }
         Self.untangle(&items, neighbours)
+        narrow(to: count)
         place(items, jobs, columns)
         let corners = centres(items)
         self.edges = zip(reduced, chains).compactMap { edge, chain in
-            chain.isEmpty ? nil : Edge(parent: edge.parent, child: edge.child, origin: edge.origin, points: Self.route(chain, corners))
+            chain.isEmpty ? nil : Edge(parent: edge.parent, child: edge.child, origin: edge.origin, points: route(chain, corners))
         }
     }
 
@@ -128,21 +133,30 @@ struct GraphLayout: Sendable, Hashable {
         column.reduce(-rowGap) { $0 + height($1) + rowGap }
     }
 
+    private mutating func narrow(to columns: Int) {
+        guard columns > 1 else { return }
+        let room = Self.room - 2 * Self.margin
+        let gaps = Double(columns - 1)
+        nodeWidth = min(max((room - gaps * Self.gaps.lowerBound) / Double(columns), Self.widths.lowerBound), Self.widths.upperBound)
+        columnGap = min(max((room - Double(columns) * nodeWidth) / gaps, Self.gaps.lowerBound), Self.gaps.upperBound)
+        nodeWidth = nodeWidth.rounded(.down)
+    }
+
     private mutating func place(_ items: [[Item]], _ jobs: [(position: Int, stage: Stage)], _ columns: [Int: Int]) {
         let tallest = items.map(Self.height).max() ?? 0
-        width = Double(items.count) * (Self.nodeWidth + Self.columnGap) - Self.columnGap + 2 * Self.margin
+        width = Double(items.count) * (nodeWidth + columnGap) - columnGap + 2 * Self.margin
         height = Self.top + tallest + 2 * Self.margin
         for (column, members) in items.enumerated() {
             var y = Self.top + (tallest - Self.height(members)) / 2
             for item in members {
-                if case .job(let job) = item { nodes.append(Node(job: job, origin: Point(x: Self.x(column), y: y))) }
+                if case .job(let job) = item { nodes.append(Node(job: job, origin: Point(x: x(column), y: y))) }
                 y += Self.height(item) + Self.rowGap
             }
         }
         for stage in Stage.allCases {
             let used = jobs.filter { $0.stage == stage }.compactMap { columns[$0.position] }
             guard let first = used.min(), let last = used.max() else { continue }
-            headings.append(Heading(stage: stage, x: Self.x(first), width: Self.x(last) - Self.x(first) + Self.nodeWidth))
+            headings.append(Heading(stage: stage, x: x(first), width: x(last) - x(first) + nodeWidth))
         }
     }
 
@@ -153,16 +167,16 @@ struct GraphLayout: Sendable, Hashable {
         for (column, members) in items.enumerated() {
             var y = Self.top + (tallest - Self.height(members)) / 2
             for item in members {
-                centres[item] = Point(x: Self.x(column), y: y + Self.height(item) / 2)
+                centres[item] = Point(x: x(column), y: y + Self.height(item) / 2)
                 y += Self.height(item) + Self.rowGap
             }
         }
         return centres
     }
 
-    private static func x(_ column: Int) -> Double { margin + Double(column) * (nodeWidth + columnGap) }
+    private func x(_ column: Int) -> Double { Self.margin + Double(column) * (nodeWidth + columnGap) }
 
-    private static func route(_ chain: [Item], _ centres: [Item: Point]) -> [Point] {
+    private func route(_ chain: [Item], _ centres: [Item: Point]) -> [Point] {
         var points: [Point] = []
         for (index, item) in chain.enumerated() {
             guard let left = centres[item] else { continue }

@@ -16,7 +16,7 @@ enum RunGraph {
         let parts =
             layout.headings.map(heading) + layout.edges.map { edge($0, jobs, isCritical: steps.contains([$0.parent, $0.child])) }
             + layout.nodes.compactMap { node in
-                jobs[node.job].map { self.node($0, node.origin, now, isCritical: path.contains(node.job)) }
+                jobs[node.job].map { self.node($0, node.origin, layout.nodeWidth, now, isCritical: path.contains(node.job)) }
             }
         return frame(layout, label: "Dependency graph", parts)
     }
@@ -66,27 +66,46 @@ enum RunGraph {
         return "<path class=\"edge e-\(kind) o-\(edge.origin.rawValue)\(critical)\" marker-end=\"url(#arrow)\" d=\"\(path)\"/>"
     }
 
-    private static func node(_ job: LedgerJob, _ origin: GraphLayout.Point, _ now: Date, isCritical: Bool) -> String {
+    private static func node(_ job: LedgerJob, _ origin: GraphLayout.Point, _ width: Double, _ now: Date, isCritical: Bool) -> String {
         let state = job.state.rawValue
-        let width = GraphLayout.nodeWidth
         let height = GraphLayout.nodeHeight
-        var line = state
-        if let started = job.startedAt { line += " · " + Display.duration((job.finishedAt ?? now).timeIntervalSince(started)) }
-        if job.attempt > 1 { line += " · attempt \(job.attempt)" }
+        // What matters more comes first; what there is no room for is in the title.
+        let took = job.startedAt.map { Display.duration((job.finishedAt ?? now).timeIntervalSince($0)) }
+        let attempt = job.attempt > 1 ? "attempt \(job.attempt)" : nil
+        let line = Self.line(
+            [state, took, attempt].compactMap(\.self), orElse: [took ?? state, attempt].compactMap(\.self), in: width - 30)
         let progress = job.progress.map { progress in
             "<rect class=\"progress\" x=\"1\" y=\"\(number(height - 4))\" width=\"\(number((width - 2) * progress.fraction))\" height=\"3\"/>"
         }
         return """
             <a href="/jobs/\(HTMLText.escape(job.id))" class="node s-\(state)\(isCritical ? " critical" : "")"><g transform="translate(\(number(origin.x)) \(number(origin.y)))">\
-            <title>\(HTMLText.escape("\(job.name): \(job.reason.text)\(isCritical ? " On the critical path." : "")"))</title>\
+            <title>\(HTMLText.escape("\(job.name): \(state). \(job.reason.text)\(isCritical ? " On the critical path." : "")"))</title>\
             <rect class="box" width="\(number(width))" height="\(number(height))" rx="5"/>\(progress ?? "")\
-            <svg class="mark" x="11" y="17" width="14" height="14" viewBox="0 0 12 12">\(StateMark.shape(state))</svg>\
-            <text class="name" x="34" y="21">\(HTMLText.escape(shortened(job.name)))</text>\
-            <text class="what" x="34" y="37">\(HTMLText.escape(line))</text></g></a>
+            <svg class="mark" x="9" y="27.5" width="12" height="12" viewBox="0 0 12 12">\(StateMark.shape(state))</svg>\
+            <text class="name" x="9" y="19">\(HTMLText.escape(shortened(job.name, width)))</text>\
+            <text class="what" x="26" y="37.5">\(HTMLText.escape(line))</text></g></a>
             """
     }
 
-    static func shortened(_ name: String) -> String { name.count > 20 ? String(name.prefix(19)) + "…" : name }
+    /// As many of the parts as fit into so many pixels; `short` where not even the first two do.
+    private static func line(_ parts: [String], orElse short: [String], in width: Double) -> String {
+        let whole = parts.joined(separator: " · ")
+        if Double(whole.count) * smallCharacter <= width { return whole }
+        let two = parts.prefix(2).joined(separator: " · ")
+        if parts.count > 2, Double(two.count) * smallCharacter <= width { return two }
+        let less = short.joined(separator: " · ")
+        return Double(less.count) * smallCharacter <= width ? less : short[0]
+    }
+
+    /// The mean width of a character, in pixels.
+    private static let character = 7.6
+    private static let smallCharacter = 6.4
+
+    /// The name as it fits into a node.
+    static func shortened(_ name: String, _ width: Double) -> String {
+        let room = Int((width - 16) / character)
+        return name.count > room ? String(name.prefix(room - 1)) + "…" : name
+    }
 
     static func number(_ value: Double) -> String {
         let rounded = (value * 10).rounded() / 10

@@ -23,7 +23,7 @@ enum ServiceGraph {
         return RunGraph.frame(
             layout, label: "Jobs of all services",
             layout.headings.map(RunGraph.heading) + layout.edges.map { RunGraph.edge($0, kind: "open", isCritical: false) }
-                + layout.nodes.map { node(ordered[$0.job], $0.origin) })
+                + layout.nodes.map { node(ordered[$0.job], $0.origin, layout.nodeWidth) })
     }
 
     private static func sorted(_ jobs: [JobDefinition], _ needs: [String: [String]]) -> [JobDefinition] {
@@ -41,14 +41,14 @@ enum ServiceGraph {
         return sorted
     }
 
-    private static func node(_ job: JobDefinition, _ origin: GraphLayout.Point) -> String {
+    private static func node(_ job: JobDefinition, _ origin: GraphLayout.Point, _ width: Double) -> String {
         let fragment = HTMLText.escape("/services#service-\(job.service)")
         return """
             <a href="\(fragment)" class="node s-waiting solid"><g transform="translate(\(RunGraph.number(origin.x)) \(RunGraph.number(origin.y)))">\
             <title>\(HTMLText.escape("\(job.name) of service \(job.service), channel \(job.channel)"))</title>\
-            <rect class="box" width="\(RunGraph.number(GraphLayout.nodeWidth))" height="\(RunGraph.number(GraphLayout.nodeHeight))" rx="5"/>\
-            <text class="name" x="12" y="21">\(HTMLText.escape(RunGraph.shortened(job.name)))</text>\
-            <text class="what" x="12" y="37">\(HTMLText.escape(RunGraph.shortened(job.service)))</text></g></a>
+            <rect class="box" width="\(RunGraph.number(width))" height="\(RunGraph.number(GraphLayout.nodeHeight))" rx="5"/>\
+            <text class="name" x="9" y="19">\(HTMLText.escape(RunGraph.shortened(job.name, width)))</text>\
+            <text class="what" x="9" y="37.5">\(HTMLText.escape(RunGraph.shortened(job.service, width)))</text></g></a>
             """
     }
 }

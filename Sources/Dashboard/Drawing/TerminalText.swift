@@ -31,8 +31,8 @@ struct TerminalText: Sendable, Hashable {
         var plain = String.UnicodeScalarView()
         func flush(_ style: String, into html: inout String) {
             guard !plain.isEmpty else { return }
-            let escaped = HTMLText.escape(Self.settled(String(plain)))
-            html += style.isEmpty ? escaped : "<b class=\"\(style)\">\(escaped)</b>"
+            let text = Self.settled(String(plain))
+            html += style.isEmpty ? Self.marked(text) : "<b class=\"\(style)\">\(HTMLText.escape(text))</b>"
             plain.removeAll(keepingCapacity: true)
         }
         var scalars = text.unicodeScalars.makeIterator()
@@ -113,6 +113,49 @@ struct TerminalText: Sendable, Hashable {
             default: break
             }
         }
+    }
+
+    /// Escaped, with the lines that say of themselves that something is wrong set apart. Which stream a line came by says nothing of it:
+    /// Python logs everything to the standard error.
+    private static func marked(_ text: String) -> String {
+        guard text.utf8.count >= 4 else { return HTMLText.escape(text) }
+        var html = ""
+        var rest = text[...]
+        while !rest.isEmpty {
+            let end = rest.unicodeScalars.firstIndex(of: "\n") ?? rest.endIndex
+            let line = String(rest[..<end])
+            let escaped = HTMLText.escape(line)
+            html += level(of: line).map { "<b class=\"\($0)\">\(escaped)</b>" } ?? escaped
+            rest = rest[end...]
+            if rest.unicodeScalars.first == "\n" {
+                html += "\n"
+                rest = Substring(rest.unicodeScalars.dropFirst())
+            }
+        }
+        return html
+    }
+
+    /// `error` or `warning`, by the first word that names a level.
+    static func level(of line: String) -> String? {
+        if line.hasPrefix("Traceback (most recent call last)") { return "error" }
+        var word: [UInt8] = []
+        for byte in line.utf8.prefix(120) + [0x20] {
+            if (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) {
+                word.append(byte)
+                continue
+            }
+            defer { word.removeAll(keepingCapacity: true) }
+            switch String(decoding: word, as: UTF8.self) {
+            case "ERROR", "CRITICAL", "FATAL": return "error"
+            case "WARNING", "WARN": return "warning"
+            // As programs that are no loggers begin a line: `Warning: ...`
+            case "Error" where byte == 0x3A: return "error"
+            case "Warning" where byte == 0x3A: return "warning"
+            case "INFO", "DEBUG", "NOTICE", "TRACE": return nil
+            default: continue
+            }
+        }
+        return nil
     }
 
     /// A line that the program wrote over itself, as progress bars do, shows what it said last.

@@ -61,43 +61,6 @@ struct JobLog: Sendable {
         return 0
     }
 
-    /// A line of a log that holds what somebody looks for.
-    struct Match: Sendable {
-        /// 1 for the first line.
-        var line: Int
-        var text: String
-    }
-
-    /// At most this many bytes of a log are searched, from its end.
-    static let searched: Int64 = 16 << 20
-    private static let longestLine = 2000
-
-    /// Lines that hold `text`, whatever the case, the last `most` of them, and how many there are in all.
-    static func find(
-        _ text: String, in attempt: LedgerAttempt, most: Int, logs: URL
-    ) throws -> (matches: [Match], count: Int, isCut: Bool) {
-        guard let relative = path(of: attempt), let path = ConfinedFile.resolve(relative, in: logs) else { return ([], 0, false) }
-        let file = try FileHandle(forReadingFrom: URL(filePath: path))
-        defer { try? file.close() }
-        let size = Int64(clamping: try file.seekToEnd())
-        let start = max(0, size - searched)
-        try file.seek(toOffset: UInt64(start))
-        let wanted = text.lowercased()
-        var matches: [Match] = []
-        var count = 0
-        var number = 0
-        for bytes in (try file.read(upToCount: Int(searched)) ?? Data()).split(separator: 0x0a, omittingEmptySubsequences: false) {
-            number += 1
-            let start = bytes.prefix(longestLine)
-            let line = start.contains(0x1b) ? plain(String(decoding: start, as: UTF8.self)) : String(decoding: start, as: UTF8.self)
-            guard line.lowercased().contains(wanted) else { continue }
-            count += 1
-            matches.append(Match(line: number, text: line))
-            if matches.count > most * 2 { matches.removeFirst(matches.count - most) }
-        }
-        return (Array(matches.suffix(most)), count, start > 0)
-    }
-
     /// Without the escape sequences that colour a terminal.
     static func plain(_ text: String) -> String {
         text.replacing(/\u{1B}\[[0-9;?]*[ -\/]*[@-~]/, with: "")

@@ -11,6 +11,11 @@ package final class RouterVitals: Sendable {
 
     package func note(_ message: VitalsMessage, at now: Date) { last.withLock { $0 = (message, now) } }
 
+    /// Since when the router, which was heard before, has been silent for long.
+    func silentSince(at now: Date) -> Date? {
+        last.withLock { last in last.flatMap { now.timeIntervalSince($0.at) < Self.silence ? nil : $0.at } }
+    }
+
     /// - Returns: nil when it has been silent for long.
     func current(at now: Date) -> VitalsMessage? {
         last.withLock { last in last.flatMap { now.timeIntervalSince($0.at) < Self.silence ? $0.message : nil } }

@@ -3,10 +3,18 @@ import JobStore
 
 /// What keeps jobs from starting, and what nobody should have to look for: at the head of every page, the worst first.
 enum Alarms {
-    static func of(_ overview: Overview, isConnected: Bool, at now: Date) -> [PageFrame.Alarm] {
+    static func of(_ overview: Overview, isConnected: Bool, routerSilentSince: Date? = nil, at now: Date) -> [PageFrame.Alarm] {
         var alarms: [PageFrame.Alarm] = []
         if !isConnected {
             alarms.append(.init(isError: true, text: "The broker cannot be reached: nothing new starts until it is back, nothing is lost."))
+        }
+        // Without a broker nobody hears the router.
+        if isConnected, let routerSilentSince {
+            alarms.append(
+                .init(
+                    isError: true,
+                    text: "The router says nothing: what the pages show is as it was, and nothing new starts until it is back.",
+                    since: routerSilentSince))
         }
         if let broker = broker(overview) { alarms.append(broker) }
         for text in overview.sources.compactMap({ $0.trouble(at: now) }) { alarms.append(.init(isError: true, text: text, url: "/events")) }

@@ -56,6 +56,8 @@ private struct JobPage {
         /// Already HTML.
         var lines: String
         var back: String
+        /// Searches what lies before; nil when all of it was searched.
+        var further: String?
     }
 
     struct Log {
@@ -113,6 +115,9 @@ private struct JobPage {
     var pictures: [Artifact]
     var artifacts: [Artifact]
     var hasArtifacts: Bool
+    /// Why artifacts are missing.
+    var absence: String
+    var results: Results?
     var parents: [Relative]
     var children: [Relative]
     var hasRelatives: Bool
@@ -131,29 +136,33 @@ extension PageController {
         let id = try context.parameters.require("id")
         let (ledger, explanations) = (ledger, explanations)
         let read = try await reads.get("job \(id)") {
-            guard let detail = try await ledger.job(id) else { return nil as (LedgerJobDetail, Run?, Explanation)? }
+            guard let detail = try await ledger.job(id), let aftermath = try await ledger.aftermath(ofRun: detail.run.id) else {
+                return nil as (LedgerJobDetail, Run?, Explanation, LedgerAftermath)?
+            }
             let run = try await ledger.run(ofJob: id)
-            return (detail, run, try await explanations.explain(detail, of: run))
+            return (detail, run, try await explanations.explain(detail, of: run), aftermath)
         }
-        guard let (detail, run, explanation) = read else { throw Problem.notFound("There is no job '\(id)'.") }
+        guard let (detail, run, explanation, aftermath) = read else { throw Problem.notFound("There is no job '\(id)'.") }
         let attempt = try ListQuery.attempt(request, among: detail.attempts)
-        let log = try attempt.map { try tail($0, of: detail, finding: request.query("find")) }
+        var log: JobPage.Log?
+        if let attempt { log = try await tail(attempt, of: detail, finding: try LogSearch(request)) }
         let artifacts = JobArtifact.all(of: detail.attempts, job: id).map { artifact in
             JobPage.Artifact(
                 name: artifact.name, path: artifact.path, kind: artifact.kind, url: artifact.url, isImage: artifact.isImage,
                 isMissing: ConfinedFile.resolve(artifact.path, in: configuration.data) == nil)
         }
         let model = JobPage(
-            detail, shown: attempt, log: log, artifacts: artifacts, explanation: explanation,
+            detail, shown: attempt, log: log, artifacts: artifacts,
+            results: StoredResults(aftermath, server: detail.run.server, configuration.orthanc), explanation: explanation,
             commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
-            at: Date())
+            configuration: configuration, at: Date())
         var response = try pages.response(
             "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID))
         response.hideAgain(model.concealment, at: "/jobs/\(id)")
         return response
     }
 
-    private func tail(_ attempt: LedgerAttempt, of detail: LedgerJobDetail, finding text: String?) throws -> JobPage.Log {
+    private func tail(_ attempt: LedgerAttempt, of detail: LedgerJobDetail, finding search: LogSearch?) async throws -> JobPage.Log {
         let log = try JobLog.read(attempt, offset: -Self.logTail, in: configuration.logs)
         var terminal = TerminalText()
         let html = log.parts.map { terminal.html($0.text, stream: $0.stream.rawValue) }.joined()
@@ -164,8 +173,8 @@ extension PageController {
             next: String(log.next),
             style: terminal.state,
             token: String(attempt.token),
-            found: try text.map { try found($0, attempt, detail) },
-            search: text ?? "",
+            found: try await found(search, attempt, detail),
+            search: search?.text ?? "",
             isLive: !log.isAtEnd,
             isCut: log.offset > 0,
             title: detail.attempts.count > 1 ? "Log of attempt \(attempt.attempt)" : "Log"
@@ -174,16 +183,26 @@ extension PageController {
 
     private static let mostMatches = 500
 
-    private func found(_ text: String, _ attempt: LedgerAttempt, _ detail: LedgerJobDetail) throws -> JobPage.Found {
-        let (matches, count, isCut) = try JobLog.find(text, in: attempt, most: Self.mostMatches, logs: configuration.logs)
-        var words = count == 1 ? "1 line holds it" : "\(Display.number(count)) lines hold it"
-        if count > matches.count { words += "; the last \(Display.number(matches.count)) are shown" }
-        if isCut { words += "; only the last \(Display.bytes(JobLog.searched)) of the log were searched, lines are counted from there" }
-        let lines = matches.map { match in
-            "<span class=\"number\">\(match.line)</span>\(Self.marked(match.text, text))"
+    private func found(_ search: LogSearch?, _ attempt: LedgerAttempt, _ detail: LedgerJobDetail) async throws -> JobPage.Found? {
+        guard let search else { return nil }
+        let result = try await search.run(in: attempt, most: Self.mostMatches, logs: configuration.logs)
+        let count = result.count
+        var words = count == 0 ? "No line holds it" : count == 1 ? "1 line holds it" : "\(Display.number(count)) lines hold it"
+        if count > result.matches.count { words += "; the last \(Display.number(result.matches.count)) are shown" }
+        let isWhole = result.start == 0 && result.end == result.size
+        if !isWhole {
+            words += "; searched were bytes \(Display.number(Int(result.start))) to \(Display.number(Int(result.end)))"
+            words += " of \(Display.number(Int(result.size)))"
         }
+        let lines = result.matches.map { match in
+            let number = match.line.map { "<span class=\"number\">\($0)</span>" } ?? ""
+            return number + Self.marked(match.text, search.text)
+        }
+        let page = "/jobs/\(detail.job.id)"
+        let fields: [(String, String?)] = [("token", String(attempt.token)), ("find", search.text)]
         return JobPage.Found(
-            text: text, words: words, lines: lines.joined(separator: "\n"), back: "/jobs/\(detail.job.id)?token=\(attempt.token)#log")
+            text: search.text, words: words, lines: lines.joined(separator: "\n"), back: "\(page)?token=\(attempt.token)#log",
+            further: result.start > 0 ? PagerModel.path(page, fields + [("before", String(result.start))]) + "#log" : nil)
     }
 
     /// The line as HTML, with what was looked for marked.
@@ -219,8 +238,8 @@ extension PageController {
 
 extension JobPage {
     fileprivate init(
-        _ detail: LedgerJobDetail, shown: LedgerAttempt?, log: Log?, artifacts: [Artifact], explanation: Explanation,
-        commands: JobCommands, concealment: Concealment, at now: Date
+        _ detail: LedgerJobDetail, shown: LedgerAttempt?, log: Log?, artifacts: [Artifact], results: StoredResults,
+        explanation: Explanation, commands: JobCommands, concealment: Concealment, configuration: DashboardConfiguration, at now: Date
     ) {
         let job = detail.job
         let definition = detail.definition
@@ -235,9 +254,9 @@ extension JobPage {
             command: definition.command.isEmpty ? nil : definition.command.map(Self.quoted).joined(separator: " "),
             needs: Self.needs(definition),
             mark: StateMark.html(job.state),
-            explanation: explanation.html,
+            explanation: Self.explained(job, explanation),
             isRunning: job.state == .running,
-            run: RunRow(detail.run, at: now),
+            run: RunRow(detail.run, configuration.orthanc, at: now),
             runID: detail.run.id,
             channel: job.channel,
             priority: job.priority.name,
@@ -264,6 +283,9 @@ extension JobPage {
             pictures: artifacts.filter { $0.isImage && !$0.isMissing },
             artifacts: artifacts,
             hasArtifacts: !artifacts.isEmpty,
+            absence: results.absence,
+            // Where files are gone, where to look instead; on the storing job's own page always.
+            results: artifacts.contains(where: \.isMissing) || results.jobs.contains { $0.id == job.id } ? Results(results) : nil,
             parents: detail.parents.map(Relative.init),
             children: detail.children.map(Relative.init),
             hasRelatives: !detail.parents.isEmpty || !detail.children.isEmpty,
@@ -277,6 +299,13 @@ extension JobPage {
 }
 
 extension JobPage {
+    /// What its mark does not say already.
+    private static func explained(_ job: LedgerJob, _ explanation: Explanation) -> String {
+        guard job.state == .succeeded, let started = job.startedAt, let finished = job.finishedAt else { return explanation.html }
+        let attempt = job.attempt > 1 ? ", at attempt \(job.attempt)" : ""
+        return "after \(Display.duration(finished.timeIntervalSince(started)))\(attempt)"
+    }
+
     /// As a shell would want it.
     private static func quoted(_ word: String) -> String {
         let isPlain = !word.isEmpty && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_./=:,+%@".contains($0)) }

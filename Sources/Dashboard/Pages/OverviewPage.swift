@@ -196,9 +196,9 @@ extension PageController {
             hasServices: !overview.services.isEmpty,
             tiles: Self.tiles(overview, alive, now),
             activity: Self.activity(activity.runs, activity.jobs, range, now),
-            active: lists.active.map { RunRow($0, at: now) },
-            troubled: lists.troubled.map { RunRow($0, at: now) },
-            latest: lists.latest.map { RunRow($0, at: now) },
+            active: lists.active.map { RunRow($0, configuration.orthanc, at: now) },
+            troubled: lists.troubled.map { RunRow($0, configuration.orthanc, at: now) },
+            latest: lists.latest.map { RunRow($0, configuration.orthanc, at: now) },
             channels: overview.channels.map { ChannelRow($0, at: now, drained: overview.drained($0.name, at: now)) },
             workers: alive.prefix(8).map { OverviewPage.Worker($0, at: now) },
             moreWorkers: alive.count > 8 ? "\(alive.count - 8) more" : nil,
@@ -224,10 +224,10 @@ extension PageController {
         return [
             .init(
                 title: "Runs in progress", value: Display.number(totals.runs[.active] ?? 0),
-                detail: "\(Display.number(totals.jobs(.waiting))) jobs wait for others", url: "/runs?state=active"),
+                detail: Self.waiting(totals.jobs(.waiting)), url: "/runs?state=active"),
             .init(
-                title: "Jobs running", value: Display.number(totals.jobs(.running)), detail: "\(busy) of \(slots) slots in use",
-                url: "/workers"),
+                title: "Jobs running", value: Display.number(totals.jobs(.running)),
+                detail: "\(busy) of \(Display.count(slots, "slot")) in use", url: "/workers"),
             .init(
                 title: "Jobs queued", value: Display.number(queued),
                 detail: oldest.map { "oldest waits \($0)" } ?? "none waits for a worker",
@@ -239,6 +239,10 @@ extension PageController {
                 title: "Events", value: Display.number(totals.eventCount),
                 detail: "\(Display.number(totals.filteredEventCount)) filtered, with a reason", url: "/events"),
         ]
+    }
+
+    private static func waiting(_ count: Int) -> String {
+        count == 0 ? "no job waits for another" : "\(Display.count(count, "job")) \(count == 1 ? "waits" : "wait") for others"
     }
 
     private static func activity(_ runs: [EndedSpan], _ jobs: [EndedSpan], _ range: ChartRange, _ now: Date) -> OverviewPage.Activity {
@@ -262,18 +266,19 @@ extension PageController {
             figures: [
                 .init(
                     title: "Runs ended", value: Display.number(all.total),
-                    detail: all.other == 0 ? "" : "\(Display.number(all.other)) cancelled or declined"),
+                    detail: all.other == 0 ? "none cancelled or declined" : "\(Display.number(all.other)) cancelled or declined"),
                 .init(
                     title: "Ended well", value: judged == 0 ? "–" : JobFigures.percent(Double(all.succeeded) / Double(judged)),
                     detail: all.failed == 0 ? "none failed" : "\(Display.number(all.failed)) failed"),
                 .init(
-                    title: "Duration, half", value: figure(all.durations, 0.5), detail: "95 % within \(figure(all.durations, 0.95))"),
+                    title: "Duration, median", value: figure(all.durations, 0.5),
+                    detail: "95th percentile \(figure(all.durations, 0.95))"),
                 .init(
                     title: "Jobs done", value: Display.number(ended),
                     detail: rate >= 1
                         ? "\(Display.number(Int(rate.rounded()))) a minute" : "\(Display.number(Int((rate * 60).rounded()))) an hour"),
             ],
-            counts: chart.counts("runs"),
+            counts: chart.counts("run"),
             durations: chart.durations,
             axis: [0, count / 4, count / 2, count * 3 / 4, count].map { Markup.time(start.addingTimeInterval(Double($0 * length))) },
             spans: chart.bars.reversed().filter { $0.total > 0 }.map { bar in
@@ -289,11 +294,10 @@ extension PageController {
 
 extension OverviewPage.Worker {
     fileprivate init(_ worker: LedgerWorker, at now: Date) {
-        let presence = worker.presence(at: now)
-        let words = "\(worker.jobs.count) of \(worker.slots) slots in use"
+        let words = "\(worker.jobs.count) of \(Display.count(worker.slots, "slot")) in use"
         self.init(
             id: worker.id,
-            mark: StateMark.html(worker.isDrained && presence == .draining ? "drained" : presence.rawValue, like: presence.rawValue),
+            mark: worker.mark(at: now),
             meter: Markup.meter(worker.slots == 0 ? 0 : Double(worker.jobs.count) / Double(worker.slots), words),
             slots: "\(worker.jobs.count) of \(worker.slots)", channels: worker.channels.joined(separator: ", "))
     }

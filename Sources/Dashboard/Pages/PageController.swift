@@ -16,6 +16,7 @@ struct PageController: Sendable {
     let access: Access
     let reads: SharedReads
     let broker: QueueDepths?
+    let vitals: RouterVitals
 
     func addRoutes(to router: Router<DashboardContext>) {
         router.get("/", use: showOverview)
@@ -87,7 +88,10 @@ struct PageController: Sendable {
             .init(title: "Dead letters", url: "/dead", isCurrent: current == "/dead", count: dead > 0 ? Display.number(dead) : nil),
             .init(title: "Events", url: "/events", isCurrent: current == "/events"),
         ]
-        frame.alarms = Alarms.of(overview, isConnected: await commands.sender.isConnected, at: Date())
+        let now = Date()
+        frame.asOf = Markup.time(now)
+        frame.alarms = Alarms.of(
+            overview, isConnected: await commands.sender.isConnected, routerSilentSince: vitals.silentSince(at: now), at: now)
         return frame
     }
 }

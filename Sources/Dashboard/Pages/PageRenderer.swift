@@ -169,6 +169,8 @@ struct PageFrame {
     var links: [Link] = []
     var alarms: [Alarm] = []
     var notice: String?
+    /// Already HTML: when the page was made.
+    var asOf = ""
     /// The newest fact that the page knows, and the run that it is about: where its live updates begin.
     var fact: String?
     var run: String?

@@ -26,6 +26,8 @@ struct ChannelRow {
     var oldest: String
     var workers: String
     var slots: String
+    /// Both in words.
+    var room: String
     var levels: [Level]
     /// Queued jobs by priority, in words; nil when there is only one level.
     var split: String?
@@ -53,8 +55,9 @@ struct ChannelRow {
         retrying = count(channel.counts, .retrying)
         dead = count(channel.counts, .dead)
         oldest = channel.oldestQueuedAt.map { Display.duration(now.timeIntervalSince($0)) } ?? ""
-        workers = channel.workers == 1 ? "1 worker" : "\(channel.workers) workers"
+        workers = Display.count(channel.workers, "worker")
         slots = String(channel.slots)
+        room = "\(workers), \(Display.count(channel.slots, "slot"))"
         levels = channel.levels.map { level in
             Level(
                 name: level.priority.name, queued: count(level.counts, .ready, .dispatched), running: count(level.counts, .running),
@@ -172,6 +175,15 @@ extension QueuesPage.Queue {
 }
 
 extension LedgerWorker {
+    /// What it does: a worker that is there is idle or busy.
+    func mark(at now: Date) -> String {
+        switch presence(at: now) {
+        case .running: jobs.isEmpty ? StateMark.html("idle", like: "idle") : StateMark.html("busy", like: "running")
+        case .draining: StateMark.html(isDrained ? "drained" : "draining", like: "draining")
+        case let other: StateMark.html(other.rawValue, like: other.rawValue)
+        }
+    }
+
     fileprivate var machine: String {
         var parts: [String] = []
         if let load = load.first {
@@ -191,9 +203,10 @@ extension PageController {
             let presence = worker.presence(at: now)
             return WorkersPage.Row(
                 id: worker.id, host: worker.host, pid: worker.pid.map(String.init) ?? "", version: worker.version ?? "",
-                mark: StateMark.html(worker.isDrained && presence == .draining ? "drained" : presence.rawValue, like: presence.rawValue),
+                mark: worker.mark(at: now),
                 slots: "\(busy) of \(worker.slots)",
-                meter: Markup.meter(worker.slots == 0 ? 0 : Double(busy) / Double(worker.slots), "\(busy) of \(worker.slots) slots in use"),
+                meter: Markup.meter(
+                    worker.slots == 0 ? 0 : Double(busy) / Double(worker.slots), "\(busy) of \(Display.count(worker.slots, "slot")) in use"),
                 channels: worker.channels.joined(separator: ", "), started: Markup.time(worker.startedAt, isRelative: true),
                 seen: Markup.time(worker.seenAt, isRelative: true),
                 machine: worker.machine,
@@ -271,7 +284,7 @@ extension PageController {
                         nearest: problem.nearest)
                 },
                 bar: Markup.bar(service.lately),
-                lately: total == 0 ? "no jobs in 24 h" : "\(Display.number(total)) jobs in 24 h, \(Display.number(failed)) failed",
+                lately: total == 0 ? "no jobs in 24 h" : "\(Display.count(total, "job")) in 24 h, \(Display.number(failed)) failed",
                 channels: Set(service.jobs.map(\.channel)).sorted().map { .init(name: $0, isPaused: paused.contains($0)) },
                 runs: PagerModel.path("/runs", [("service", service.name)]))
         }

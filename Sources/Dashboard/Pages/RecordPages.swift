@@ -180,7 +180,7 @@ extension PageController {
     /// Where every event went.
     private static func accounting(_ totals: LedgerTotals) -> String {
         let accepted = totals.eventCount - totals.filteredEventCount
-        return "\(Display.number(totals.eventCount)) events = \(Display.number(accepted)) handed to the router + "
+        return "\(Display.count(totals.eventCount, "event")) = \(Display.number(accepted)) handed to the router + "
             + "\(Display.number(totals.filteredEventCount)) filtered."
     }
 }
@@ -197,14 +197,13 @@ extension LedgerEvent {
 extension EventsPage.Row {
     init(_ event: LedgerEvent) {
         let instances = event.series.reduce(0) { $0 + $1.instances }
-        let series = event.series.count == 1 ? "1 series" : "\(event.series.count) series"
         self.init(
             sequence: String(event.sequence),
             at: Markup.time(event.observedAt, isRelative: true),
             level: event.level,
             resource: event.resourceID,
             shortResource: Display.short(event.resourceID),
-            size: "\(series), \(Display.number(instances)) images",
+            size: "\(Display.count(event.series.count, "series", "series")), \(Display.count(instances, "image"))",
             refused: event.refusedSeries == 0 ? nil : "\(event.refusedSeries) series refused",
             mark: event.filtered == nil ? StateMark.html("accepted", like: "accepted") : StateMark.html("filtered", like: "filtered"),
             reason: event.filtered?.text ?? event.planningTrouble,

@@ -5,13 +5,13 @@ import Jobs
 
 private struct RunPage {
     struct JobRow {
-        var isCritical: Bool
         var id: String
         var name: String
         var service: String
         var stage: String
         var mark: String
         var reason: String
+        var hasReason: Bool
         var attempt: String
         var worker: String
         var waited: String
@@ -31,8 +31,16 @@ private struct RunPage {
 
     struct SeriesRow {
         var id: String
+        var url: String?
         var instances: String
         var refusal: String?
+    }
+
+    /// A job on the critical path.
+    struct Step {
+        var url: String
+        var name: String
+        var took: String
     }
 
     struct Related {
@@ -49,6 +57,10 @@ private struct RunPage {
     var level: String
     var resource: String
     var server: String
+    var modalities: String
+    var holds: String
+    /// In Orthanc's own pages.
+    var orthanc: String?
     var mark: String
     var reason: String?
     var created: String
@@ -58,7 +70,13 @@ private struct RunPage {
     var done: String
     var reprocessOf: String?
     var follows: String?
+    /// The runs of the same resource before and after this one.
+    var earlier: String?
+    var later: String?
+    var results: Results?
     var dcmpath: String
+    /// Why they are gone; nil while they are there.
+    var filesGone: String?
     var event: String
     var observed: String
     var canCancel: Bool
@@ -66,8 +84,12 @@ private struct RunPage {
     var retryCount: String
     var openCount: String
     var graph: String
-    /// Already HTML: the critical path in words.
-    var path: String?
+    /// The critical path, first to last; empty when there is none.
+    var path: [Step]
+    var hasPath: Bool
+    /// How long all of them took, and how much of the run was waiting in between.
+    var pathTook: String
+    var pathWaited: String?
     var scale: String
     var lanes: [WorkerLanes.Lane]
     var hasLanes: Bool
@@ -86,34 +108,44 @@ extension PageController {
         let id = try context.parameters.require("id")
         let (ledger, explanations) = (ledger, explanations)
         let read = try await reads.get("run \(id)") {
-            guard let detail = try await ledger.run(id) else { return nil as (LedgerRunDetail, [Int: Explanation])? }
-            return (detail, try await explanations.explain(detail))
+            guard let detail = try await ledger.run(id), let aftermath = try await ledger.aftermath(ofRun: id) else {
+                return nil as (LedgerRunDetail, [Int: Explanation], LedgerAftermath)?
+            }
+            return (detail, try await explanations.explain(detail), aftermath)
         }
-        guard let (detail, answers) = read else { throw Problem.notFound("There is no run '\(id)'.") }
+        guard let (detail, answers, aftermath) = read else { throw Problem.notFound("There is no run '\(id)'.") }
         let concealment = Concealment(id, access, context, at: Date())
+        let model = RunPage(detail, answers, aftermath, configuration, concealment, at: Date())
         var response = try pages.response(
-            "run", RunPage(detail, answers, concealment, at: Date()), title: "Run \(id.suffix(8))", context,
-            frame: await frame("/runs", request, run: id))
+            "run", model, title: "Run \(id.suffix(8))", context, frame: await frame("/runs", request, run: id))
         response.hideAgain(concealment, at: "/runs/\(id)")
         return response
     }
 }
 
 extension RunPage {
-    init(_ detail: LedgerRunDetail, _ explanations: [Int: Explanation], _ concealment: Concealment, at now: Date) {
+    init(
+        _ detail: LedgerRunDetail, _ explanations: [Int: Explanation], _ aftermath: LedgerAftermath,
+        _ configuration: DashboardConfiguration, _ concealment: Concealment, at now: Date
+    ) {
         let run = detail.run
-        let row = RunRow(run, at: now)
+        let row = RunRow(run, configuration.orthanc, at: now)
+        let results = StoredResults(aftermath, server: run.server, configuration.orthanc)
         let timeline = Timeline(detail, at: now)
         let attempts = Dictionary(grouping: detail.attempts, by: \.jobID)
         let retriable = detail.jobs.count { $0.state.isTerminal && $0.state != .succeeded }
         let open = detail.jobs.count { !$0.state.isTerminal }
         let path = CriticalPath.of(detail)
+        let steps = Self.steps(path, detail, at: now)
         let verdicts = Dictionary(grouping: detail.decisions, by: \.verdict).mapValues(\.count)
         self.init(
             id: run.id,
             level: run.level,
             resource: run.resourceID,
             server: run.server,
+            modalities: row.modalities,
+            holds: row.holds,
+            orthanc: row.orthanc,
             mark: row.mark,
             reason: run.reason?.text,
             created: Markup.time(run.createdAt),
@@ -123,25 +155,32 @@ extension RunPage {
             done: row.done,
             reprocessOf: run.origin.hasPrefix("reprocess:") ? String(run.origin.dropFirst("reprocess:".count)) : nil,
             follows: detail.follows,
+            earlier: aftermath.earlier,
+            later: aftermath.later,
+            results: Results(results),
             dcmpath: run.dcmpath,
+            filesGone: aftermath.hasBegunCleaning ? results.absence : nil,
             event: String(detail.event.sequence),
             observed: Markup.time(detail.event.observedAt),
             canCancel: !run.state.isTerminal,
             canRetry: run.state.isTerminal && retriable > 0,
-            retryCount: Self.jobs(retriable),
-            openCount: Self.jobs(open),
+            retryCount: Display.count(retriable, "job"),
+            openCount: Display.count(open, "job"),
             graph: RunGraph.svg(detail, at: now),
-            path: Self.words(path, detail, at: now),
+            path: steps.steps,
+            hasPath: !path.isEmpty,
+            pathTook: steps.took,
+            pathWaited: steps.waited,
             scale: timeline.scale,
             lanes: WorkerLanes.of(detail, timeline, at: now),
             hasLanes: !detail.attempts.isEmpty,
             jobs: detail.jobs.map {
-                JobRow($0, attempts[$0.id] ?? [], explanations[$0.position], timeline, now, isCritical: path.contains($0.position))
+                JobRow($0, attempts[$0.id] ?? [], explanations[$0.position], timeline, now)
             },
             verdicts: verdicts.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.value) \($0.key.rawValue)" }.joined(
                 separator: ", "),
             decisions: detail.decisions.map(DecisionRow.init),
-            series: SeriesRow.rows(detail),
+            series: SeriesRow.rows(detail, configuration.orthanc),
             related: detail.related.map { other in
                 Related(
                     id: other.id, shortID: String(other.id.suffix(8)), mark: StateMark.html(other.state),
@@ -154,35 +193,60 @@ extension RunPage {
         )
     }
 
-    /// `export 6 s → dcm2nii 24 s`: what the run's length is made of, with the waiting in between.
-    private static func words(_ path: [Int], _ detail: LedgerRunDetail, at now: Date) -> String? {
-        guard !path.isEmpty else { return nil }
+    /// What the run's length is made of, with the waiting in between.
+    private static func steps(
+        _ path: [Int], _ detail: LedgerRunDetail, at now: Date
+    ) -> (steps: [Step], took: String, waited: String?) {
         let jobs = Dictionary(detail.jobs.map { ($0.position, $0) }) { first, _ in first }
         var busy = 0.0
         let steps = path.compactMap { jobs[$0] }.map { job in
             let took = job.startedAt.map { (job.finishedAt ?? now).timeIntervalSince($0) } ?? 0
             busy += max(0, took)
-            return
-                "<a href=\"/jobs/\(HTMLText.escape(job.id))\">\(HTMLText.escape(job.name))</a> <span class=\"n\">\(Display.duration(took))</span>"
+            return Step(url: "/jobs/\(job.id)", name: job.name, took: Display.duration(took))
         }
         let whole = (detail.run.finishedAt ?? now).timeIntervalSince(detail.run.createdAt)
-        let waited = whole - busy > 0.5 ? " <span class=\"soft\">and \(Display.duration(whole - busy)) of waiting</span>" : ""
-        return steps.joined(separator: " → ") + waited
+        return (steps, Display.duration(busy), whole - busy > 0.5 ? Display.duration(whole - busy) : nil)
+    }
+}
+
+/// What a run has stored, on its page and on those of its jobs.
+struct Results {
+    struct Series {
+        var id: String
+        var shortID: String
+        var url: String?
     }
 
-    private static func jobs(_ count: Int) -> String { count == 1 ? "1 job" : "\(count) jobs" }
+    var words: String
+    var series: [Series]
+    /// How many more there are.
+    var more: String?
+    var isCleaned: Bool
+
+    private static let shown = 12
+
+    /// - Returns: nil when nothing was stored.
+    init?(_ results: StoredResults) {
+        guard let words = results.words else { return nil }
+        self.words = words
+        series = results.series.prefix(Self.shown).map { .init(id: $0.id, shortID: String($0.id.prefix(8)), url: $0.url) }
+        more = results.series.count > Self.shown ? "and \(results.series.count - Self.shown) more" : nil
+        isCleaned = results.isCleaned
+    }
 }
 
 extension RunPage.JobRow {
-    init(_ job: LedgerJob, _ attempts: [LedgerAttempt], _ explanation: Explanation?, _ timeline: Timeline, _ now: Date, isCritical: Bool) {
+    init(_ job: LedgerJob, _ attempts: [LedgerAttempt], _ explanation: Explanation?, _ timeline: Timeline, _ now: Date) {
         self.init(
-            isCritical: isCritical,
             id: job.id,
             name: job.name,
-            service: job.service.isEmpty ? "built-in" : job.service,
+            // Most services have one job and call it as they are called.
+            service: job.service.isEmpty ? "built-in" : job.service == job.name ? "" : job.service,
             stage: job.stage.rawValue,
             mark: StateMark.html(job.state),
             reason: explanation?.html ?? HTMLText.escape(job.reason.text),
+            // That it succeeded, its mark says.
+            hasReason: job.state != .succeeded || job.attempt > 1,
             attempt: job.token == 0 ? "" : String(job.attempt),
             worker: job.worker ?? "",
             waited: Self.span(job.queuedAt, job.startedAt ?? (job.state.isTerminal ? nil : now)),
@@ -202,7 +266,7 @@ extension RunPage.DecisionRow {
         self.init(
             mark: StateMark.html(decision.verdict.rawValue, like: decision.verdict.rawValue),
             job: decision.job,
-            service: decision.service,
+            service: decision.service == decision.job ? "" : decision.service + " ·",
             stage: decision.stage.rawValue,
             reason: decision.reason.text,
             took: decision.duration.map(Display.duration) ?? "",
@@ -212,10 +276,13 @@ extension RunPage.DecisionRow {
 }
 
 extension RunPage.SeriesRow {
-    fileprivate static func rows(_ detail: LedgerRunDetail) -> [RunPage.SeriesRow] {
-        let accepted = detail.event.series.map { RunPage.SeriesRow(id: $0.id, instances: Display.number($0.instances), refusal: nil) }
+    fileprivate static func rows(_ detail: LedgerRunDetail, _ pages: OrthancPages) -> [RunPage.SeriesRow] {
+        func url(_ id: String) -> String? { pages.url("series", id, server: detail.run.server) }
+        let accepted = detail.event.series.map {
+            RunPage.SeriesRow(id: $0.id, url: url($0.id), instances: Display.number($0.instances), refusal: nil)
+        }
         let refused = (detail.refused.object ?? [:]).sorted { $0.key < $1.key }.map { id, reason in
-            RunPage.SeriesRow(id: id, instances: "", refusal: reason["text"]?.string ?? "refused")
+            RunPage.SeriesRow(id: id, url: url(id), instances: "", refusal: reason["text"]?.string ?? "refused")
         }
         return accepted + refused
     }

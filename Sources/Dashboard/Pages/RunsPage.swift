@@ -11,6 +11,12 @@ struct RunRow {
     var level: String
     var resource: String
     var shortResource: String
+    /// In Orthanc's own pages.
+    var orthanc: String?
+    /// `CT, MR`; empty when nobody knows.
+    var modalities: String
+    /// `3 series, 120 images`
+    var holds: String
     var created: String
     var took: String
     var bar: String
@@ -18,7 +24,7 @@ struct RunRow {
     var reason: String?
     var isReprocessed: Bool
 
-    init(_ run: LedgerRun, at now: Date) {
+    init(_ run: LedgerRun, _ pages: OrthancPages, at now: Date) {
         let total = run.counts.values.reduce(0, +)
         let ended = run.counts.reduce(0) { $0 + ($1.key.isTerminal ? $1.value : 0) }
         mark = StateMark.html(run.state)
@@ -27,6 +33,9 @@ struct RunRow {
         level = run.level
         resource = run.resourceID
         shortResource = Display.short(run.resourceID)
+        orthanc = pages.url(run.level, run.resourceID, server: run.server)
+        modalities = run.modalities.joined(separator: ", ")
+        holds = "\(Display.count(run.series, "series", "series")), \(Display.count(run.images, "image"))"
         created = Markup.time(run.createdAt, isRelative: true)
         took = Display.duration((run.finishedAt ?? now).timeIntervalSince(run.createdAt))
         bar = Markup.bar(run.counts)
@@ -182,7 +191,7 @@ extension PageController {
             isOpen: !extra.isEmpty,
             summary: (shown == 1 ? "1 run" : "\(Display.number(shown))\(counts.isCut ? " or more" : "") runs")
                 + (counts.isCut ? "; counted are the newest \(Display.number(LedgerRunCounts.limit)) that match" : ""),
-            rows: page.items.map { RunRow($0, at: now) },
+            rows: page.items.map { RunRow($0, configuration.orthanc, at: now) },
             pager: PagerModel(query.path("/runs", with: request.query("limit").map { [("limit", $0)] } ?? []), cursor, page.next)
         )
         return try pages.response("runs", model, title: "Runs", context, frame: await frame("/runs", request))

@@ -85,6 +85,7 @@
         const fresh = page.getElementById(part.id);
         if (fresh && !isBusy(part)) replace(part, fresh);
       }
+      readAt = new Date();
     } catch {
       // The stream's own state says that the monitor is away.
     } finally {
@@ -104,11 +105,15 @@
   let source;
   let last = body.dataset.fact;
 
+  // When the page's parts were last read.
+  let readAt = new Date();
+
   function say(isOn, text) {
     if (!sign) return;
-    sign.hidden = false;
     sign.classList.toggle("on", isOn);
-    sign.textContent = text;
+    sign.classList.toggle("off", !isOn);
+    sign.textContent = isOn ? text : `${text}, as of ${clock.format(readAt)}`;
+    sign.title = isOn ? "This page follows what happens." : "The monitor does not answer: what the page shows is as it was then.";
   }
 
   function connect() {

@@ -130,7 +130,7 @@ class Delivery:
 
     def _wait(self, name, job, batch, entry):
         def report(part):
-            self._progress(0.6 + 0.4 * part, f"sending {len(batch)} objects to {name}")
+            self._progress(0.6 + 0.4 * part, f"sending {len(batch)} object{'s' if len(batch) != 1 else ''} to {name}")
 
         try:
             is_done = self._modalities.wait(name, job, len(batch), self._is_stopped, report)
