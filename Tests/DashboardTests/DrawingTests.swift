@@ -53,6 +53,39 @@ struct DrawingTests {
         #expect(RunGraph.shortened("dicomAnonymizer", layout.nodeWidth) == (count < 8 ? "dicomAnonymizer" : "dicomAnonymiz…"))
     }
 
+    @Test("Many services that nothing hangs on stand beside each other, no more than five below each other")
+    func wide() {
+        let layout = GraphLayout(
+            jobs: [(0, .pre)] + (1...12).map { ($0, .services) } + [(13, .post)], edges: [edge(1, 2), edge(2, 3)], tallest: 5)
+        let columns = Dictionary(grouping: layout.nodes, by: \.origin.x).mapValues { $0.map(\.job) }
+        #expect(columns.values.allSatisfy { $0.count <= 5 } && columns.values.joined().sorted() == Array(0...13))
+        #expect(columns.min { $0.key < $1.key }?.value == [0] && columns.max { $0.key < $1.key }?.value == [13])
+        let places = Dictionary(uniqueKeysWithValues: layout.nodes.map { ($0.job, $0.origin.x) })
+        #expect(places[1]! < places[2]! && places[2]! < places[3]!)
+    }
+
+    @Test("Names below bars never touch: each is in the first row that is free there")
+    func labels() {
+        let names = [("export", 0.0), ("dicomAnonymizer", 0.02), ("temp", 0.03), ("preview", 0.9), ("storageManager", 0.99)]
+        let labels = WorkerLanes.labels(names.map { (name: $0.0, start: $0.1) })
+        #expect(labels.map(\.row) == [0, 1, 2, 0, 1])
+        #expect(labels.allSatisfy { $0.place >= 0 && $0.place < 0.95 } && labels[0].place == 0 && labels[1].place == 0.02)
+    }
+
+    @Test(
+        "A timeline's marks are round and leave room for their words",
+        arguments: [(0.5, [0, 0.2, 0.4]), (42, [0, 15, 30]), (151, [0, 60, 120]), (7200, [0, 3600]), (400_000, [0, 172_800, 345_600])])
+    func ticks(length: Double, expected: [Double]) {
+        let ticks = Timeline.ticks(length)
+        #expect(ticks.count == expected.count && zip(ticks, expected).allSatisfy { abs($0 - $1) < 0.001 }, "\(ticks)")
+    }
+
+    @Test("Plurals", arguments: [(0, "0 jobs"), (1, "1 job"), (2, "2 jobs"), (1200, "1\u{202F}200 jobs")])
+    func plurals(number: Int, text: String) {
+        #expect(Display.count(number, "job") == text)
+        #expect(Display.count(number, "series", "series").hasSuffix(" series"))
+    }
+
     @Test("No jobs, no drawing")
     func nothing() {
         #expect(GraphLayout(jobs: [], edges: []).nodes.isEmpty)

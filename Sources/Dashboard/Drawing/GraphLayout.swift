@@ -53,10 +53,12 @@ struct GraphLayout: Sendable, Hashable {
         case lane(edge: Int, column: Int)
     }
 
-    init(jobs: [(position: Int, stage: Stage)], edges all: [LedgerEdge]) {
+    /// - Parameter tallest: jobs that nothing in their stage hangs on stand beside each other where more than so many would stand
+    ///   below each other.
+    init(jobs: [(position: Int, stage: Stage)], edges all: [LedgerEdge], tallest: Int = .max) {
         guard !jobs.isEmpty else { return }
         let reduced = Self.reduce(all)
-        let columns = Self.columns(jobs, all)
+        let columns = Self.columns(jobs, all, tallest)
         let count = (columns.values.max() ?? 0) + 1
         var items = [[Item]](repeating: [], count: count)
         for job in jobs.sorted(by: { $0.position < $1.position }) { items[columns[job.position] ?? 0].append(.job(job.position)) }
@@ -95,7 +97,7 @@ struct GraphLayout: Sendable, Hashable {
         }.sorted { ($0.child, $0.parent) < ($1.child, $1.parent) }
     }
 
-    private static func columns(_ jobs: [(position: Int, stage: Stage)], _ edges: [LedgerEdge]) -> [Int: Int] {
+    private static func columns(_ jobs: [(position: Int, stage: Stage)], _ edges: [LedgerEdge], _ tallest: Int) -> [Int: Int] {
         let stages = Dictionary(jobs.map { ($0.position, $0.stage) }) { first, _ in first }
         let parents = Dictionary(grouping: edges, by: \.child)
         var columns: [Int: Int] = [:]
@@ -105,6 +107,14 @@ struct GraphLayout: Sendable, Hashable {
             for job in members {
                 let before = (parents[job] ?? []).compactMap { stages[$0.parent] == stage ? columns[$0.parent] : nil }
                 columns[job] = max(start, (before.max() ?? start - 1) + 1)
+            }
+            let bound = Set(edges.filter { stages[$0.parent] == stage && stages[$0.child] == stage }.flatMap { [$0.parent, $0.child] })
+            var filled = Dictionary(grouping: members.filter(bound.contains)) { columns[$0] ?? start }.mapValues(\.count)
+            for job in members where !bound.contains(job) {
+                var column = start
+                while filled[column, default: 0] >= tallest { column += 1 }
+                filled[column, default: 0] += 1
+                columns[job] = column
             }
             start = (members.compactMap { columns[$0] }.max() ?? start - 1) + 1
         }

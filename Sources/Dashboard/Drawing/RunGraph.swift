@@ -74,12 +74,13 @@ enum RunGraph {
         let attempt = job.attempt > 1 ? "attempt \(job.attempt)" : nil
         let line = Self.line(
             [state, took, attempt].compactMap(\.self), orElse: [took ?? state, attempt].compactMap(\.self), in: width - 30)
+        let reason = job.state == .succeeded ? "" : " " + job.reason.text
         let progress = job.progress.map { progress in
             "<rect class=\"progress\" x=\"1\" y=\"\(number(height - 4))\" width=\"\(number((width - 2) * progress.fraction))\" height=\"3\"/>"
         }
         return """
             <a href="/jobs/\(HTMLText.escape(job.id))" class="node s-\(state)\(isCritical ? " critical" : "")"><g transform="translate(\(number(origin.x)) \(number(origin.y)))">\
-            <title>\(HTMLText.escape("\(job.name): \(state). \(job.reason.text)\(isCritical ? " On the critical path." : "")"))</title>\
+            <title>\(HTMLText.escape("\(job.name): \(state).\(reason)\(isCritical ? " On the critical path." : "")"))</title>\
             <rect class="box" width="\(number(width))" height="\(number(height))" rx="5"/>\(progress ?? "")\
             <svg class="mark" x="9" y="27.5" width="12" height="12" viewBox="0 0 12 12">\(StateMark.shape(state))</svg>\
             <text class="name" x="9" y="19">\(HTMLText.escape(shortened(job.name, width)))</text>\

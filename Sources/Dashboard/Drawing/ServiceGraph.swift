@@ -19,7 +19,7 @@ enum ServiceGraph {
                 }
             }
         }
-        let layout = GraphLayout(jobs: ordered.enumerated().map { ($0, $1.stage) }, edges: edges)
+        let layout = GraphLayout(jobs: ordered.enumerated().map { ($0, $1.stage) }, edges: edges, tallest: 5)
         return RunGraph.frame(
             layout, label: "Jobs of all services",
             layout.headings.map(RunGraph.heading) + layout.edges.map { RunGraph.edge($0, kind: "open", isCritical: false) }
