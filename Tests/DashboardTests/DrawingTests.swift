@@ -74,7 +74,9 @@ struct DrawingTests {
 
     @Test(
         "A timeline's marks are round and leave room for their words",
-        arguments: [(0.5, [0, 0.2, 0.4]), (42, [0, 15, 30]), (151, [0, 60, 120]), (7200, [0, 3600]), (400_000, [0, 172_800, 345_600])])
+        arguments: [
+            (0.5, [0, 0.2, 0.4]), (42, [0, 15, 30]), (151, [0, 60, 120]), (7200, [0, 3600]), (400_000, [0, 172_800, 345_600]),
+        ] as [(Double, [Double])])
     func ticks(length: Double, expected: [Double]) {
         let ticks = Timeline.ticks(length)
         #expect(ticks.count == expected.count && zip(ticks, expected).allSatisfy { abs($0 - $1) < 0.001 }, "\(ticks)")

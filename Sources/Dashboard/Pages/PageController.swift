@@ -79,15 +79,7 @@ struct PageController: Sendable {
         let overview = try await overview.get()
         let troubled = overview.services.count { $0.condition == .error }
         let dead = overview.totals.jobs(.dead) + overview.totals.deadMessages
-        frame.links = [
-            .init(title: "Overview", url: "/", isCurrent: current == "/"),
-            .init(title: "Runs", url: "/runs", isCurrent: current == "/runs"),
-            .init(title: "Workers", url: "/workers", isCurrent: current == "/workers"),
-            .init(title: "Queues", url: "/queues", isCurrent: current == "/queues"),
-            .init(title: "Services", url: "/services", isCurrent: current == "/services", count: troubled > 0 ? String(troubled) : nil),
-            .init(title: "Dead letters", url: "/dead", isCurrent: current == "/dead", count: dead > 0 ? Display.number(dead) : nil),
-            .init(title: "Events", url: "/events", isCurrent: current == "/events"),
-        ]
+        frame.links = PageFrame.links(current: current, troubled: troubled, dead: dead)
         let now = Date()
         frame.asOf = Markup.time(now)
         frame.alarms = Alarms.of(

@@ -73,13 +73,20 @@ struct PageRenderer: Sendable {
     func problem(_ problem: Problem, _ context: DashboardContext) -> Response {
         if problem.status == .seeOther { return Response(status: .seeOther, headers: problem.headers) }
         var response =
-            (try? response("problem", problem, title: problem.title, context, status: problem.status))
+            (try? response("problem", problem, title: problem.title, context, frame: Self.lost, status: problem.status))
             ?? .text("\(problem.title): \(problem.detail)\n", status: problem.status)
         for field in problem.headers { response.headers[field.name] = field.value }
         // Whoever waits for the router or the broker need not press a key.
         if problem.status == .serviceUnavailable, let refresh = HTTPField.Name("Refresh") { response.headers[refresh] = "5" }
         return response
     }
+
+    /// Whoever followed a link to what is not there wants to go on.
+    private static let lost: PageFrame = {
+        var frame = PageFrame()
+        frame.links = PageFrame.links(current: nil)
+        return frame
+    }()
 
     private func asset(_ name: String) -> String { "/assets/\(name)?v=\(files[name]?.version ?? "")" }
 
@@ -157,6 +164,22 @@ struct PageFrame {
         }
     }
 
+    /// The pages of the menu.
+    ///
+    /// - Parameters:
+    ///   - current: the address of the one that is shown.
+    ///   - troubled: services that cannot be used.
+    ///   - dead: dead letters.
+    static func links(current: String?, troubled: Int = 0, dead: Int = 0) -> [Link] {
+        func link(_ title: String, _ url: String, _ count: Int = 0) -> Link {
+            Link(title: title, url: url, isCurrent: current == url, count: count > 0 ? Display.number(count) : nil)
+        }
+        return [
+            link("Overview", "/"), link("Runs", "/runs"), link("Workers", "/workers"), link("Queues", "/queues"),
+            link("Services", "/services", troubled), link("Dead letters", "/dead", dead), link("Events", "/events"),
+        ]
+    }
+
     var title = ""
     var body = ""
     var csrf = ""
@@ -170,7 +193,7 @@ struct PageFrame {
     var alarms: [Alarm] = []
     var notice: String?
     /// Already HTML: when the page was made.
-    var asOf = ""
+    var asOf: String?
     /// The newest fact that the page knows, and the run that it is about: where its live updates begin.
     var fact: String?
     var run: String?

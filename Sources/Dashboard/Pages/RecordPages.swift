@@ -195,16 +195,22 @@ extension LedgerEvent {
 }
 
 extension EventsPage.Row {
+    /// What goes on to the router; where nothing does, what was refused.
+    private static func size(_ event: LedgerEvent) -> String {
+        if event.series.isEmpty, event.refusedSeries > 0 { return "\(Display.count(event.refusedSeries, "series", "series")) refused" }
+        let images = event.series.reduce(0) { $0 + $1.instances }
+        return "\(Display.count(event.series.count, "series", "series")), \(Display.count(images, "image"))"
+    }
+
     init(_ event: LedgerEvent) {
-        let instances = event.series.reduce(0) { $0 + $1.instances }
         self.init(
             sequence: String(event.sequence),
             at: Markup.time(event.observedAt, isRelative: true),
             level: event.level,
             resource: event.resourceID,
             shortResource: Display.short(event.resourceID),
-            size: "\(Display.count(event.series.count, "series", "series")), \(Display.count(instances, "image"))",
-            refused: event.refusedSeries == 0 ? nil : "\(event.refusedSeries) series refused",
+            size: Self.size(event),
+            refused: event.refusedSeries == 0 || event.series.isEmpty ? nil : "\(event.refusedSeries) series refused",
             mark: event.filtered == nil ? StateMark.html("accepted", like: "accepted") : StateMark.html("filtered", like: "filtered"),
             reason: event.filtered?.text ?? event.planningTrouble,
             runs: event.runs.map { .init(id: $0.id, shortID: String($0.id.suffix(8)), mark: StateMark.html($0.state)) }

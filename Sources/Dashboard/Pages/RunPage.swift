@@ -94,7 +94,8 @@ private struct RunPage {
     var lanes: [WorkerLanes.Lane]
     var hasLanes: Bool
     var jobs: [JobRow]
-    var verdicts: String
+    /// How many of each; nil when nobody was asked.
+    var verdicts: String?
     var decisions: [DecisionRow]
     var series: [SeriesRow]
     var related: [Related]
@@ -177,8 +178,10 @@ extension RunPage {
             jobs: detail.jobs.map {
                 JobRow($0, attempts[$0.id] ?? [], explanations[$0.position], timeline, now)
             },
-            verdicts: verdicts.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.value) \($0.key.rawValue)" }.joined(
-                separator: ", "),
+            verdicts: verdicts.isEmpty
+                ? nil
+                : verdicts.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.value) \($0.key.rawValue)" }.joined(
+                    separator: ", "),
             decisions: detail.decisions.map(DecisionRow.init),
             series: SeriesRow.rows(detail, configuration.orthanc),
             related: detail.related.map { other in

@@ -62,6 +62,7 @@
     if (part.dataset.seen === fresh.innerHTML) return;
     const open = new Set([...part.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent));
     const closed = new Set([...part.querySelectorAll("details:not([open]) > summary")].map((summary) => summary.textContent));
+    const focused = focusIn(part);
     const scrolled = [...part.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
     const markup = fresh.innerHTML;
     part.replaceChildren(...fresh.childNodes);
@@ -72,6 +73,17 @@
     }
     part.querySelectorAll(".scroll").forEach((box, index) => { box.scrollLeft = scrolled[index] ?? 0; });
     showTimes(part);
+    focused?.();
+  }
+
+  // Whoever goes through the page by keyboard stays where they are.
+  function focusIn(part) {
+    const element = document.activeElement;
+    if (!part.contains(element)) return null;
+    const selector = element.matches("a[href]") ? `a[href="${CSS.escape(element.getAttribute("href"))}"]` : element.matches(".scroll") ? ".scroll" : null;
+    if (!selector) return null;
+    const index = [...part.querySelectorAll(selector)].indexOf(element);
+    return () => part.querySelectorAll(selector)[index]?.focus({ preventScroll: true });
   }
 
   async function refresh() {
