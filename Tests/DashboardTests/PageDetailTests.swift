@@ -164,6 +164,22 @@ struct PageDetailTests {
         #expect(OrthancPages(text)?.url("study", "x", server: server) == nil)
     }
 
+    @Test("An attempt that did not succeed says how far it had got")
+    func reached() async throws {
+        let sample = try SampleLedger()
+        let event = try sample.addEvent(resource: "r")
+        let run = try sample.addRun(
+            event: event, resource: "r", secondsAgo: 60, state: .failed,
+            jobs: [.init(name: "a", service: "s", state: .failed, reason: Reason("failed", "Failed."), started: 1, finished: 9)],
+            attempts: [
+                .init(job: 0, claimed: 1, ended: 9, progress: ["fraction": 0.4, "text": "two <of> five"], lost: Reason("x", "Lost."))
+            ])
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/jobs/\(run).0").text
+            #expect(page.contains("Had got to 40 %: two &lt;of&gt; five"))
+        }
+    }
+
     @Test("Jobs whose workers are all drained are told so")
     func drained() async throws {
         let sample = try SampleLedger()

@@ -45,7 +45,10 @@ struct PageTests {
             let page = try await dashboard.get("/").text
             #expect(page.contains("No images have arrived yet"))
             #expect(page.contains("storescu"))
-            #expect(try await dashboard.get("/runs").text.contains("No runs yet"))
+            let runs = try await dashboard.get("/runs").text
+            #expect(runs.contains("No runs yet") && !runs.contains("class=\"pager\""))
+            let lost = try await dashboard.get("/runs/none")
+            #expect(lost.status == 404 && lost.text.contains("<a href=\"/dead\">Dead letters</a>"))
             #expect(try await dashboard.get("/workers").text.contains("No worker has been seen"))
         }
     }

@@ -16,6 +16,8 @@ private struct JobPage {
         var memory: String
         var exit: String
         var message: String?
+        /// How far it said it had got, when that was not the end.
+        var reached: String?
         /// The end of its log as the worker reported it.
         var tail: String?
         var logURL: String
@@ -344,6 +346,11 @@ private struct JobCommands {
 }
 
 extension JobPage.AttemptRow {
+    private static func reached(_ attempt: LedgerAttempt) -> String? {
+        guard attempt.endedAt != nil, attempt.outcome != "succeeded", let progress = attempt.progress else { return nil }
+        return "Had got to \(Int(progress.fraction * 100)) %" + (progress.text.map { ": \($0)" } ?? ".")
+    }
+
     init(_ attempt: LedgerAttempt, isShown: Bool, _ now: Date) {
         let exit = attempt.exit
         var code = ""
@@ -360,6 +367,7 @@ extension JobPage.AttemptRow {
             memory: exit?.usage.flatMap { $0.peakMemory > 0 ? Display.bytes($0.peakMemory) : nil } ?? "",
             exit: code,
             message: exit?.failure?.message ?? attempt.lostReason?.text,
+            reached: Self.reached(attempt),
             tail: isShown ? nil : exit?.tail.map(JobLog.plain),
             logURL: "/jobs/\(attempt.jobID)?token=\(attempt.token)#log",
             isShown: isShown

@@ -92,11 +92,17 @@ struct PageController: Sendable {
 struct PagerModel {
     var first: String?
     var next: String?
+    /// There is a way.
+    var isShown: Bool
+    /// Of what there is more, for those who hear the page.
+    var label: String
 
     /// - Parameter path: the list's address with its filters, without a cursor.
-    init(_ path: String, _ cursor: String?, _ next: String?, parameter: String = "cursor") {
+    init(_ path: String, _ cursor: String?, _ next: String?, parameter: String = "cursor", label: String = "More") {
+        self.label = label
         let glue = path.contains("?") ? "&" : "?"
         first = cursor == nil ? nil : path
+        isShown = first != nil || next != nil
         self.next = next.map { "\(path)\(glue)\(parameter)=\($0.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? "")" }
     }
 

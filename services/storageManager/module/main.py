@@ -55,7 +55,8 @@ def worker(jobName, headers, params, added_params, workdir=None, **kwargs):
                 return None
             progress(0.4 * position / len(found), f"entry {position + 1} of {len(found)}")
             made.append((entry, make(run, run_id(headers), position, entry, folder)))
-            log.info("%s: %d objects", entry.title, len(made[-1][1]))
+            count = len(made[-1][1])
+            log.info("%s: %d object%s", entry.title, count, "" if count == 1 else "s")
         for entry, objects in made:
             if not delivery.store(objects, entry):
                 return None

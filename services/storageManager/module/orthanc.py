@@ -64,8 +64,9 @@ class Modalities:
                     raise StorageError(f"destination {name!r} took {sent - failed} of {count} objects (Orthanc's job {job})")
                 return True
             if kind == "Failure":
+                objects = f"{count} object{'s' if count != 1 else ''}"
                 raise StorageError(
-                    f"destination {name!r} did not take the {count} objects: {state.get('ErrorDescription') or 'unknown error'} "
+                    f"destination {name!r} did not take the {objects}: {state.get('ErrorDescription') or 'unknown error'} "
                     f"(Orthanc's job {job}); is it running, and does it accept Orthanc's AET and these SOP classes?"
                 )
             report((state.get("Progress") or 0) / 100)

@@ -465,7 +465,7 @@ def test_a_destination_that_does_not_take_it_is_a_failure(name, study, orthanc, 
     picture(out)
     picture(out, "b.png", 1)
     entries = [entry("png", "a.png", destination="archive"), entry("png", "b.png", destination=name)]
-    with pytest.raises(StorageError, match=f"entry 2 .* destination '{name}' did not take the 1 objects.*stays in Orthanc"):
+    with pytest.raises(StorageError, match=f"entry 2 .* destination '{name}' did not take the 1 object:.*stays in Orthanc"):
         store(study, *entries)
     assert len(sinks["archive"].received()) == 1
     # The next attempt does not send again what was confirmed, and says no success either.
