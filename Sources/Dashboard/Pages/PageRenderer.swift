@@ -52,7 +52,7 @@ struct PageRenderer: Sendable {
         var frame = frame
         frame.title = title
         frame.csrf = context.session?.formToken ?? ""
-        frame.isKnown = context.identity != nil
+        frame.isKnown = frame.isKnown || context.identity != nil
         frame.account = context.identity.map { PageFrame.Account($0) }
         frame.may = PageFrame.May(context.identity)
         frame.styles = asset("monitor.css")
@@ -73,7 +73,7 @@ struct PageRenderer: Sendable {
     func problem(_ problem: Problem, _ context: DashboardContext) -> Response {
         if problem.status == .seeOther { return Response(status: .seeOther, headers: problem.headers) }
         var response =
-            (try? response("problem", problem, title: problem.title, context, frame: Self.lost, status: problem.status))
+            (try? response("problem", problem, title: problem.title, context, frame: Self.frame(of: problem), status: problem.status))
             ?? .text("\(problem.title): \(problem.detail)\n", status: problem.status)
         for field in problem.headers { response.headers[field.name] = field.value }
         // Whoever waits for the router or the broker need not press a key.
@@ -81,12 +81,13 @@ struct PageRenderer: Sendable {
         return response
     }
 
-    /// Whoever followed a link to what is not there wants to go on.
-    private static let lost: PageFrame = {
+    /// Whoever followed a link to what is not there wants to go on. Who has to sign in first has nowhere to go.
+    private static func frame(of problem: Problem) -> PageFrame {
         var frame = PageFrame()
-        frame.links = PageFrame.links(current: nil)
+        frame.isKnown = ![.unauthorized, .tooManyRequests].contains(problem.status)
+        if frame.isKnown { frame.links = PageFrame.links(current: nil) }
         return frame
-    }()
+    }
 
     private func asset(_ name: String) -> String { "/assets/\(name)?v=\(files[name]?.version ?? "")" }
 
