@@ -30,19 +30,25 @@ extension Request {
         guard let query = uri.query else { return nil }
         return FormDecoding.fields(query)[name].flatMap { $0.isEmpty ? nil : $0 }
     }
+
+    /// All values of a field that may stand there several times, as check boxes do.
+    func queries(_ name: String) -> [String] { FormDecoding.pairs(uri.query ?? "").filter { $0.name == name }.map(\.value) }
 }
 
 /// `application/x-www-form-urlencoded`, for query strings and forms.
 enum FormDecoding {
     /// The first value of each name counts.
     static func fields(_ text: String) -> [String: String] {
-        var fields: [String: String] = [:]
-        for pair in text.split(separator: "&") {
+        Dictionary(pairs(text).map { ($0.name, $0.value) }) { first, _ in first }
+    }
+
+    /// In the order of the text, repetitions included.
+    static func pairs(_ text: String) -> [(name: String, value: String)] {
+        text.split(separator: "&").compactMap { pair in
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard let name = decode(parts[0]), let value = decode(parts.count > 1 ? parts[1] : "") else { continue }
-            if fields[name] == nil { fields[name] = value }
+            guard let name = decode(parts[0]), let value = decode(parts.count > 1 ? parts[1] : "") else { return nil }
+            return (name, value)
         }
-        return fields
     }
 
     private static func decode(_ text: Substring) -> String? {

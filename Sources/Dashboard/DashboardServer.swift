@@ -82,11 +82,12 @@ package struct DashboardServer: Service {
         }
         let explanations = Explanations(ledger: ledger, overview: overview)
         let reveal = RevealController(ledger: ledger, access: access)
+        let desk = BulkDesk(ledger: ledger, store: store, runner: bulk)
         let api = APIRoutes(
             APIController(
                 ledger: ledger, configuration: configuration, commands: commands, feed: feed, bulk: bulk, overview: overview,
                 explanations: explanations
-            ).routes + BulkController(desk: BulkDesk(ledger: ledger, store: store, runner: bulk), store: store).routes
+            ).routes + BulkController(desk: desk, store: store).routes
                 + reveal.routes + AuditAPI(store: store).routes)
         let roles = RouteRoles(api)
         let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
@@ -110,6 +111,7 @@ package struct DashboardServer: Service {
         AccountPages(access: access, pages: controller).addRoutes(to: router)
         UserPages(access: access, pages: controller).addRoutes(to: router)
         AuditPages(store: store, pages: controller).addRoutes(to: router)
+        BulkPages(desk: desk, pages: controller).addRoutes(to: router)
         return (router, roles)
     }
 

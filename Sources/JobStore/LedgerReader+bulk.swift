@@ -2,16 +2,23 @@ package import Foundation
 import GRDB
 package import Jobs
 
-/// Which failed and dead jobs a bulk operation is about. What is not set does not matter.
+/// Which failed and dead jobs a list or a bulk operation is about. What is not set does not matter.
 package struct LedgerJobFilter: Sendable, Hashable {
     /// `failed`, `dead`, or both; nothing is both.
     package var states: [JobState]
+    /// The job's service; the empty text is the export, which has none.
     package var service: String?
     /// The job's name.
     package var name: String?
     package var channel: String?
     /// The reason's code: the exit class of a failed job, why it died of a dead one.
     package var reason: String?
+    /// The error's type, exactly: `ValueError`.
+    package var type: String?
+    /// Part of what its error or its reason says. Upper and lower case are the same.
+    package var error: String?
+    /// Its run's id.
+    package var run: String?
     /// Ended at this time or later.
     package var from: Date?
     /// Ended before this time.
@@ -19,13 +26,16 @@ package struct LedgerJobFilter: Sendable, Hashable {
 
     package init(
         states: [JobState] = [], service: String? = nil, name: String? = nil, channel: String? = nil, reason: String? = nil,
-        from: Date? = nil, to: Date? = nil
+        type: String? = nil, error: String? = nil, run: String? = nil, from: Date? = nil, to: Date? = nil
     ) {
         self.states = states
         self.service = service
         self.name = name
         self.channel = channel
         self.reason = reason
+        self.type = type
+        self.error = error
+        self.run = run
         self.from = from
         self.to = to
     }
@@ -45,50 +55,71 @@ package struct LedgerMatch: Sendable, Hashable {
     package var isRunActive: Bool
     /// Whether the run's files are gone, so that everything of it begins anew.
     package var hasBegunCleaning: Bool
+    /// Of a run, where it was asked for: the newest run of the same series, study or patient, which may be itself.
+    package var newestRun: String?
+}
+
+/// Jobs that ended the same way.
+package struct LedgerJobGroup: Sendable, Hashable {
+    package var service: String
+    package var name: String
+    /// The reason's code.
+    package var reason: String
+    /// The error's type; nil where there was no error, as with lost workers.
+    package var type: String?
+    package var count: Int
+    /// The id of the newest of them.
+    package var newest: String
 }
 
 extension LedgerReader {
     private static let runMark = "run.state || ':' || coalesce(run.finished_at, '')"
     private static let jobMark = "job.state || ':' || job.attempt || ':' || coalesce(job.finished_at, '')"
+    /// One step into an index.
+    private static let newestRun = """
+        (SELECT max(other.id) FROM run AS other
+         WHERE other.resource_id = run.resource_id AND other.server = run.server AND other.level = run.level)
+        """
+
+    private static func runMark(isOfResource: Bool) -> String {
+        isOfResource ? "\(runMark) || ':' || \(newestRun)" : runMark
+    }
 
     /// Every run that matches, the oldest first.
     ///
-    /// - Parameter limit: at most so many.
-    package func matches(_ filter: LedgerRunFilter, limit: Int) async throws -> [LedgerMatch] {
+    /// - Parameters:
+    ///   - ids: only runs among these; nil is all of them.
+    ///   - isOfResource: whether the newest run of the same series, study or patient matters. A later one then changes the mark, too.
+    ///   - limit: at most so many.
+    package func matches(
+        _ filter: LedgerRunFilter, ids: [String]? = nil, isOfResource: Bool = false, limit: Int
+    ) async throws -> [LedgerMatch] {
         try await read { db in
-            let (conditions, arguments) = try Self.conditions(filter, db)
+            var (conditions, arguments) = try Self.conditions(filter, db)
+            Self.add(ids, "run.id", &conditions, &arguments)
             return try Row.fetchAll(
                 db,
                 sql: """
-                    SELECT run.id, run.state, \(Self.runMark) AS mark, run.begun_cleaning,
-                        EXISTS (SELECT 1 FROM job WHERE job.run_id = run.id AND job.state IN ('failed', 'dead', 'cancelled')) AS broken
+                    SELECT run.id, run.state, \(Self.runMark(isOfResource: isOfResource)) AS mark, run.begun_cleaning,
+                        EXISTS (SELECT 1 FROM job WHERE job.run_id = run.id AND job.state IN ('failed', 'dead', 'cancelled')) AS broken,
+                        \(isOfResource ? Self.newestRun : "NULL") AS newest
                     FROM run \(conditions.isEmpty ? "" : "WHERE " + conditions.joined(separator: " AND ")) ORDER BY run.id LIMIT ?
                     """, arguments: arguments + [limit]
             ).map { row in
                 LedgerMatch(
                     id: row["id"], state: row["state"], mark: row["mark"], hasBroken: row["broken"], runID: row["id"],
-                    isRunActive: row["state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"])
+                    isRunActive: row["state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"],
+                    newestRun: row["newest"])
             }
         }
     }
 
     /// Every failed or dead job that matches, those of the oldest runs first.
-    package func matches(_ filter: LedgerJobFilter, limit: Int) async throws -> [LedgerMatch] {
-        // Written out, so that the index of just these jobs serves it.
-        let states = (filter.states.isEmpty ? [.failed, .dead] : filter.states).map { "job.state = '\($0.rawValue)'" }
-        var conditions = ["(job.state = 'failed' OR job.state = 'dead')", "(" + states.joined(separator: " OR ") + ")"]
-        var arguments = StatementArguments()
-        func add(_ condition: String, _ value: (any DatabaseValueConvertible)?) {
-            guard let value else { return }
-            conditions.append(condition)
-            arguments += [value]
-        }
-        add("job.service = ?", filter.service)
-        add("job.name = ?", filter.name)
-        add("job.channel = ?", filter.channel)
-        add("json_extract(job.reason, '$.code') = ?", filter.reason)
-        add("job.finished_at >= ?", filter.from?.timeIntervalSince1970)
-        add("job.finished_at < ?", filter.to?.timeIntervalSince1970)
+    ///
+    /// - Parameter ids: only jobs among these; nil is all of them.
+    package func matches(_ filter: LedgerJobFilter, ids: [String]? = nil, limit: Int) async throws -> [LedgerMatch] {
+        var (conditions, arguments) = Self.conditions(filter)
+        Self.add(ids, "job.id", &conditions, &arguments)
         return try await read { [conditions, arguments] db in
             try Row.fetchAll(
                 db,
@@ -104,14 +135,136 @@ extension LedgerReader {
         }
     }
 
+    private static func add(_ ids: [String]?, _ column: String, _ conditions: inout [String], _ arguments: inout StatementArguments) {
+        guard let ids else { return }
+        conditions.append("\(column) IN (\(databaseQuestionMarks(count: ids.count)))")
+        arguments += StatementArguments(ids)
+    }
+
+    static func conditions(_ filter: LedgerJobFilter) -> ([String], StatementArguments) {
+        // Written out, so that the index of just these jobs serves it.
+        let states = (filter.states.isEmpty ? [.failed, .dead] : filter.states).map { "job.state = '\($0.rawValue)'" }
+        var conditions = ["(job.state = 'failed' OR job.state = 'dead')", "(" + states.joined(separator: " OR ") + ")"]
+        var arguments = StatementArguments()
+        func add(_ condition: String, _ value: (any DatabaseValueConvertible)?) {
+            guard let value else { return }
+            conditions.append(condition)
+            arguments += [value]
+        }
+        add("job.service = ?", filter.service)
+        add("job.name = ?", filter.name)
+        add("job.channel = ?", filter.channel)
+        add("json_extract(job.reason, '$.code') = ?", filter.reason)
+        add("json_extract(job.error, '$.type') = ?", filter.type)
+        if let error = filter.error {
+            let pattern = "%" + error.replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
+            conditions.append(
+                """
+                (json_extract(job.error, '$.type') LIKE ? ESCAPE '\\' OR json_extract(job.error, '$.message') LIKE ? ESCAPE '\\'
+                 OR json_extract(job.reason, '$.text') LIKE ? ESCAPE '\\')
+                """)
+            arguments += [pattern, pattern, pattern]
+        }
+        add("job.run_id = ?", filter.run)
+        add("job.finished_at >= ?", filter.from?.timeIntervalSince1970)
+        add("job.finished_at < ?", filter.to?.timeIntervalSince1970)
+        return (conditions, arguments)
+    }
+
     /// How runs or jobs stand now: mark by id. Without those that are no longer there.
-    package func marks(of ids: [String], areRuns: Bool) async throws -> [String: String] {
-        let (table, mark) = areRuns ? ("run", Self.runMark) : ("job", Self.jobMark)
+    ///
+    /// - Parameter isOfResource: as the marks were asked for.
+    package func marks(of ids: [String], areRuns: Bool, isOfResource: Bool = false) async throws -> [String: String] {
+        let (table, mark) = areRuns ? ("run", Self.runMark(isOfResource: isOfResource)) : ("job", Self.jobMark)
         return try await read { db in
             try Row.fetchAll(
                 db, sql: "SELECT id, \(mark) AS mark FROM \(table) WHERE id IN (\(databaseQuestionMarks(count: ids.count)))",
                 arguments: StatementArguments(ids)
             ).reduce(into: [:]) { $0[$1["id"]] = $1["mark"] as String }
+        }
+    }
+
+    /// Failed or dead jobs, those of the newest runs first.
+    ///
+    /// - Parameter cursor: the `next` of the page before.
+    package func brokenJobs(_ filter: LedgerJobFilter, limit: Int, cursor: String? = nil) async throws -> LedgerPage<LedgerDeadJob> {
+        var (conditions, arguments) = Self.conditions(filter)
+        if let cursor {
+            conditions.append("job.id < ?")
+            arguments += [cursor]
+        }
+        return try await read { [conditions, arguments] db in
+            let rows = try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT \(LedgerJob.columns), run.level AS run_level, run.resource_id AS run_resource
+                    FROM job JOIN run ON run.id = job.run_id WHERE \(conditions.joined(separator: " AND ")) ORDER BY job.id DESC LIMIT ?
+                    """, arguments: arguments + [limit + 1])
+            return LedgerPage(try rows.map(Self.deadJob), limit: limit, key: \.job.id)
+        }
+    }
+
+    static func deadJob(_ row: Row) throws -> LedgerDeadJob {
+        LedgerDeadJob(job: try LedgerJob(row: row), level: row["run_level"], resourceID: row["run_resource"])
+    }
+
+    /// In how many ways the jobs that match ended, the most frequent first.
+    ///
+    /// - Parameter limit: at most so many jobs are looked at, the newest first.
+    /// - Returns: the groups, and whether more jobs match than were looked at.
+    package func brokenGroups(
+        _ filter: LedgerJobFilter, limit: Int = LedgerRunCounts.limit
+    ) async throws -> (groups: [LedgerJobGroup], isCut: Bool) {
+        let (conditions, arguments) = Self.conditions(filter)
+        return try await read { db in
+            let rows = try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT service, name, code, type, COUNT(*) AS n, max(id) AS newest FROM (
+                        SELECT job.id, job.service, job.name, json_extract(job.reason, '$.code') AS code,
+                            json_extract(job.error, '$.type') AS type
+                        FROM job WHERE \(conditions.joined(separator: " AND ")) ORDER BY job.id DESC LIMIT \(limit + 1))
+                    GROUP BY service, name, code, type ORDER BY n DESC, newest DESC
+                    """, arguments: arguments)
+            let groups = rows.map { row in
+                LedgerJobGroup(
+                    service: row["service"], name: row["name"], reason: row["code"] ?? "", type: row["type"], count: row["n"],
+                    newest: row["newest"])
+            }
+            return (groups, groups.reduce(0) { $0 + $1.count } > limit)
+        }
+    }
+
+    /// These runs, in this order, without those that are not there.
+    package func runs(_ ids: [String]) async throws -> [LedgerRun] {
+        try await read { db in
+            let rows = try Row.fetchAll(
+                db, sql: "SELECT \(LedgerRun.columns) FROM run WHERE id IN (\(databaseQuestionMarks(count: ids.count)))",
+                arguments: StatementArguments(ids))
+            let found = Dictionary(try rows.map { try LedgerRun(row: $0) }.map { ($0.id, $0) }) { first, _ in first }
+            return ids.compactMap { found[$0] }
+        }
+    }
+
+    /// These jobs, in this order, without those that are not there.
+    package func jobs(_ ids: [String]) async throws -> [LedgerDeadJob] {
+        try await read { db in
+            let rows = try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT \(LedgerJob.columns), run.level AS run_level, run.resource_id AS run_resource
+                    FROM job JOIN run ON run.id = job.run_id WHERE job.id IN (\(databaseQuestionMarks(count: ids.count)))
+                    """, arguments: StatementArguments(ids))
+            let found = Dictionary(try rows.map(Self.deadJob).map { ($0.job.id, $0) }) { first, _ in first }
+            return ids.compactMap { found[$0] }
+        }
+    }
+
+    /// Runs as the router sees them, by id, all as of one moment.
+    package func runs(asked ids: Set<RunID>) async throws -> [RunID: Run] {
+        try await read { db in
+            let transaction = SQLiteTransaction(db: db)
+            return try ids.reduce(into: [:]) { $0[$1] = try transaction.run($1) }
         }
     }
 

@@ -10,6 +10,9 @@ enum MonitorSchema {
         migrator.registerMigration("bulk") { db in
             try db.execute(sql: bulk)
         }
+        migrator.registerMigration("bulk-starter") { db in
+            try db.execute(sql: bulkStarter)
+        }
         return migrator
     }
 

@@ -21,9 +21,13 @@ package struct BulkRecord: Sendable, Hashable {
     package var kind: String
     /// `retry`, `cancel` or `reprocess`.
     package var action: String
-    /// As it was asked for: an object of texts.
+    /// An object of texts: as it was asked for in a preview, and without what somebody typed into a search from the start on.
     package var filter: JSONValue
     package var actor: String
+    /// By which right its starter acts, as `Identity` writes it; empty in records of an earlier version.
+    package var starter = ""
+    /// Why it ended before everything was done.
+    package var stopReason: String?
     package var previewedAt: Date
     package var startedAt: Date?
     package var endedAt: Date?
@@ -119,6 +123,12 @@ extension MonitorSchema {
         ) WITHOUT ROWID;
         CREATE INDEX bulk_item_state ON bulk_item (bulk, state, seq) WHERE state <> 'pending' AND state <> 'done';
         """
+
+    static let bulkStarter = """
+        ALTER TABLE bulk ADD COLUMN starter TEXT NOT NULL DEFAULT '';   -- by which right its starter acts
+        ALTER TABLE bulk ADD COLUMN stop_reason TEXT;                   -- why it ended before everything was done
+        CREATE INDEX bulk_preview ON bulk (previewed_at) WHERE state = 'preview';
+        """
 }
 
 extension MonitorStore {
@@ -126,42 +136,73 @@ extension MonitorStore {
     package static let previewLifetime: TimeInterval = 15 * 60
 
     /// Pins a preview's items. Forgets previews that nobody started, and records that ended more than 90 days ago.
-    package func addPreview(_ record: BulkRecord, _ items: [(target: String, mark: String)]) async throws {
+    ///
+    /// - Returns: false when there is one of this id already: nothing was changed then.
+    @discardableResult
+    package func addPreview(_ record: BulkRecord, _ items: [(target: String, mark: String)]) async throws -> Bool {
         try await write { db in
             let now = record.previewedAt.timeIntervalSince1970
-            try db.execute(
-                sql: "DELETE FROM bulk WHERE (state = 'preview' AND previewed_at < ?) OR ended_at < ?",
-                arguments: [now - Self.previewLifetime, now - 90 * 86400])
+            try Self.forget(at: now, db)
             try db.execute(
                 sql: """
-                    INSERT INTO bulk (id, state, kind, action, filter, actor, previewed_at, total, left_out) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    INSERT OR IGNORE INTO bulk (id, state, kind, action, filter, actor, starter, previewed_at, total, left_out)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     """,
                 arguments: [
-                    record.id, record.state.rawValue, record.kind, record.action, record.filter.text, record.actor, now, record.total,
-                    JSONValue.object(record.leftOut.mapValues { .integer(Int64($0)) }).text,
+                    record.id, record.state.rawValue, record.kind, record.action, record.filter.text, record.actor, record.starter, now,
+                    record.total, JSONValue.object(record.leftOut.mapValues { .integer(Int64($0)) }).text,
                 ])
+            guard db.changesCount > 0 else { return false }
             let insert = try db.makeStatement(sql: "INSERT INTO bulk_item (bulk, seq, target, mark, state) VALUES (?, ?, ?, ?, 'pending')")
             for (sequence, item) in items.enumerated() { try insert.execute(arguments: [record.id, sequence, item.target, item.mark]) }
+            return true
         }
+    }
+
+    /// Previews that nobody started keep nothing for longer than they can be started.
+    package func forgetPreviews(at now: Date) async throws {
+        let seconds = now.timeIntervalSince1970
+        let hasOld = try await read { db in
+            try Bool.fetchOne(
+                db, sql: "SELECT EXISTS (SELECT 1 FROM bulk WHERE state = 'preview' AND previewed_at < ?)",
+                arguments: [seconds - Self.previewLifetime]) ?? false
+        }
+        guard hasOld else { return }
+        try await write { db in try Self.forget(at: seconds, db) }
+    }
+
+    private static func forget(at now: Double, _ db: Database) throws {
+        try db.execute(
+            sql: "DELETE FROM bulk WHERE (state = 'preview' AND previewed_at < ?) OR ended_at < ?",
+            arguments: [now - previewLifetime, now - 90 * 86400])
     }
 
     /// Starts what was previewed, once.
     ///
-    /// - Parameter fact: no outcome of it can be at this fact of the ledger or before.
+    /// - Parameters:
+    ///   - record: with its filter, actor and starter as they are kept from now on.
+    ///   - fact: no outcome of it can be at this fact of the ledger or before.
     /// - Returns: false when it was no preview any more.
-    package func startBulk(_ id: String, actor: String, fact: Int64, audit: Int64, at now: Date) async throws -> Bool {
+    package func startBulk(_ record: BulkRecord, fact: Int64, audit: Int64, at now: Date) async throws -> Bool {
         try await write { db in
             try db.execute(
-                sql: "UPDATE bulk SET state = 'running', actor = ?, started_at = ?, fact = ?, audit = ? WHERE id = ? AND state = 'preview'",
-                arguments: [actor, now.timeIntervalSince1970, fact, audit, id])
+                sql: """
+                    UPDATE bulk SET state = 'running', filter = ?, actor = ?, starter = ?, started_at = ?, fact = ?, audit = ?
+                    WHERE id = ? AND state = 'preview'
+                    """,
+                arguments: [
+                    record.filter.text, record.actor, record.starter, now.timeIntervalSince1970, fact, audit, record.id,
+                ])
             return db.changesCount > 0
         }
     }
 
+    /// - Parameter reason: as its record says it.
     /// - Returns: false when it does not run.
-    package func cancelBulk(_ id: String) async throws -> Bool {
+    package func cancelBulk(_ id: String, reason: String) async throws -> Bool {
         try await write { db in
-            try db.execute(sql: "UPDATE bulk SET state = 'cancelling' WHERE id = ? AND state = 'running'", arguments: [id])
+            try db.execute(
+                sql: "UPDATE bulk SET state = 'cancelling', stop_reason = ? WHERE id = ? AND state = 'running'", arguments: [reason, id])
             return db.changesCount > 0
         }
     }
@@ -282,6 +323,8 @@ extension BulkRecord {
         position = row["position"]
         fact = row["fact"]
         audit = row["audit"]
+        starter = row["starter"]
+        stopReason = row["stop_reason"]
     }
 }
 

@@ -38,6 +38,11 @@ extension MonitorStore {
         }
     }
 
+    /// One token, valid or not.
+    package func token(id: String) async throws -> MonitorToken? {
+        try await read { db in try Row.fetchOne(db, sql: "SELECT * FROM token WHERE id = ?", arguments: [id]).map(MonitorToken.init) }
+    }
+
     /// - Parameter hash: of the token itself.
     package func addToken(_ token: MonitorToken, hash: String) async throws {
         try await write { db in

@@ -190,6 +190,151 @@ struct BulkTests {
         #expect(router.count == BulkRunner.window)
     }
 
+    @Test("Reprocessing does the newest run of each study once; one that came meanwhile is not done over")
+    func reprocess() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        let first = try addRuns(6, .succeeded, sample)
+        let later = try addRuns(4, .succeeded, sample)
+        let other = try addRuns(2, .failed, sample)
+        try await sample.database.write { db in
+            try db.execute(sql: "UPDATE run SET resource_id = id")
+            // Three runs of one study, two of another; and two studies whose newest run does not match.
+            for (run, of) in [(first[0], first[0]), (first[1], first[0]), (later[0], first[0]), (first[2], first[2]), (later[1], first[2])]
+            {
+                try db.execute(sql: "UPDATE run SET resource_id = ? WHERE id = ?", arguments: [of, run])
+            }
+            for (run, of) in [(other[0], first[3]), (other[1], first[4])] {
+                try db.execute(sql: "UPDATE run SET resource_id = ? WHERE id = ?", arguments: [of, run])
+            }
+        }
+        let router = AnsweringRouter(sample)
+        let bench = try bench(sample, router)
+        let order = try BulkOrder([
+            "kind": "runs", "action": "reprocess", "filter": ["service": "bulk-service", "state": "succeeded"],
+        ])
+        let preview = try await bench.desk.preview(order, by: identity)
+        #expect(preview.record.total == 5)
+        #expect(preview.record.leftOut.values.sorted() == [2, 3])
+        let pinned = try await bench.store.bulkItems(preview.record.id, from: 0, limit: 50).map(\.target)
+        #expect(Set(pinned) == Set([later[0], later[1], later[2], later[3], first[5]]))
+        // Somebody is quicker with one of them.
+        let quicker = try addRuns(1, .active, sample)
+        try await sample.database.write { db in
+            try db.execute(sql: "UPDATE run SET resource_id = ? WHERE id = ?", arguments: [first[0], quicker[0]])
+        }
+        _ = try await bench.desk.start(preview.record.id, by: identity)
+        let record = try await bench.run(until: { $0.state.isOver }, preview.record.id)
+        #expect(record.done == 4)
+        #expect(record.skipped == 1)
+        let left = try await bench.store.bulkItems(record.id, states: [.skipped], from: 0, limit: 5)
+        #expect(left.map(\.target) == [later[0]])
+        #expect(left.map(\.reason) == ["It has changed since the preview."])
+    }
+
+    @Test("It stops when its starter may no longer do it, and says why")
+    func starter() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        _ = try addRuns(220, .failed, sample)
+        let router = AnsweringRouter(sample)
+        router.patience.withLock { $0 = 50 }
+        let bench = try bench(sample, router)
+        let anna = Identity(means: .session, actor: "anna", role: .operator, address: "127.0.0.1", hasAccount: true)
+        try await bench.store.addUser("anna", role: .operator, password: "x", at: Date())
+        let order = try BulkOrder(["kind": "runs", "action": "retry", "filter": ["service": "bulk-service"]])
+        let preview = try await bench.desk.preview(order, by: anna)
+        _ = try await bench.desk.start(preview.record.id, by: anna)
+        _ = try await bench.run(until: { _ in router.patience.withLock { $0 ?? 0 } < 0 }, preview.record.id)
+        try await bench.store.setDisabled("anna", true, keepsAdmin: false)
+        router.patience.withLock { $0 = nil }
+        let again = try self.bench(sample, router)
+        let record = try await again.run(until: { $0.state.isOver }, preview.record.id)
+        let why = "Stopped: the user anna, who started it, was disabled."
+        #expect(record.state == .cancelled && record.stopReason == why)
+        #expect(record.done == BulkRunner.window && record.skipped == 220 - BulkRunner.window)
+        #expect(try await bench.store.bulkReasons(record.id).map(\.reason) == [why])
+        let audit = try await bench.store.audit(AuditFilter(target: record.id), limit: 5).items
+        #expect(audit.first?.entry.detail["why"] == .string(why))
+    }
+
+    @Test("Whose right has ended: users, users of a proxy, API tokens; the settings' own stay")
+    func rights() async throws {
+        let sample = try SampleLedger()
+        let store = try MonitorStore(folder: sample.folder.appending(path: "state"))
+        func objection(_ identity: Identity) async throws -> String? {
+            try await BulkStarter(onRecord: BulkStarter(identity).onRecord).objection(store, at: Date())
+        }
+        func person(_ means: Identity.Means, hasAccount: Bool = false) -> Identity {
+            Identity(means: means, actor: "anna", role: .operator, address: "127.0.0.1", hasAccount: hasAccount)
+        }
+        let anna = person(.session, hasAccount: true)
+        for settings in [person(.loopback), person(.token), person(.session), person(.proxy)] {
+            #expect(try await objection(settings) == nil)
+        }
+        #expect(try await objection(anna)?.contains("was removed") == true)
+        try await store.addUser("anna", role: .operator, password: "x", at: Date())
+        #expect(try await objection(anna) == nil)
+        try await store.setRole("anna", .viewer, keepsAdmin: false)
+        #expect(try await objection(anna)?.contains("no operator any more") == true)
+        try await store.setDisabled("anna", true, keepsAdmin: false)
+        #expect(try await objection(anna)?.contains("was disabled") == true)
+        #expect(try await objection(person(.proxy))?.contains("was disabled") == true)
+        let night = person(.apiToken("t1"))
+        #expect(try await objection(night)?.contains("is gone") == true)
+        try await store.addToken(
+            MonitorToken(id: "t1", name: "night", role: .operator, createdBy: "test", createdAt: Date()), hash: "h")
+        #expect(try await objection(night) == nil)
+        _ = try await store.revokeToken("t1", at: Date())
+        #expect(try await objection(night)?.contains("night") == true)
+    }
+
+    @Test("What somebody typed into a search is kept until the start and no longer, and goes into no audit")
+    func typed() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        let failed = try addRuns(2, .failed, sample)
+        let bench = try bench(sample, AnsweringRouter(sample))
+        let order = try BulkOrder([
+            "kind": "runs", "action": "retry", "filter": ["q": .string(failed[0]), "error": "It failed", "state": "failed"],
+        ])
+        let preview = try await bench.desk.preview(order, by: identity)
+        #expect(preview.record.total == 1)
+        #expect(try await bench.store.bulk(preview.record.id)?.filter["error"] == "It failed")
+        let record = try await bench.desk.start(preview.record.id, by: identity)
+        let kept: JSONValue = ["q": "text filter (26 characters)", "error": "text filter (9 characters)", "state": "failed"]
+        #expect(record.filter == kept)
+        let entry = try #require(try await bench.store.audit(AuditFilter(target: record.id), limit: 1).items.first?.entry)
+        #expect(entry.detail["filter"] == kept)
+        // A preview that nobody starts does not stay either.
+        let forgotten = try await bench.desk.preview(order, by: identity).record
+        try await bench.store.forgetPreviews(at: Date() + MonitorStore.previewLifetime - 5)
+        #expect(try await bench.store.bulk(forgotten.id) != nil)
+        try await bench.store.forgetPreviews(at: Date() + MonitorStore.previewLifetime + 5)
+        #expect(try await bench.store.bulk(forgotten.id) == nil)
+        #expect(try await bench.store.bulk(record.id) != nil)
+    }
+
+    @Test("Only what is named, of what matches; what is not there is counted")
+    func chosen() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        let failed = try addRuns(5, .failed, sample)
+        let bench = try bench(sample, AnsweringRouter(sample))
+        let ids = [failed[3], failed[1], failed[1], RunID.make(at: Date()).rawValue]
+        let order = try BulkOrder(["kind": "runs", "action": "retry", "ids": .array(ids.map(JSONValue.string))])
+        let preview = try await bench.desk.preview(order, by: identity)
+        let pinned = try await bench.store.bulkItems(preview.record.id, from: 0, limit: 50).map(\.target)
+        #expect(pinned == [failed[1], failed[3]].sorted())
+        #expect(preview.record.leftOut.values.map { $0 } == [1])
+        #expect(preview.record.filter == ["chosen": "3"])
+        let job = try BulkOrder(["kind": "jobs", "action": "retry", "ids": [.string("\(hospital.dead).4")], "filter": ["state": "failed"]])
+        #expect(try await bench.desk.find(job).wanted.isEmpty)
+        for wrong in [[], ["x"], [.string("\(failed[0]).0")], [1]] as [[JSONValue]] {
+            #expect(throws: Problem.self) { try BulkOrder(["kind": "runs", "action": "retry", "ids": .array(wrong)]) }
+        }
+    }
+
     @Test("Jobs by service and exit class, over the API: preview, start, progress, record; a word too many is refused")
     func overTheAPI() async throws {
         let sample = try SampleLedger()

@@ -157,13 +157,25 @@ struct HostileTextTests {
             let query = Self.attack.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
             var pages = [
                 "/", "/runs", "/runs/\(run)", "/workers", "/queues", "/services", "/dead", "/events", "/events?filtered=true",
-                "/audit", "/account",
+                "/audit", "/account", "/bulk", "/bulk/new?kind=jobs&action=retry", "/bulk/new?kind=runs&action=cancel",
+                "/bulk/new?kind=\(query)&action=\(query)", "/bulk/\(query)",
                 "/runs?q=mark\(query)", "/runs?q=\(query)&state=failed", "/events?reason=\(query)", "/audit?actor=\(query)&target=\(query)",
                 "/runs/\(query)", "/jobs/\(query)", "/nothing/\(query)", "/runs?done=\(query)", "/sign-in?next=/\(query)",
             ]
             for job in 0..<3 { pages.append("/jobs/\(run).\(job)") }
             pages += ["/jobs/\(run).0?token=1", "/jobs/\(run).0?token=1&find=mark", "/jobs/\(run).0?token=1&find=\(query)"]
             pages += ["service", "modality", "error", "level", "from"].map { "/runs?\($0)=\(query)" } + ["/?range=\(query)"]
+            pages += ["service", "reason", "type", "error", "run", "name", "from"].map { "/dead?\($0)=\(query)" }
+            pages += ["q", "error", "event"].map { "/bulk/new?kind=runs&action=cancel&\($0)=\(query)" }
+            // One on record, with all of it in its filter, its items and its reasons.
+            var bulk = BulkRecord(
+                id: "6f9619ff-8b86-d011-b42d-00c04fc964ff", kind: "jobs", action: "retry",
+                filter: ["service": .string("mark-bulkfilter-" + Self.attack)], actor: "mark-bulkactor-" + Self.attack, previewedAt: Date(),
+                leftOut: ["mark-bulkleft-" + Self.attack: 3], total: 1)
+            try await dashboard.store.addPreview(bulk, [("mark-bulktarget-" + Self.attack, "x")])
+            bulk.starter = "user:nobody"
+            #expect(try await dashboard.store.startBulk(bulk, fact: 0, audit: 999, at: Date()))
+            pages += ["/bulk/\(bulk.id)", "/bulk/\(bulk.id)?items=all", "/bulk/\(bulk.id)?items=\(query)"]
             var seen = ""
             // The run revealed, too: nothing of it is masked then.
             for isRevealed in [false, true] {
@@ -206,7 +218,9 @@ struct HostileTextTests {
             // Everything that was planted was looked at somewhere; what hides a patient was hidden until it was revealed.
             let missing = planted.places.filter { !seen.contains("mark-\($0)-") && !$0.hasPrefix("fact") }
             #expect(missing.isEmpty, "\(missing)")
-            for name in ["worker", "auditactor", "auditaction", "auditdetail"] { #expect(seen.contains("mark-\(name)-"), "\(name)") }
+            for name in ["worker", "auditactor", "auditaction", "auditdetail", "bulkfilter", "bulkactor", "bulkleft", "bulktarget"] {
+                #expect(seen.contains("mark-\(name)-"), "\(name)")
+            }
             for path in ["/runs/\(run)", "/api/v1/runs/\(run)", "/runs", "/events"] {
                 let text = try await dashboard.get(path).text
                 #expect(!text.contains("mark-hidden-"), "\(path)")

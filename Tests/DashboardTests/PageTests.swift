@@ -13,6 +13,8 @@ struct PageTests {
         let sample = try SampleLedger()
         var paths = [
             "/", "/runs", "/runs?state=failed&q=x", "/workers", "/queues", "/services", "/dead", "/events", "/events?reason=modality",
+            "/dead?service=x&error=y&from=2026-01-01", "/bulk", "/bulk/new?kind=runs&action=reprocess",
+            "/bulk/new?kind=jobs&action=retry&state=dead",
         ]
         if isFull {
             let hospital = try sample.fillHospital(older: 3)

@@ -9,7 +9,7 @@ enum RunParameters {
         .query("event", .text(longest: 200), "Only runs of this event: its number, its snapshot, or Orthanc's id of what it is about."),
         .query("q", .text(longest: 200), "The beginning of a run's or an Orthanc id, a job's id, or a job's name."),
         .query("level", .one(ResourceLevel.allCases.map(\.rawValue)), "Only runs of a series, a study or a patient."),
-        .query("service", .text(longest: 200), "Only runs with a job of this service."),
+        .query("service", .text(longest: 200), "Only runs with a job of this service; `built-in` is the export, which has none."),
         .query("modality", .text(longest: 16), "Only runs with a series of this modality.", example: "CT"),
         .query("error", .text(longest: 200), "Only runs whose failed or dead jobs, or which themselves, say this in their reason."),
         .query("from", .time, "Only runs that were made at this time or later."),
@@ -32,7 +32,8 @@ enum RunParameters {
             states.append(state)
         }
         return LedgerRunFilter(
-            states: states, event: fields["event"], text: fields["q"], level: fields["level"], service: fields["service"],
+            states: states, event: fields["event"], text: fields["q"], level: fields["level"],
+            service: fields["service"] == RunFilterQuery.builtIn ? "" : fields["service"],
             modality: fields["modality"], error: fields["error"], from: fields["from"].flatMap(APITime.date),
             to: fields["to"].flatMap(APITime.date))
     }

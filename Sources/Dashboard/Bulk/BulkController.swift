@@ -14,8 +14,9 @@ struct BulkController: Sendable {
                 "/bulk/preview", "previewBulk", "bulk", "Counts and pins what a command for everything that matches would do",
                 details: """
                     Of runs: retry, cancel or reprocess; the filter's keys are the parameters of GET /runs. Of jobs that failed or are dead: \\
-                    retry; the keys are state (failed, dead), service, name, channel, reason, from, to. `count` is exactly what will be sent; \\
-                    start it with its `token` within 15 minutes.
+                    retry; the keys are state (failed, dead), service, name, channel, reason, type, error, run, from, to. With `ids`, \\
+                    only those of them. Reprocessing takes the newest run of each series, study or patient. `count` is exactly what will be \\
+                    sent; start it with its `token` within 15 minutes.
                     """,
                 body: "BulkOrder", status: .ok, answer: Schema.ref("BulkPreview"), failures: [.conflict], handler: preview),
             .post(
@@ -117,7 +118,7 @@ extension JSONValue {
             "state": .string(record.state.rawValue),
             "kind": .string(record.kind),
             "action": .string(record.action),
-            "filter": record.filter,
+            "filter": record.state == .preview ? BulkOrder.withoutText(record.filter) : record.filter,
             "actor": .string(record.actor),
             "startedAt": JSONValue(record.startedAt),
             "endedAt": JSONValue(record.endedAt),
@@ -126,6 +127,7 @@ extension JSONValue {
             "skipped": JSONValue(record.skipped),
             "failed": JSONValue(record.failed),
             "leftOut": JSONValue(reasons: record.leftOut),
+            "stopReason": JSONValue(record.stopReason),
         ]
     }
 
@@ -145,7 +147,8 @@ extension APISchemas {
         "state": Schema.one(of: BulkRecord.State.self),
         "kind": Schema.one(of: BulkOrder.Kind.self),
         "action": Schema.one(of: BulkOrder.Action.self),
-        "filter": Schema.map(Schema.text),
+        "filter": Schema.described(
+            Schema.map(Schema.text), "Without what was typed into `q` and `error`; `chosen` is how many were named by `ids`."),
         "actor": Schema.text,
         "startedAt": Schema.nullable(Schema.time),
         "endedAt": Schema.nullable(Schema.time),
@@ -154,6 +157,9 @@ extension APISchemas {
         "skipped": Schema.described(Schema.count, "Had changed since the preview, or the router refused them."),
         "failed": Schema.count,
         "leftOut": reasons,
+        "stopReason": Schema.nullable(
+            Schema.described(
+                Schema.text, "Why it ended before everything was done: who cancelled it, or that its starter may no longer do it.")),
     ])
 
     static let bulk: [String: JSONValue] = [
@@ -182,6 +188,11 @@ extension APISchemas {
         ]),
     ]
 
+    private static func idPattern(_ kind: BulkOrder.Kind) -> String {
+        let run = "[0-9A-HJKMNP-TV-Z]{26}"
+        return kind == .runs ? "^\(run)$" : "^\(run)\\.(0|[1-9][0-9]{0,5})$"
+    }
+
     private static var order: JSONValue {
         func form(_ kind: BulkOrder.Kind, _ actions: [BulkOrder.Action], _ parameters: [APIParameter]) -> JSONValue {
             var filter =
@@ -195,7 +206,12 @@ extension APISchemas {
                     [
                         "kind": Schema.one(of: [kind.rawValue]), "action": Schema.one(of: actions.map(\.rawValue)),
                         "filter": .object(filter),
-                    ], optional: ["filter"]
+                        "ids": [
+                            "type": "array", "minItems": 1, "maxItems": .integer(Int64(BulkOrder.longestChoice)),
+                            "items": ["type": "string", "pattern": .string(idPattern(kind))],
+                            "description": "Only these, of what the filter matches.",
+                        ],
+                    ], optional: ["filter", "ids"]
                 ).object ?? [:]
             whole["additionalProperties"] = false
             return .object(whole)

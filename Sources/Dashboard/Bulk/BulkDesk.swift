@@ -1,3 +1,4 @@
+import Accounts
 import Foundation
 import JobStore
 import Jobs
@@ -6,6 +7,19 @@ import Pipeline
 
 /// Makes previews, starts and cancels bulk operations. The work itself is ``BulkRunner``'s.
 struct BulkDesk: Sendable {
+    /// What an order is about at one moment.
+    struct Findings: Sendable {
+        /// What will be done, in the order of the work.
+        var wanted: [LedgerMatch]
+        /// What matches and is left out: how many by reason.
+        var leftOut: [String: Int]
+
+        /// Another one as soon as anything of it is another one.
+        var fingerprint: String {
+            SecretText.digest(wanted.map { "\($0.id) \($0.mark)" }.joined(separator: "\n"))
+        }
+    }
+
     struct Preview: Sendable {
         var record: BulkRecord
         /// Some of what will be done.
@@ -17,39 +31,68 @@ struct BulkDesk: Sendable {
     let store: MonitorStore
     let runner: BulkRunner
 
-    /// Finds what the order is about, and pins exactly that.
-    func preview(_ order: BulkOrder, by identity: Identity) async throws -> Preview {
+    /// Finds what the order is about, and changes nothing.
+    func find(_ order: BulkOrder) async throws -> Findings {
+        let isOfResource = order.action == .reprocess
         let found: [LedgerMatch] =
             switch order.filter {
-            case .runs(let filter): try await ledger.matches(filter, limit: BulkOrder.limit + 1)
-            case .jobs(let filter): try await ledger.matches(filter, limit: BulkOrder.limit + 1)
+            case .runs(let filter):
+                try await ledger.matches(filter, ids: order.ids, isOfResource: isOfResource, limit: BulkOrder.limit + 1)
+            case .jobs(let filter): try await ledger.matches(filter, ids: order.ids, limit: BulkOrder.limit + 1)
             }
         guard found.count <= BulkOrder.limit else {
             throw Problem.conflict("More than \(Display.number(BulkOrder.limit)) match. Narrow the filter, for example by time.")
         }
-        var wanted: [LedgerMatch] = []
-        var leftOut: [String: Int] = [:]
+        var findings = Findings(wanted: [], leftOut: [:])
+        if let ids = order.ids, ids.count > found.count {
+            findings.leftOut["It is not there any more, or not in this state any more."] = ids.count - found.count
+        }
+        let matching = isOfResource ? Set(found.map(\.id)) : []
         var runsFromTheStart: Set<String> = []
         for match in found {
-            if let reason = try await refusal(match, order, &runsFromTheStart) {
-                leftOut[reason, default: 0] += 1
+            if let reason = try await refusal(match, order, matching, &runsFromTheStart) {
+                findings.leftOut[reason, default: 0] += 1
             } else {
-                wanted.append(match)
+                findings.wanted.append(match)
             }
         }
-        let now = Date()
-        let record = BulkRecord(
-            id: UUID().uuidString.lowercased(), kind: order.kind.rawValue, action: order.action.rawValue,
-            filter: .object(order.fields.mapValues(JSONValue.string)), actor: identity.actor, previewedAt: now, leftOut: leftOut,
-            total: wanted.count)
-        try await store.addPreview(record, wanted.map { ($0.id, $0.mark) })
-        return Preview(record: record, examples: Array(wanted.suffix(5).reversed()), expiresAt: now + MonitorStore.previewLifetime)
+        return findings
+    }
+
+    /// Finds what the order is about, and pins exactly that.
+    func preview(_ order: BulkOrder, by identity: Identity) async throws -> Preview {
+        let findings = try await find(order)
+        let record = try await pin(findings, of: order, by: identity)
+        return Preview(
+            record: record, examples: Array(findings.wanted.suffix(5).reversed()),
+            expiresAt: record.previewedAt + MonitorStore.previewLifetime)
+    }
+
+    /// - Parameter id: of the preview; one that exists already stays as it is.
+    @discardableResult
+    func pin(
+        _ findings: Findings, of order: BulkOrder, id: String = UUID().uuidString.lowercased(), by identity: Identity
+    ) async throws -> BulkRecord {
+        var record = BulkRecord(
+            id: id, kind: order.kind.rawValue, action: order.action.rawValue, filter: order.filterOnRecord, actor: identity.actor,
+            previewedAt: Date(), leftOut: findings.leftOut, total: findings.wanted.count)
+        record.starter = BulkStarter(identity).onRecord
+        try await store.addPreview(record, findings.wanted.map { ($0.id, $0.mark) })
+        return record
     }
 
     /// Why the router would refuse it, by the router's own rules.
-    private func refusal(_ match: LedgerMatch, _ order: BulkOrder, _ runsFromTheStart: inout Set<String>) async throws -> String? {
+    ///
+    /// - Parameter matching: all runs that match, for what is done once for each series, study or patient.
+    private func refusal(
+        _ match: LedgerMatch, _ order: BulkOrder, _ matching: Set<String>, _ runsFromTheStart: inout Set<String>
+    ) async throws -> String? {
         switch (order.kind, order.action) {
-        case (.runs, .reprocess): return nil
+        case (.runs, .reprocess):
+            guard let newest = match.newestRun, newest != match.id else { return nil }
+            return matching.contains(newest)
+                ? "A newer run of the same series, study or patient is among them, and is the one that is done again."
+                : "There is a newer run of the same series, study or patient, which does not match."
         case (.runs, .cancel): return match.isRunActive ? nil : "It has ended already."
         case (.runs, .retry):
             if match.isRunActive { return "It is still active." }
@@ -69,7 +112,7 @@ struct BulkDesk: Sendable {
     ///
     /// - Returns: the record; of what runs or has run already, that.
     func start(_ id: String, by identity: Identity) async throws -> BulkRecord {
-        guard let record = try await store.bulk(id) else {
+        guard var record = try await store.bulk(id) else {
             throw Problem.notFound("There is no preview '\(id.prefix(60))'. One is kept for 15 minutes.")
         }
         if record.state != .preview { throw Problem.conflict("It has been started already: see /api/v1/bulk/\(record.id).") }
@@ -78,12 +121,15 @@ struct BulkDesk: Sendable {
             throw Problem.conflict("The preview is older than 15 minutes. Make a new one.")
         }
         let fact = try await ledger.latestFact()
+        // The items are pinned: nobody needs any more what was searched for.
+        record.filter = BulkOrder.withoutText(record.filter)
+        record.actor = identity.actor
+        record.starter = BulkStarter(identity).onRecord
         let entry = identity.entry(
             "bulk-\(record.action)", .init("bulk", record.id), .sent,
             detail: ["kind": .string(record.kind), "filter": record.filter, "total": .integer(Int64(record.total))])
         let audit = try await store.record(entry)
-        guard try await store.startBulk(id, actor: identity.actor, fact: fact, audit: audit, at: now),
-            let started = try await store.bulk(id)
+        guard try await store.startBulk(record, fact: fact, audit: audit, at: now), let started = try await store.bulk(id)
         else {
             try await store.settle(audit, .refused)
             throw Problem.conflict("It has been started already: see /api/v1/bulk/\(id).")
@@ -94,7 +140,7 @@ struct BulkDesk: Sendable {
 
     func cancel(_ id: String, by identity: Identity) async throws -> BulkRecord {
         guard try await store.bulk(id) != nil else { throw Problem.notFound("There is no bulk operation '\(id.prefix(60))'.") }
-        guard try await store.cancelBulk(id) else { throw Problem.conflict("It does not run.") }
+        guard try await store.cancelBulk(id, reason: "Cancelled by \(identity.actor).") else { throw Problem.conflict("It does not run.") }
         try await store.record(identity.entry("cancel-bulk", .init("bulk", id)))
         runner.wake()
         guard let record = try await store.bulk(id) else { throw Problem.notFound("There is no bulk operation '\(id.prefix(60))'.") }

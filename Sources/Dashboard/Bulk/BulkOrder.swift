@@ -28,9 +28,13 @@ struct BulkOrder: Sendable {
     var filter: Filter
     /// The filter as it was written.
     var fields: [String: String]
+    /// Only these, of what the filter matches; nil is all of it. Without repetitions.
+    var ids: [String]?
 
     /// More than so many are no longer one decision: the filter has to be narrower.
     static let limit = 200_000
+    /// As many as one page of a list can hold.
+    static let longestChoice = 500
 
     static let jobParameters: [APIParameter] = [
         .query("state", .several(["failed", "dead"]), "Only jobs in these states; without it both.", example: "dead"),
@@ -40,11 +44,14 @@ struct BulkOrder: Sendable {
         .query(
             "reason", .text(longest: 100), "Only jobs that ended so: exception, timeout, killed, out-of-memory, crash-limit, ...",
             example: "timeout"),
+        .query("type", .text(longest: 200), "Only jobs whose error is of exactly this type.", example: "ValueError"),
+        .query("error", .text(longest: 200), "Only jobs whose error or reason says this."),
+        .query("run", .text(longest: 64), "Only jobs of this run."),
         .query("from", .time, "Only jobs that ended at this time or later."),
         .query("to", .time, "Only jobs that ended before this time."),
     ]
 
-    var command: CommandMessage.Action {
+    private static func command(_ kind: Kind, _ action: Action) -> CommandMessage.Action {
         switch (kind, action) {
         case (.jobs, _): .retryJob
         case (.runs, .retry): .retryRun
@@ -56,23 +63,23 @@ struct BulkOrder: Sendable {
     /// `retry-run`, as single commands are named.
     static func command(of record: BulkRecord) -> CommandMessage.Action? {
         guard let kind = Kind(rawValue: record.kind), let action = Action(rawValue: record.action) else { return nil }
-        return BulkOrder(kind: kind, action: action, filter: .jobs(LedgerJobFilter()), fields: [:]).command
+        return command(kind, action)
     }
 
-    private init(kind: Kind, action: Action, filter: Filter, fields: [String: String]) {
-        self.kind = kind
-        self.action = action
-        self.filter = filter
-        self.fields = fields
+    static func actions(of kind: Kind) -> [Action] {
+        switch kind {
+        case .runs: [.retry, .cancel, .reprocess]
+        case .jobs: [.retry]
+        }
     }
 
     /// - Throws: `Problem` that names the key, its value and what is allowed.
-    init(kind: String?, action: String?, fields: [String: String]) throws(Problem) {
+    init(kind: String?, action: String?, fields: [String: String], ids: [String]? = nil) throws(Problem) {
         guard let known = kind.flatMap(Kind.init) else {
             throw .parameter("kind", kind, allowed: Kind.allCases.map(\.rawValue).joined(separator: ", "))
         }
         self.kind = known
-        let actions: [Action] = known == .runs ? [.retry, .cancel, .reprocess] : [.retry]
+        let actions = Self.actions(of: known)
         guard let wanted = action.flatMap(Action.init), actions.contains(wanted) else {
             throw .parameter("action", action, allowed: actions.map(\.rawValue).joined(separator: ", ") + " for \(known.rawValue)")
         }
@@ -90,13 +97,26 @@ struct BulkOrder: Sendable {
         case .runs: filter = .runs(try RunParameters.filter(self.fields))
         case .jobs: filter = .jobs(Self.jobFilter(self.fields))
         }
+        self.ids = try ids.map { (ids) throws(Problem) in try Self.checked(ids, known) }
+    }
+
+    private static func checked(_ ids: [String], _ kind: Kind) throws(Problem) -> [String] {
+        let unique = Set(ids)
+        guard !unique.isEmpty, unique.count <= longestChoice else {
+            throw .parameter("ids", "\(unique.count) of them", allowed: "1 to \(longestChoice)")
+        }
+        for id in ids {
+            let isID = kind == .runs ? RunID(rawValue: id) != nil : JobID(rawValue: id) != nil
+            guard isID else { throw .parameter("ids", id, allowed: "ids of \(kind.rawValue)") }
+        }
+        return unique.sorted()
     }
 
     /// From the body of a request.
     init(_ body: JSONValue?) throws(Problem) {
         guard let members = body?.object else { throw .badRequest("Send an object with kind, action and filter.") }
-        if let other = members.keys.sorted().first(where: { !["kind", "action", "filter"].contains($0) }) {
-            throw .parameter(other, members[other]?.text, allowed: "only the keys kind, action and filter")
+        if let other = members.keys.sorted().first(where: { !["kind", "action", "filter", "ids"].contains($0) }) {
+            throw .parameter(other, members[other]?.text, allowed: "only the keys kind, action, filter and ids")
         }
         guard let filter = (members["filter"] ?? [:]).object else {
             throw .parameter("filter", members["filter"]?.text, allowed: "an object of texts")
@@ -106,13 +126,114 @@ struct BulkOrder: Sendable {
             guard let text = value.string else { throw .parameter("filter.\(name)", value.text, allowed: "text") }
             fields[name] = text
         }
-        try self.init(kind: members["kind"]?.string, action: members["action"]?.string, fields: fields)
+        var ids: [String]?
+        if let given = members["ids"] {
+            guard let list = given.array, case let texts = list.compactMap(\.string), texts.count == list.count else {
+                throw .parameter("ids", given.text, allowed: "a list of ids")
+            }
+            ids = texts
+        }
+        try self.init(kind: members["kind"]?.string, action: members["action"]?.string, fields: fields, ids: ids)
     }
 
-    private static func jobFilter(_ fields: [String: String]) -> LedgerJobFilter {
+    static func jobFilter(_ fields: [String: String]) -> LedgerJobFilter {
         LedgerJobFilter(
-            states: (fields["state"] ?? "").split(separator: ",").compactMap { JobState(rawValue: String($0)) }, service: fields["service"],
-            name: fields["name"], channel: fields["channel"], reason: fields["reason"], from: fields["from"].flatMap(APITime.date),
-            to: fields["to"].flatMap(APITime.date))
+            states: (fields["state"] ?? "").split(separator: ",").compactMap { JobState(rawValue: String($0)) },
+            service: fields["service"] == RunFilterQuery.builtIn ? "" : fields["service"], name: fields["name"],
+            channel: fields["channel"], reason: fields["reason"], type: fields["type"], error: fields["error"], run: fields["run"],
+            from: fields["from"].flatMap(APITime.date), to: fields["to"].flatMap(APITime.date))
+    }
+}
+
+// MARK: - What is kept of it, and how people read it
+
+extension BulkOrder {
+    /// What people type into: a name may stand there.
+    private static let typed: Set<String> = ["q", "error"]
+
+    /// As a preview keeps it.
+    var filterOnRecord: JSONValue {
+        var members = fields.mapValues(JSONValue.string)
+        // Which ones they are is in the items.
+        if let ids { members["chosen"] = .string(String(ids.count)) }
+        return .object(members)
+    }
+
+    /// The filter of a preview, as records and the audit keep it: without what somebody typed.
+    static func withoutText(_ filter: JSONValue) -> JSONValue {
+        var members = filter.object ?? [:]
+        for name in typed {
+            guard let text = members[name]?.string else { continue }
+            members[name] = .string("text filter (\(text.count) characters)")
+        }
+        return .object(members)
+    }
+
+    /// In the order of the forms.
+    private static let words: [(name: String, word: String)] = [
+        ("chosen", "Chosen by hand"), ("state", "State"), ("level", "Level"), ("service", "Service"), ("name", "Job"),
+        ("channel", "Channel"), ("modality", "Modality"), ("reason", "Cause"), ("type", "Error type"), ("error", "Error holds"),
+        ("q", "Search"), ("event", "Event"), ("run", "Run"), ("from", "From"), ("to", "Until"),
+    ]
+
+    /// `State: failed`, one for each condition; none is everything.
+    static func words(of filter: JSONValue) -> [String] {
+        let members = filter.object ?? [:]
+        return words.compactMap { name, word in
+            guard let value = members[name]?.string else { return nil }
+            switch name {
+            case "state": return "\(word): \(value.replacing(",", with: " or "))"
+            case "from", "to": return "\(word): \(APITime.date(value).map { Display.time($0) } ?? value)"
+            default: return "\(word): \(value)"
+            }
+        }
+    }
+
+    /// The list that shows what the filter matches; nil where no list does.
+    static func list(of record: BulkRecord) -> String? {
+        let members = record.filter.object ?? [:]
+        guard members["chosen"] == nil, typed.allSatisfy({ members[$0] == nil || record.state == .preview }) else { return nil }
+        var fields = members.compactMapValues(\.string)
+        for name in ["from", "to"] {
+            // As the list's form has it.
+            fields[name] = fields[name].map { text in APITime.date(text).map { Display.time($0).replacing(" ", with: "T") } ?? text }
+        }
+        if record.kind == Kind.runs.rawValue {
+            // The page's list has a tab for one state.
+            if fields["state"]?.contains(",") == true { fields["state"] = nil }
+            return PagerModel.path("/runs", fields.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
+        }
+        guard fields.removeValue(forKey: "state") == "dead" else { return nil }
+        return PagerModel.path("/dead", fields.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
+    }
+
+    /// `312 jobs`, `1 run`.
+    static func count(_ count: Int, _ kind: String) -> String {
+        "\(Display.number(count)) \(count == 1 ? String(kind.dropLast()) : kind)"
+    }
+
+    /// `Retry 312 jobs`.
+    static func title(_ action: String, _ count: Int, _ kind: String) -> String {
+        "\(action.prefix(1).uppercased() + action.dropFirst()) \(Self.count(count, kind))"
+    }
+
+    /// What happens to `count` of them, in plain words.
+    func sentence(_ count: Int) -> String {
+        let number = Display.number(count)
+        let isOne = count == 1
+        switch (kind, action) {
+        case (.jobs, _):
+            return isOne
+                ? "One job begins a new attempt, and with it the jobs that were skipped because of it."
+                : "\(number) jobs begin a new attempt, and with each of them the jobs that were skipped because of it."
+        case (.runs, .retry):
+            return "In \(isOne ? "one run" : "\(number) runs") every job that failed, died, was cancelled or was skipped begins anew. "
+                + "What succeeded stays as it is."
+        case (.runs, .cancel):
+            return "\(isOne ? "One run is" : "\(number) runs are") cancelled: what runs is stopped, and what waits does not start."
+        case (.runs, .reprocess):
+            return "\(isOne ? "One series, study or patient is" : "\(number) series, studies or patients are") planned again, from the "
+                + "newest run of each, with today's services. New results come as further series beside the old ones."
+        }
     }
 }

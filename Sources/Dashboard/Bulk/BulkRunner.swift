@@ -44,6 +44,7 @@ final class BulkRunner: Sendable {
     func run() async {
         // Sent by a process before this one, perhaps: sent again.
         var unconfirmed: [String: Set<Int>] = [:]
+        var forgotten = ContinuousClock.now - .seconds(60)
         await withTaskGroup(of: Void.self) { group in
             group.addTask { [feed, waker] in
                 for await _ in feed.watch(isOwn: true).cancelOnGracefulShutdown() { waker.yield() }
@@ -51,6 +52,10 @@ final class BulkRunner: Sendable {
             }
             for await _ in wakes {
                 do {
+                    if forgotten.duration(to: .now) >= .seconds(60) {
+                        try await store.forgetPreviews(at: Date())
+                        forgotten = .now
+                    }
                     for record in try await store.openBulks() { try await work(on: record, &unconfirmed) }
                 } catch is CancellationError {
                     break
@@ -72,8 +77,11 @@ final class BulkRunner: Sendable {
                 let sent = try await store.bulkItems(record.id, states: [.sent], from: 0, limit: Self.window * 2)
                 unconfirmed[record.id] = Set(sent.map(\.sequence))
             }
+            if record.state == .running, let objection = try await BulkStarter(onRecord: record.starter).objection(store, at: Date()) {
+                _ = try await store.cancelBulk(record.id, reason: objection)
+            }
             if let now = try await store.bulk(record.id), now.state == .cancelling, record.position < record.total {
-                try await store.stopBulk(record.id, reason: "The operation was cancelled.")
+                try await store.stopBulk(record.id, reason: now.stopReason ?? "The operation was cancelled.")
             }
             guard let fresh = try await store.bulk(record.id) else { return }
             record = try await sendOn(fresh, &unconfirmed[record.id, default: []])
@@ -111,7 +119,8 @@ final class BulkRunner: Sendable {
         }
         if room > 0 {
             var next = try await store.bulkItems(record.id, from: record.position, limit: room)
-            let marks = try await ledger.marks(of: next.map(\.target), areRuns: record.kind == BulkOrder.Kind.runs.rawValue)
+            let marks = try await ledger.marks(
+                of: next.map(\.target), areRuns: record.kind == BulkOrder.Kind.runs.rawValue, isOfResource: action == .reprocessRun)
             for index in next.indices { next[index] = Self.checked(next[index], marks[next[index].target]) }
             // On record as sent before it is: after a crash in between it is sent again.
             record = try await store.advanceBulk(record.id, items: next, position: record.position + next.count) ?? record
@@ -147,17 +156,19 @@ final class BulkRunner: Sendable {
     }
 
     private func end(_ record: BulkRecord) async throws {
-        let isCancelled = try await store.bulk(record.id)?.state == .cancelling
-        try await store.endBulk(record.id, isCancelled ? .cancelled : .done, at: Date())
+        let last = try await store.bulk(record.id)
+        let isCancelled = last?.state == .cancelling
+        // Before the end: after a crash in between, both are written again.
         if let audit = record.audit {
-            try await store.settle(
-                audit, record.failed == 0 ? .done : .failed,
-                detail: [
-                    "kind": .string(record.kind), "filter": record.filter, "total": .integer(Int64(record.total)),
-                    "done": .integer(Int64(record.done)), "skipped": .integer(Int64(record.skipped)),
-                    "failed": .integer(Int64(record.failed)), "cancelled": .bool(isCancelled),
-                ])
+            var detail: [String: JSONValue] = [
+                "kind": .string(record.kind), "filter": record.filter, "total": .integer(Int64(record.total)),
+                "done": .integer(Int64(record.done)), "skipped": .integer(Int64(record.skipped)),
+                "failed": .integer(Int64(record.failed)), "cancelled": .bool(isCancelled),
+            ]
+            if let reason = last?.stopReason { detail["why"] = .string(reason) }
+            try await store.settle(audit, record.failed == 0 ? .done : .failed, detail: .object(detail))
         }
+        try await store.endBulk(record.id, isCancelled ? .cancelled : .done, at: Date())
         logger.info(
             "A bulk operation has ended",
             metadata: ["bulk": "\(record.id)", "done": "\(record.done)", "skipped": "\(record.skipped)", "failed": "\(record.failed)"])

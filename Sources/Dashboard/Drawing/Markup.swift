@@ -37,6 +37,21 @@ enum Markup {
         return "<svg class=\"bar\" role=\"img\" aria-label=\"\(words)\"><title>\(words)</title>\(parts)</svg>"
     }
 
+    /// One bar of several parts of a whole; what is missing to the whole stays empty.
+    ///
+    /// - Parameter parts: the state that gives a part its colour, and its size.
+    static func bar(_ parts: [(like: String, count: Int)], of total: Int, _ words: String) -> String {
+        var x = 0.0
+        var rects = ""
+        for part in parts where part.count > 0 && total > 0 {
+            let width = Double(part.count) / Double(total) * 100
+            rects += "<rect class=\"s-\(part.like)\" x=\"\(percent(x))\" width=\"\(percent(width))\" height=\"8\"/>"
+            x += width
+        }
+        let label = HTMLText.escape(words)
+        return "<svg class=\"bar\" role=\"img\" aria-label=\"\(label)\"><title>\(label)</title>\(rects)</svg>"
+    }
+
     /// A share of something, 0...1.
     static func meter(_ share: Double, _ words: String, like name: String = "running") -> String {
         let share = min(1, max(0, share))

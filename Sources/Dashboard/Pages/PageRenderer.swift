@@ -178,6 +178,7 @@ struct PageFrame {
         return [
             link("Overview", "/"), link("Runs", "/runs"), link("Workers", "/workers"), link("Queues", "/queues"),
             link("Services", "/services", troubled), link("Dead letters", "/dead", dead), link("Events", "/events"),
+            link("Bulk", "/bulk"),
         ]
     }
 

@@ -3,40 +3,6 @@ import Hummingbird
 import JobStore
 import Jobs
 
-private struct DeadPage {
-    struct JobRow {
-        var id: String
-        var name: String
-        var service: String
-        var runID: String
-        var shortRun: String
-        var level: String
-        var resource: String
-        var shortResource: String
-        var reason: String
-        var message: String?
-        var attempt: String
-        var finished: String
-    }
-
-    struct MessageRow {
-        var at: String
-        var queue: String
-        var reason: String
-        var type: String
-        var messageID: String
-        var size: String
-    }
-
-    /// How many there are, all pages together.
-    var count: String
-    var jobs: [JobRow]
-    var jobPager: PagerModel
-    var messages: [MessageRow]
-    var messagePager: PagerModel
-    var isEmpty: Bool
-}
-
 private struct EventsPage {
     struct Tab {
         var title: String
@@ -99,34 +65,6 @@ private struct EventsPage {
 }
 
 extension PageController {
-    @Sendable func showDead(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        let cursor = request.query("cursor")
-        let messageCursor = request.query("messageCursor")
-        let jobs = try await ledger.deadJobs(limit: 50, cursor: cursor)
-        let messages = try await ledger.deadMessages(limit: 50, cursor: messageCursor)
-        let model = DeadPage(
-            count: Display.number(try await overview.get().totals.jobs(.dead)),
-            jobs: jobs.items.map { dead in
-                let job = dead.job
-                return DeadPage.JobRow(
-                    id: job.id, name: job.name, service: job.service.isEmpty ? "built-in" : job.service, runID: job.runID,
-                    shortRun: String(job.runID.suffix(8)), level: dead.level, resource: dead.resourceID,
-                    shortResource: Display.short(dead.resourceID), reason: job.reason.text, message: job.error?.message,
-                    attempt: String(job.attempt), finished: Markup.time(job.finishedAt, isRelative: true))
-            },
-            jobPager: PagerModel("/dead", cursor, jobs.next),
-            messages: messages.items.map { message in
-                DeadPage.MessageRow(
-                    at: Markup.time(message.at, isRelative: true), queue: message.queue, reason: message.reason,
-                    type: message.type ?? "none",
-                    messageID: message.messageID ?? "none", size: Display.bytes(Int64(message.size)))
-            },
-            messagePager: PagerModel("/dead", messageCursor, messages.next, parameter: "messageCursor"),
-            isEmpty: jobs.items.isEmpty && messages.items.isEmpty
-        )
-        return try pages.response("dead", model, title: "Dead letters", context, frame: await frame("/dead", request))
-    }
-
     @Sendable func showEvents(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let cursor = request.query("cursor")
         let filter = try ListQuery.eventFilter(request)

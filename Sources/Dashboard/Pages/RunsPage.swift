@@ -82,6 +82,7 @@ private struct RunsPage {
     var isOpen: Bool
     var summary: String
     var rows: [RunRow]
+    var bulk: BulkBar?
     var pager: PagerModel
 }
 
@@ -117,7 +118,7 @@ struct RunFilterQuery {
     }
 
     /// `2026-11-22`, `2026-11-22T16:20` in the monitor's time zone, or a whole ISO 8601 time with its own.
-    private static func time(_ text: String?, _ name: String) throws -> Date? {
+    static func time(_ text: String?, _ name: String) throws -> Date? {
         guard let text else { return nil }
         if let date = try? Date(text, strategy: .iso8601) { return date }
         if let date = try? Date(text, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)) { return date }
@@ -192,6 +193,7 @@ extension PageController {
             summary: (shown == 1 ? "1 run" : "\(Display.number(shown))\(counts.isCut ? " or more" : "") runs")
                 + (counts.isCut ? "; counted are the newest \(Display.number(LedgerRunCounts.limit)) that match" : ""),
             rows: page.items.map { RunRow($0, configuration.orthanc, at: now) },
+            bulk: BulkBar.runs(query, counts),
             pager: PagerModel(query.path("/runs", with: request.query("limit").map { [("limit", $0)] } ?? []), cursor, page.next)
         )
         return try pages.response("runs", model, title: "Runs", context, frame: await frame("/runs", request))

@@ -55,7 +55,7 @@
   // What people opened or are typing into stays as they left it.
   function isBusy(part) {
     return part.contains(document.activeElement) && document.activeElement.matches("input, button, summary")
-      || part.querySelector("details.confirm[open]") !== null;
+      || part.querySelector("details.confirm[open], input[type=checkbox]:checked") !== null;
   }
 
   function replace(part, fresh) {
@@ -142,6 +142,7 @@
     source.addEventListener("fact", (event) => { last = event.lastEventId; soon(); });
     // What happened in between is not on record any more: the page's parts are read anew, and the stream goes on from there.
     source.addEventListener("reset", (event) => { last = event.lastEventId; soon(); });
+    source.addEventListener("bulk", () => { if (document.getElementById("bulk")) soon(); });
   }
 
   function disconnect() {
@@ -201,7 +202,7 @@
   showTimes(document);
   setInterval(() => showTimes(document), 5000);
   // Durations of what runs grow although nothing happens.
-  setInterval(() => { if (!document.hidden && document.querySelector(".s-running, .s-active, .s-dispatched")) soon(); }, 5000);
+  setInterval(() => { if (last !== undefined && !document.hidden && document.querySelector(".s-running, .s-active, .s-dispatched")) soon(); }, 5000);
   for (const part of document.querySelectorAll("[data-live][id]")) part.dataset.seen = "";
   for (const select of document.querySelectorAll(".filter select")) select.addEventListener("change", () => select.form.requestSubmit());
   // Empty fields say nothing: addresses stay short enough to pass on.

@@ -189,6 +189,7 @@ extension AuditPage.Row {
         return switch target.kind {
         case "run": "/runs/\(id)"
         case "job": "/jobs/\(id)"
+        case "bulk": "/bulk/\(id)"
         case "channel": "/queues#channel-\(id)"
         case "worker": "/workers#worker-\(id)"
         default: nil

@@ -36,7 +36,7 @@ struct RouteRoles: Sendable {
 
     private static let viewer = [
         "GET /", "GET /runs", "GET /runs/{id}", "GET /jobs/{id}", "GET /jobs/{id}/log", "GET /workers", "GET /queues", "GET /services",
-        "GET /dead",
+        "GET /dead", "GET /bulk", "GET /bulk/new", "GET /bulk/{id}",
         "GET /events", "GET /artifacts/{job}/**", "GET /metrics", "GET /account", "POST /account/password", "POST /account/sign-out",
     ]
 
@@ -44,7 +44,7 @@ struct RouteRoles: Sendable {
         "POST /runs/{id}/retry", "POST /runs/{id}/cancel", "POST /runs/{id}/reprocess", "POST /runs/{id}/reveal", "POST /runs/{id}/hide",
         "POST /jobs/{id}/retry", "POST /jobs/{id}/cancel", "POST /jobs/{id}/rerun", "POST /jobs/{id}/priority",
         "POST /workers/{id}/drain", "POST /workers/{id}/resume", "POST /channels/{id}/pause", "POST /channels/{id}/resume",
-        "GET /audit",
+        "GET /audit", "POST /bulk", "POST /bulk/{id}/cancel",
     ]
 
     private static let admin = [
