@@ -69,6 +69,8 @@ struct DrawingTests {
         let names = [("export", 0.0), ("dicomAnonymizer", 0.02), ("temp", 0.03), ("preview", 0.9), ("storageManager", 0.99)]
         let labels = WorkerLanes.labels(names.map { (name: $0.0, start: $0.1) })
         #expect(labels.map(\.row) == [0, 1, 2, 0, 1])
+        let crowd = WorkerLanes.labels((0..<8).map { (name: "one-of-\($0)", start: 0.5) })
+        #expect(crowd.map(\.row) == [0, 1, 2, 3, 4, 5, nil, nil])
         #expect(labels.allSatisfy { $0.place >= 0 && $0.place < 0.95 } && labels[0].place == 0 && labels[1].place == 0.02)
     }
 

@@ -65,20 +65,22 @@ struct Timeline: Sendable {
     /// An attempt with its job's name below its beginning.
     ///
     /// - Parameters:
-    ///   - row: 0 for the first row of names; a line leads down to those below.
+    ///   - row: 0 for the first row of names; a line leads down to those below. nil for none.
     ///   - place: where the name begins, 0...1.
-    func labelled(_ name: String, _ attempt: LedgerAttempt, until end: Date, _ words: String, row: Int, at place: Double) -> String {
+    func labelled(_ name: String, _ attempt: LedgerAttempt, until end: Date, _ words: String, row: Int?, at place: Double) -> String {
         let left = Markup.percent(share(attempt.claimedAt) * 100)
+        let link = "<a href=\"/jobs/\(HTMLText.escape(attempt.jobID))\">"
+        let bar = rect("s-\(Self.state(attempt))", attempt.claimedAt, end, words)
+        guard let row else { return "\(link)\(bar)</a>" }
         let height = 27 + row * Self.rowHeight
         let lead = row > 0 ? "<line x1=\"\(left)\" x2=\"\(left)\" y1=\"12\" y2=\"\(height - 2)\"/>" : ""
         let text = "<text x=\"\(Markup.percent(place * 100))\" dx=\"3\" y=\"\(height)\">\(HTMLText.escape(name))</text>"
-        let bar = rect("s-\(Self.state(attempt))", attempt.claimedAt, end, words)
-        return "<a href=\"/jobs/\(HTMLText.escape(attempt.jobID))\">\(lead)\(bar)\(text)</a>"
+        return "\(link)\(lead)\(bar)\(text)</a>"
     }
 
     private static let rowHeight = 14
 
-    /// - Parameter rows: how many rows of names it has, 1...4: the style sheet gives it the height.
+    /// - Parameter rows: how many rows of names it has, 1...6: the style sheet gives it the height.
     func lane(_ bars: String, rows: Int) -> String {
         "<svg class=\"timeline lane rows-\(rows)\" role=\"group\" aria-label=\"Jobs\">\(bars)</svg>"
     }

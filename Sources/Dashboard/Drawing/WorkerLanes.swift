@@ -12,13 +12,14 @@ struct WorkerLanes: Sendable {
 
     /// A name below its bar.
     struct Label: Sendable, Equatable {
-        var row: Int
+        /// nil where there is no room: the bar's title has it.
+        var row: Int?
         /// Where it begins, as a share of the lane.
         var place: Double
     }
 
     private static let limit = 60
-    private static let mostRows = 4
+    private static let mostRows = 6
     /// Pixels: what a lane has at least, and what a character takes.
     private static let width = 560.0
     private static let character = 6.4
@@ -52,7 +53,7 @@ struct WorkerLanes: Sendable {
                         + Display.duration(end.timeIntervalSince(attempt.claimedAt))
                     return timeline.labelled(text, attempt, until: end, words, row: label.row, at: label.place)
                 }
-                let rows = (labels.map(\.row).max() ?? 0) + 1
+                let rows = (labels.compactMap(\.row).max() ?? 0) + 1
                 lanes.append(Lane(worker: index == 0 ? worker : "", bars: timeline.lane(bars.joined(), rows: rows)))
             }
         }
@@ -61,15 +62,15 @@ struct WorkerLanes: Sendable {
 
     /// Where the names go so that none touches another: each into the first row that is free there.
     ///
-    /// - Parameter names: with where their bars begin, 0...1, in that order. Where all rows are taken, the last one holds them.
+    /// - Parameter names: with where their bars begin, 0...1, in that order.
     static func labels(_ names: [(name: String, start: Double)]) -> [Label] {
         var ends = [Double](repeating: -1, count: mostRows)
         return names.map { name, start in
             let length = (Double(name.count) * character + 10) / width
             // Near the end the name would leave the drawing.
             let place = max(0, min(start, 1 - length))
-            let row = ends.firstIndex { $0 <= place } ?? mostRows - 1
-            ends[row] = place + length
+            let row = ends.firstIndex { $0 <= place }
+            if let row { ends[row] = place + length }
             return Label(row: row, place: place)
         }
     }
