@@ -26,7 +26,7 @@ struct SubmitCommand: AsyncParsableCommand {
     @Flag(help: "All that Orthanc has.")
     var all = false
 
-    @Flag(help: "A new run also for what has had one.")
+    @Flag(help: "A new run also for what has had one. Its results come as further series beside those of the runs before.")
     var again = false
 
     @Option(

@@ -27,23 +27,13 @@ struct IngestFilter: Sendable, Hashable {
     ///   - instances: how many the series has.
     /// - Returns: why the series is refused; nil when it is accepted. Texts show nothing of the header but well-formed modalities.
     func refusal(of header: [String: JSONValue], instances: Int) -> Reason? {
-        if let reason = Self.ownResult(header) { return reason }
+        if TagDocument.namesUs(header) { return Self.ownResult }
         if instances < minimumInstances {
             return Reason(
                 "too-few-instances",
                 "The series has \(instances) instances, fewer than the \(minimumInstances) that MINIMUM_INSTANCES asks for.")
         }
         return modalityRefusal(header) ?? imageTypeRefusal(header) ?? instanceRefusal(header)
-    }
-
-    /// What this system stored must not start it again. The private block, which has no names in Orthanc's dictionary, is `TagDocument.hasOwnBlock`.
-    static func ownResult(_ header: [String: JSONValue]) -> Reason? {
-        let text = { (name: String) in header[name]?.string?.trimmed }
-        guard
-            text("SeriesDescription") == "dcm-processor-temp" || text("ActionSource") == "dcm-processor"
-                || text("DcmProcessorStatus") == "processed"
-        else { return nil }
-        return ownResult
     }
 
     static let ownResult = Reason("own-result", "The series is a result of this system, which must not start it again.")

@@ -103,7 +103,7 @@ struct ResourceReader: Sendable {
         let fileMeta = try await client.fileMeta(ofInstance: instance)
         var sample = SeriesSample(series: series, tags: document.simplified(), fileMeta: fileMeta.object ?? [:])
         sample.refusal =
-            document.hasOwnBlock ? IngestFilter.ownResult : filter.refusal(of: sample.header, instances: series.instances.count)
+            document.isOwnResult ? IngestFilter.ownResult : filter.refusal(of: sample.header, instances: series.instances.count)
         return sample
     }
 }

@@ -198,8 +198,14 @@ extension SourceFollower {
         let isLastAttempt = (failedReads[snapshot.id]?.count ?? 0) + 1 >= configuration.readAttempts
         let changed = snapshot.changedSeries(since: telling.base, filter)
         var samples: [SeriesSample] = []
-        for series in configuration.repeats == .all && !changed.isEmpty ? snapshot.series : changed {
+        for series in changed {
             samples.append(try await reader.sample(series, filter, passesOverSilence: isLastAttempt))
+        }
+        // With REPEAT=all too, results of this system alone are no reason to tell of the images again: that would never end.
+        if configuration.repeats == .all, !samples.allSatisfy({ $0.refusal == IngestFilter.ownResult }) {
+            for series in snapshot.series where !changed.contains(series) {
+                samples.append(try await reader.sample(series, filter, passesOverSilence: isLastAttempt))
+            }
         }
         if let error = samples.lazy.compactMap(\.error).first, !isLastAttempt || samples.allSatisfy({ $0.error != nil }) { throw error }
         return samples
@@ -229,8 +235,7 @@ extension SourceFollower {
             try FaultPoint.check(.ingestEventConfirmed)
             log(event, occasion)
             next.snapshot = event.snapshot
-            next.origin = event.filtered == nil ? .event : .filtered
-            next.reason = event.filtered
+            (next.origin, next.reason) = Self.standing(of: event, after: telling.base)
         } else if let known = telling.known, known.origin != .baseline {
             // The latest event is still that one.
             (next.snapshot, next.origin, next.reason, next.recordedAt) = (known.snapshot, known.origin, known.reason, known.recordedAt)
@@ -239,6 +244,18 @@ extension SourceFollower {
         try FaultPoint.check(.ingestEventRecorded)
         guard isNews else { return Dispatch(submission: Submission(known: next), error: error) }
         return Dispatch(submission: event.filtered.map(Submission.filtered) ?? .dispatched(snapshot: event.snapshot), error: error)
+    }
+
+    /// What is to be said of the resource as a whole. When all that has come to it was refused, what was said of its other series stands.
+    private static func standing(of event: EventMessage, after base: IngestRecord?) -> (IngestRecord.Origin, Reason?) {
+        guard let refusal = event.filtered else { return (.event, nil) }
+        switch base?.origin {
+        case .event: return (.event, nil)
+        case .ignored: return (.ignored, nil)
+        case .baseline, .unchanged: return (.unchanged, nil)
+        case .filtered where refusal == IngestFilter.ownResult: return (.filtered, base?.reason)
+        case .filtered, nil: return (.filtered, refusal)
+        }
     }
 
     private mutating func save(_ record: IngestRecord, _ occasion: Occasion) async throws {

@@ -73,6 +73,60 @@ struct AccountTests {
         }
     }
 
+    /// Our own results and refused late series come to a study: what became of its images is what is asked, not what became of these.
+    @Test(arguments: IngestConfiguration.Repeats.allCases.filter { $0 != .ignore })
+    func whatIsRefusedLaterChangesNothingForTheRest(repeats: IngestConfiguration.Repeats) async throws {
+        try await FakeArchive.with { archive, server, journal in
+            archive.storeSilently(4, Study(series: [40: [400]]))
+            let configure: (inout IngestConfiguration) -> Void = { configuration in
+                configuration.start = .now
+                configuration.repeats = repeats
+                configuration.filter.modalities = ["CT"]
+            }
+            var follower = try archive.follower(server, journal, configure)
+            try await follower.follow {
+                try await journal.record(of: orthancID(4).rawValue, .study, server: "orthanc")?.origin == .baseline
+            }
+            let (first, later) = ("20260101T000000", "20260101T000500")
+            archive.store(1, Study(series: [10: [100]]))
+            archive.store(2, Study(series: [20: [200]], modalities: [20: "MR"]))
+            archive.store(3, Study(series: [30: [300]], results: [30]))
+            try await follower.follow { archive.events.all.count == 3 }
+            archive.store(1, Study(series: [10: [100], 11: [110]], results: [11], lastUpdate: later, old: [10: first]))
+            archive.store(
+                2, Study(series: [20: [200], 21: [210]], modalities: [20: "MR"], results: [21], lastUpdate: later, old: [20: first]))
+            archive.delete(4)
+            archive.store(4, Study(series: [40: [400], 41: [410]], results: [41], lastUpdate: later, old: [40: first]))
+            try await follower.follow { archive.events.all.count == 6 }
+            let latest = Study(
+                series: [10: [100], 11: [110], 12: [120]], modalities: [12: "SR"], results: [11], lastUpdate: "20260101T000900",
+                old: [10: first, 11: later])
+            archive.store(1, latest)
+            try await follower.follow { archive.events.all.count == 7 }
+            let total = try await account(archive)
+            #expect(total.dispatched == 1 && total.before == 1 && total.filtered == ["modality": 1, "own-result": 1])
+            #expect(archive.events.all[3...5].allSatisfy { $0.filtered == IngestFilter.ownResult })
+            #expect((archive.events.all[6].filtered == nil) == (repeats == .all))
+            try await archive.followed(server, journal, configure) { followed in
+                try await poll(for: .seconds(20), orThrow: StackError(.timedOut, "never following")) { followed.isFollowing ? true : nil }
+                guard case .known = try await followed.submit(.study, orthancID(1)) else {
+                    Issue.record("the study has had its run")
+                    return
+                }
+                guard case .filtered(let reason) = try await followed.submit(.study, orthancID(2)), reason.code == "modality" else {
+                    Issue.record("the images were refused for their modality")
+                    return
+                }
+                // Its images never had an event.
+                guard case .dispatched = try await followed.submit(.study, orthancID(4)) else {
+                    Issue.record("the study was there before the first start")
+                    return
+                }
+                #expect(archive.events.all.last?.series.map(\.id) == [orthancID(40).rawValue])
+            }
+        }
+    }
+
     @Test func whatArrivesDuringASweepIsNotGone() async throws {
         try await FakeArchive.with { archive, server, journal in
             for number in 1...4 { archive.storeSilently(number, Study(series: [number * 10: [number * 100]])) }

@@ -13,7 +13,11 @@ final class FakeArchive: Sendable {
         /// Series -> instances, by the numbers that make their ids.
         var series: [Int: [Int]]
         var modalities: [Int: String] = [:]
+        /// Series that this system has stored.
+        var results: Set<Int> = []
         var lastUpdate = "20260101T000000"
+        /// Series to which nothing has come since then.
+        var old: [Int: String] = [:]
         var isStable = true
     }
 
@@ -177,7 +181,10 @@ final class FakeArchive: Sendable {
                 return nil
             }
             let modality = study.modalities[series] ?? "CT"
-            return .json(parts[2] == "tags" ? #"{"0008,0060":{"Name":"Modality","Type":"String","Value":"\#(modality)"}}"# : "{}")
+            let result = #","0405,1005":{"Name":"x","Type":"String","Value":"x","PrivateCreator":"DCM-PROCESSOR"}"#
+            let tags =
+                #"{"0008,0060":{"Name":"Modality","Type":"String","Value":"\#(modality)"}\#(study.results.contains(series) ? result : "")}"#
+            return .json(parts[2] == "tags" ? tags : "{}")
         default: return nil
         }
     }
@@ -190,7 +197,8 @@ final class FakeArchive: Sendable {
 
     private static func json(series number: Int, _ studyNumber: Int, _ study: Study) -> String {
         let instances = (study.series[number] ?? []).map { "\"\(orthancID($0))\"" }.joined(separator: ",")
-        return #"{"ID":"\#(orthancID(number))","IsStable":\#(study.isStable),"LastUpdate":"\#(study.lastUpdate)","MainDicomTags":{},"#
+        return #"{"ID":"\#(orthancID(number))","IsStable":\#(study.isStable),"#
+            + #""LastUpdate":"\#(study.old[number] ?? study.lastUpdate)","MainDicomTags":{},"#
             + #""ParentStudy":"\#(orthancID(studyNumber))","Instances":[\#(instances)]}"#
     }
 }

@@ -1,17 +1,17 @@
-import Jobs
+package import Jobs
 
 /// The tags of one instance, as Orthanc's `/instances/{id}/tags` gives them: `{"0008,0060": {"Name", "Type", "Value", "PrivateCreator"?}}`.
-struct TagDocument: Sendable, Hashable {
+package struct TagDocument: Sendable, Hashable {
     private let elements: [String: JSONValue]
 
-    init(_ tags: JSONValue) {
+    package init(_ tags: JSONValue) {
         elements = tags.object ?? [:]
     }
 
     /// What Orthanc calls simplified tags: values by name, sequences as arrays of the same. Of several elements with one name, the last counts.
     ///
     /// - Parameter limit: elements whose value is longer, in bytes of JSON, are left out: headers travel in messages.
-    func simplified(limit: Int = 32 << 10) -> [String: JSONValue] {
+    package func simplified(limit: Int = 32 << 10) -> [String: JSONValue] {
         Self.simplified(elements).filter { element in
             switch element.value {
             case .string(let text): text.utf8.count <= limit
@@ -34,8 +34,18 @@ struct TagDocument: Sendable, Hashable {
         return result
     }
 
-    /// Whether this system made the instance: it has an element of our private block (0405,xx).
-    var hasOwnBlock: Bool {
+    /// Whether this system made the instance: what it stored must not start it again, and is no image to work on.
+    package var isOwnResult: Bool { hasOwnBlock || Self.namesUs(simplified()) }
+
+    /// Whether the header says in words that this system made it.
+    package static func namesUs(_ header: [String: JSONValue]) -> Bool {
+        let text = { (name: String) in header[name]?.string?.trimmed }
+        return text("SeriesDescription") == "dcm-processor-temp" || text("ActionSource") == "dcm-processor"
+            || text("DcmProcessorStatus") == "processed"
+    }
+
+    /// Whether it has an element of our private block (0405,xx), which has no names in Orthanc's dictionary.
+    package var hasOwnBlock: Bool {
         elements.contains { tag, element in
             tag.hasPrefix("0405,") && element["PrivateCreator"]?.string?.trimmed.uppercased() == "DCM-PROCESSOR"
         }
@@ -44,7 +54,7 @@ struct TagDocument: Sendable, Hashable {
 
 extension String {
     /// Without the spaces and NULs that DICOM pads values with.
-    var trimmed: String {
+    package var trimmed: String {
         let isPadding: (Character) -> Bool = { $0 == " " || $0 == "\0" }
         return String(drop(while: isPadding).reversed().drop(while: isPadding).reversed())
     }
