@@ -26,11 +26,11 @@ struct AccountOptions: ParsableArguments {
     }
 }
 
-extension MonitorStore {
-    /// Writes down what was done at a terminal, and by which account of the machine.
-    func record(atTerminal action: String, _ target: AuditEntry.Target, detail: [String: JSONValue] = [:]) async throws {
+extension AuditEntry {
+    /// What was done at a terminal, and by which account of the machine.
+    static func atTerminal(_ action: String, _ target: Target, detail: [String: JSONValue] = [:]) -> AuditEntry {
         let detail = detail.merging(["account": .string(NSUserName())]) { $1 }
-        try await record(AuditEntry(actor: "cli", action: action, target: target, detail: .object(detail)))
+        return AuditEntry(actor: "cli", action: action, target: target, detail: .object(detail))
     }
 }
 

@@ -35,10 +35,10 @@ struct TokenAddCommand: AsyncParsableCommand {
         try await store.addToken(
             MonitorToken(
                 id: id, name: name, role: role, createdBy: "cli", createdAt: now, expiresAt: now.addingTimeInterval(Double(days) * 86400)),
-            hash: SecretText.digest(secret))
-        try await store.record(
-            atTerminal: "add-token", .init("token", id),
-            detail: ["name": .string(name), "role": .string(role.rawValue), "days": .integer(Int64(days))])
+            hash: SecretText.digest(secret),
+            audit: .atTerminal(
+                "add-token", .init("token", id),
+                detail: ["name": .string(name), "role": .string(role.rawValue), "days": .integer(Int64(days))]))
         // Alone on its line and on the standard output, for scripts.
         say(secret)
     }
@@ -72,9 +72,10 @@ struct TokenRevokeCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("The token's name or id.", valueName: "NAME")) var name: String
 
     func run() async throws {
-        let store = try accounts.open()
-        let token = try await store.revokeToken(name, at: Date())
-        try await store.record(atTerminal: "revoke-token", .init("token", token.id), detail: ["name": .string(token.name)])
+        let entry: @Sendable (MonitorToken) -> AuditEntry = { token in
+            .atTerminal("revoke-token", .init("token", token.id), detail: ["name": .string(token.name)])
+        }
+        let token = try await accounts.open().revokeToken(name, audit: entry, at: Date())
         say("The token \(token.name) is revoked.")
     }
 }

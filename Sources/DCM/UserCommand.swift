@@ -36,8 +36,8 @@ struct UserAddCommand: AsyncParsableCommand {
         guard try await store.user(name) == nil else { throw ValidationError("There is a user '\(name)' already.") }
         let password = try PasswordPrompt.read(for: name)
         if let problem = AccountRules.problem(password: password, of: name) { throw ValidationError(problem) }
-        try await store.addUser(name, role: role, password: PasswordHash().make(password), at: Date())
-        try await store.record(atTerminal: "add-user", .init("user", name), detail: ["role": .string(role.rawValue)])
+        let entry = AuditEntry.atTerminal("add-user", .init("user", name), detail: ["role": .string(role.rawValue)])
+        try await store.addUser(name, role: role, password: PasswordHash().make(password), audit: entry, at: Date())
         say("\(name) may sign in as \(role.rawValue).")
     }
 }
@@ -63,15 +63,13 @@ struct UserListCommand: AsyncParsableCommand {
 struct UserRoleCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "role", abstract: "Gives a user another role.")
 
-    @OptionGroup var accounts: AccountOptions
-    @Argument(help: nameHelp) var name: String
+    @OptionGroup var user: UserArguments
     @Argument(help: ArgumentHelp("viewer, operator or admin.", valueName: "ROLE")) var role: AccountRole
 
     func run() async throws {
-        let store = try accounts.open()
-        try await store.setRole(name, role, keepsAdmin: false)
-        try await store.record(atTerminal: "set-role", .init("user", name.lowercased()), detail: ["role": .string(role.rawValue)])
-        say("\(name.lowercased()) is \(role.rawValue).")
+        try await user.change("set-role", detail: ["role": .string(role.rawValue)], "is \(role.rawValue).") { [role] store, name, entry in
+            try await store.setRole(name, role, keepsAdmin: false, audit: entry)
+        }
     }
 }
 
@@ -79,46 +77,39 @@ struct UserPasswordCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "passwd", abstract: "Sets a user's password and signs this user out everywhere.")
 
-    @OptionGroup var accounts: AccountOptions
-    @Argument(help: nameHelp) var name: String
+    @OptionGroup var user: UserArguments
 
     func run() async throws {
-        let name = name.lowercased()
-        let store = try accounts.open()
-        guard try await store.user(name) != nil else { throw ValidationError("There is no user '\(name)'.") }
-        let password = try PasswordPrompt.read(for: name)
-        if let problem = AccountRules.problem(password: password, of: name) { throw ValidationError(problem) }
-        try await store.setPassword(name, PasswordHash().make(password), at: Date())
-        try await store.record(atTerminal: "set-password", .init("user", name))
-        say("\(name) has a new password, and is signed out everywhere.")
+        try await user.change("set-password", "has a new password, and is signed out everywhere.") { store, name, entry in
+            guard try await store.user(name) != nil else { throw ValidationError("There is no user '\(name)'.") }
+            let password = try PasswordPrompt.read(for: name)
+            if let problem = AccountRules.problem(password: password, of: name) { throw ValidationError(problem) }
+            try await store.setPassword(name, PasswordHash().make(password), audit: entry, at: Date())
+        }
     }
 }
 
 struct UserDisableCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "disable", abstract: "Signs a user out, and in no more.")
 
-    @OptionGroup var accounts: AccountOptions
-    @Argument(help: nameHelp) var name: String
+    @OptionGroup var user: UserArguments
 
     func run() async throws {
-        let store = try accounts.open()
-        try await store.setDisabled(name, true, keepsAdmin: false)
-        try await store.record(atTerminal: "disable-user", .init("user", name.lowercased()))
-        say("\(name.lowercased()) may not sign in any more.")
+        try await user.change("disable-user", "may not sign in any more.") { store, name, entry in
+            try await store.setDisabled(name, true, keepsAdmin: false, audit: entry)
+        }
     }
 }
 
 struct UserEnableCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "enable", abstract: "Lets a disabled user sign in again.")
 
-    @OptionGroup var accounts: AccountOptions
-    @Argument(help: nameHelp) var name: String
+    @OptionGroup var user: UserArguments
 
     func run() async throws {
-        let store = try accounts.open()
-        try await store.setDisabled(name, false, keepsAdmin: false)
-        try await store.record(atTerminal: "enable-user", .init("user", name.lowercased()))
-        say("\(name.lowercased()) may sign in again.")
+        try await user.change("enable-user", "may sign in again.") { store, name, entry in
+            try await store.setDisabled(name, false, keepsAdmin: false, audit: entry)
+        }
     }
 }
 
@@ -126,13 +117,29 @@ struct UserRemoveCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "remove", abstract: "Removes a user. What this user did stays in the audit.")
 
+    @OptionGroup var user: UserArguments
+
+    func run() async throws {
+        try await user.change("remove-user", "is removed.") { store, name, entry in
+            try await store.removeUser(name, keepsAdmin: false, audit: entry)
+        }
+    }
+}
+
+/// The user that a command changes.
+struct UserArguments: ParsableArguments {
     @OptionGroup var accounts: AccountOptions
     @Argument(help: nameHelp) var name: String
 
-    func run() async throws {
-        let store = try accounts.open()
-        try await store.removeUser(name, keepsAdmin: false)
-        try await store.record(atTerminal: "remove-user", .init("user", name.lowercased()))
-        say("\(name.lowercased()) is removed.")
+    /// - Parameters:
+    ///   - said: what the terminal says of the user then.
+    ///   - body: makes the change and writes down the audit's entry, in one transaction.
+    func change(
+        _ action: String, detail: [String: JSONValue] = [:], _ said: String,
+        _ body: (_ store: MonitorStore, _ name: String, _ entry: AuditEntry) async throws -> Void
+    ) async throws {
+        let name = name.lowercased()
+        try await body(accounts.open(), name, .atTerminal(action, .init("user", name), detail: detail))
+        say("\(name) \(said)")
     }
 }

@@ -90,18 +90,22 @@ extension MonitorStore {
     /// - Returns: its number, for `settle`.
     @discardableResult
     package func record(_ entry: AuditEntry) async throws -> Int64 {
-        try await write { db in
-            try db.execute(
-                sql: """
-                    INSERT INTO audit (at, actor, role, address, action, target_kind, target, outcome, detail)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-                    """,
-                arguments: [
-                    entry.at.timeIntervalSince1970, entry.actor, entry.role?.rawValue, entry.address, entry.action, entry.target?.kind,
-                    entry.target?.id, entry.outcome.rawValue, entry.detail.text,
-                ])
-            return db.lastInsertedRowID
-        }
+        try await write { db in try Self.record(entry, db) }
+    }
+
+    /// The same within the transaction of what it tells of: neither is ever there without the other.
+    @discardableResult
+    static func record(_ entry: AuditEntry, _ db: Database) throws -> Int64 {
+        try db.execute(
+            sql: """
+                INSERT INTO audit (at, actor, role, address, action, target_kind, target, outcome, detail)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                entry.at.timeIntervalSince1970, entry.actor, entry.role?.rawValue, entry.address, entry.action, entry.target?.kind,
+                entry.target?.id, entry.outcome.rawValue, entry.detail.text,
+            ])
+        return db.lastInsertedRowID
     }
 
     /// Says how something ended that was written down before it began.

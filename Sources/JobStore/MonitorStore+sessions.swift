@@ -92,12 +92,11 @@ extension MonitorStore {
 
     /// Signs `user` (nil: whoever signed in with MONITOR_TOKEN) out everywhere.
     ///
-    /// - Returns: how many sessions there were.
-    @discardableResult
-    package func closeSessions(of user: String?) async throws -> Int {
+    /// - Parameter audit: makes the audit's entry of how many sessions there were.
+    package func closeSessions(of user: String?, audit: @escaping @Sendable (Int) -> AuditEntry) async throws {
         try await write { db in
             try db.execute(sql: "DELETE FROM session WHERE user IS ?", arguments: [user?.lowercased()])
-            return db.changesCount
+            try Self.record(audit(db.changesCount), db)
         }
     }
 

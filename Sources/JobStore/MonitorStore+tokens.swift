@@ -44,7 +44,7 @@ extension MonitorStore {
     }
 
     /// - Parameter hash: of the token itself.
-    package func addToken(_ token: MonitorToken, hash: String) async throws {
+    package func addToken(_ token: MonitorToken, hash: String, audit: AuditEntry? = nil) async throws {
         try await write { db in
             guard
                 try Row.fetchOne(
@@ -56,6 +56,7 @@ extension MonitorStore {
                     token.id, hash, token.name, token.role.rawValue, token.createdBy, token.createdAt.timeIntervalSince1970,
                     token.expiresAt?.timeIntervalSince1970,
                 ])
+            if let audit { try Self.record(audit, db) }
         }
     }
 
@@ -74,9 +75,13 @@ extension MonitorStore {
         return found
     }
 
-    /// - Parameter name: its id, or its name while it is valid.
+    /// - Parameters:
+    ///   - name: its id, or its name while it is valid.
+    ///   - audit: makes the audit's entry.
     /// - Returns: what was revoked.
-    package func revokeToken(_ name: String, at now: Date) async throws -> MonitorToken {
+    package func revokeToken(
+        _ name: String, audit: @escaping @Sendable (MonitorToken) -> AuditEntry, at now: Date
+    ) async throws -> MonitorToken {
         try await write { db in
             let row = try Row.fetchOne(
                 db, sql: "SELECT * FROM token WHERE (id = ? OR name = ?) AND revoked_at IS NULL", arguments: [name, name])
@@ -84,6 +89,7 @@ extension MonitorStore {
             var token = MonitorToken(row)
             token.revokedAt = now
             try db.execute(sql: "UPDATE token SET revoked_at = ? WHERE id = ?", arguments: [now.timeIntervalSince1970, token.id])
+            try Self.record(audit(token), db)
             return token
         }
     }

@@ -12,6 +12,7 @@ package struct MonitorUser: Sendable, Hashable {
     package var signedInAt: Date?
 }
 
+/// Who changes a user hands in the audit's entry: both are written in one transaction, or neither is.
 extension MonitorStore {
     package func users() async throws -> [MonitorUser] {
         try await read { db in try Row.fetchAll(db, sql: "SELECT * FROM user ORDER BY name").map(MonitorUser.init) }
@@ -43,7 +44,7 @@ extension MonitorStore {
 
     /// - Parameter password: its hash.
     /// - Throws: `MonitorStoreError` `.exists`.
-    package func addUser(_ name: String, role: AccountRole, password: String, at now: Date) async throws {
+    package func addUser(_ name: String, role: AccountRole, password: String, audit: AuditEntry? = nil, at now: Date) async throws {
         let name = name.lowercased()
         try await write { db in
             guard try Self.row(name, db) == nil else {
@@ -52,13 +53,16 @@ extension MonitorStore {
             try db.execute(
                 sql: "INSERT INTO user (name, role, password, created_at, password_at) VALUES (?, ?, ?, ?, ?)",
                 arguments: [name, role.rawValue, password, now.timeIntervalSince1970, now.timeIntervalSince1970])
+            if let audit { try Self.record(audit, db) }
         }
     }
 
     /// Ends all of the user's sessions but `session`.
-    package func setPassword(_ name: String, _ password: String, keeping session: String? = nil, at now: Date) async throws {
+    package func setPassword(
+        _ name: String, _ password: String, keeping session: String? = nil, audit: AuditEntry? = nil, at now: Date
+    ) async throws {
         let name = name.lowercased()
-        try await change(name) { db in
+        try await change(name, audit: audit) { db in
             try db.execute(
                 sql: "UPDATE user SET password = ?, password_at = ? WHERE name = ?", arguments: [password, now.timeIntervalSince1970, name])
             try db.execute(sql: "DELETE FROM session WHERE user = ? AND id <> ?", arguments: [name, session ?? ""])
@@ -73,30 +77,32 @@ extension MonitorStore {
     }
 
     /// - Parameter keepsAdmin: refuses to take the role from the last one who has it.
-    package func setRole(_ name: String, _ role: AccountRole, keepsAdmin: Bool) async throws {
+    package func setRole(_ name: String, _ role: AccountRole, keepsAdmin: Bool, audit: AuditEntry? = nil) async throws {
         let name = name.lowercased()
-        try await change(name, keepsAdmin: keepsAdmin) { db in
+        try await change(name, keepsAdmin: keepsAdmin, audit: audit) { db in
             try db.execute(sql: "UPDATE user SET role = ? WHERE name = ?", arguments: [role.rawValue, name])
         }
     }
 
     /// A disabled user cannot sign in, and is signed out everywhere.
-    package func setDisabled(_ name: String, _ isDisabled: Bool, keepsAdmin: Bool) async throws {
+    package func setDisabled(_ name: String, _ isDisabled: Bool, keepsAdmin: Bool, audit: AuditEntry? = nil) async throws {
         let name = name.lowercased()
-        try await change(name, keepsAdmin: keepsAdmin) { db in
+        try await change(name, keepsAdmin: keepsAdmin, audit: audit) { db in
             try db.execute(sql: "UPDATE user SET is_disabled = ? WHERE name = ?", arguments: [isDisabled, name])
             if isDisabled { try db.execute(sql: "DELETE FROM session WHERE user = ?", arguments: [name]) }
         }
     }
 
-    package func removeUser(_ name: String, keepsAdmin: Bool) async throws {
+    package func removeUser(_ name: String, keepsAdmin: Bool, audit: AuditEntry? = nil) async throws {
         let name = name.lowercased()
-        try await change(name, keepsAdmin: keepsAdmin) { db in
+        try await change(name, keepsAdmin: keepsAdmin, audit: audit) { db in
             try db.execute(sql: "DELETE FROM user WHERE name = ?", arguments: [name])
         }
     }
 
-    private func change(_ name: String, keepsAdmin: Bool = false, _ body: @escaping @Sendable (Database) throws -> Void) async throws {
+    private func change(
+        _ name: String, keepsAdmin: Bool = false, audit: AuditEntry?, _ body: @escaping @Sendable (Database) throws -> Void
+    ) async throws {
         try await write { db in
             guard try Self.row(name, db) != nil else {
                 throw MonitorStoreError(code: .missing, message: "There is no user '\(name)'.")
@@ -107,6 +113,7 @@ extension MonitorStore {
                 throw MonitorStoreError(
                     code: .lastAdmin, message: "'\(name)' is the only admin who can sign in. Make somebody else an admin first.")
             }
+            if let audit { try Self.record(audit, db) }
         }
     }
 

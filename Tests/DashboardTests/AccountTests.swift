@@ -102,6 +102,46 @@ struct AccountTests {
         }
     }
 
+    @Test("A user or token is changed together with the audit's entry, or not at all")
+    func changesAreAuditedOrNotMade() async throws {
+        let sample = try SampleLedger()
+        let store = try MonitorStore(folder: sample.folder.appending(path: "state"))
+        let (now, lifetime) = (Date(timeIntervalSince1970: 1_000_000), SessionLifetime())
+        let entry = AuditEntry(actor: "cli", action: "any")
+        @Sendable func token(_ id: String) -> MonitorToken {
+            MonitorToken(id: id, name: id, role: .viewer, createdBy: "cli", createdAt: now)
+        }
+        try await store.addUser("anna", role: .viewer, password: "x", audit: entry, at: now)
+        try await store.openSession("s", user: "anna", address: "::1", lifetime: lifetime, at: now)
+        try await store.addToken(token("t"), hash: "t", audit: entry)
+        #expect(try await store.audit(limit: 10).items.count == 2)
+
+        // As on a disk that is full.
+        try await store.write { db in
+            try db.execute(sql: "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END")
+        }
+        let changes: [@Sendable () async throws -> Void] = [
+            { try await store.addUser("bob", role: .viewer, password: "x", audit: entry, at: now) },
+            { try await store.setRole("anna", .admin, keepsAdmin: false, audit: entry) },
+            { try await store.setPassword("anna", "y", audit: entry, at: now) },
+            { try await store.setDisabled("anna", true, keepsAdmin: false, audit: entry) },
+            { try await store.removeUser("anna", keepsAdmin: false, audit: entry) },
+            { try await store.closeSessions(of: "anna") { _ in entry } },
+            { try await store.addToken(token("u"), hash: "u", audit: entry) },
+            { _ = try await store.revokeToken("t", audit: { _ in entry }, at: now) },
+        ]
+        for (number, change) in changes.enumerated() {
+            await #expect(throws: MonitorStoreError.self, "\(number)") { try await change() }
+        }
+        let users = try await store.users()
+        #expect(users.map(\.name) == ["anna"] && users.first?.role == .viewer && users.first?.isDisabled == false)
+        let password = try await store.credentials(of: "anna")?.password
+        #expect(password == "x")
+        #expect(try await store.session("s", lifetime: lifetime, at: now) != nil)
+        #expect(try await store.tokens().map(\.id) == ["t"])
+        #expect(try await store.token(hash: "t", at: now) != nil)
+    }
+
     @Test("A session ends when it was idle or old, and with the token that it was opened by")
     func sessionEnds() async throws {
         let sample = try SampleLedger()

@@ -61,15 +61,16 @@ struct AccountPages: Sendable {
         }
         guard password == context.form["again"] else { return try await page(request, context, message: "The two new passwords differ.") }
         let hash = try await access.passwords.make(password)
-        try await access.store.setPassword(identity.actor, hash, keeping: session.id, at: now)
-        try await access.store.record(identity.entry("change-password", .init("user", identity.actor)))
+        try await access.store.setPassword(
+            identity.actor, hash, keeping: session.id, audit: identity.entry("change-password", .init("user", identity.actor)), at: now)
         return .redirect(to: "/account?done=password")
     }
 
     @Sendable private func signOutEverywhere(_ request: Request, _ context: DashboardContext) async throws -> Response {
         guard let identity = context.identity, identity.means == .session else { throw Problem.forbidden("Nobody is signed in.") }
-        let count = try await access.store.closeSessions(of: identity.hasAccount ? identity.actor : nil)
-        try await access.store.record(identity.entry("sign-out-everywhere", detail: ["sessions": JSONValue(count)]))
+        try await access.store.closeSessions(of: identity.hasAccount ? identity.actor : nil) { count in
+            identity.entry("sign-out-everywhere", detail: ["sessions": JSONValue(count)])
+        }
         return .redirect(to: "/sign-in")
     }
 

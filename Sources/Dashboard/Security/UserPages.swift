@@ -56,8 +56,8 @@ struct UserPages: Sendable {
         router.post("/users", use: add)
         router.post("/users/:id/role") { try await change("set-role", $0, $1, setRole) }
         router.post("/users/:id/password") { try await change("set-password", $0, $1, setPassword) }
-        router.post("/users/:id/disable") { try await change("disable-user", $0, $1) { name, _ in try await setDisabled(name, true) } }
-        router.post("/users/:id/enable") { try await change("enable-user", $0, $1) { name, _ in try await setDisabled(name, false) } }
+        router.post("/users/:id/disable") { try await change("disable-user", $0, $1) { try await setDisabled($0, true, $2) } }
+        router.post("/users/:id/enable") { try await change("enable-user", $0, $1) { try await setDisabled($0, false, $2) } }
         router.post("/users/:id/remove") { try await change("remove-user", $0, $1, remove) }
         router.post("/users/:id/sign-out") { try await change("sign-out-user", $0, $1, signOut) }
         router.post("/tokens", use: addToken)
@@ -81,9 +81,8 @@ struct UserPages: Sendable {
         do {
             if let problem = AccountRules.problem(name: name) { throw Refusal(message: problem) }
             let role = try Self.role(context)
-            let hash = try await password(context, of: name)
-            try await access.store.addUser(name, role: role, password: hash, at: Date())
-            try await access.store.record(identity.entry("add-user", .init("user", name), detail: ["role": .string(role.rawValue)]))
+            let entry = identity.entry("add-user", .init("user", name), detail: ["role": .string(role.rawValue)])
+            try await access.store.addUser(name, role: role, password: password(context, of: name), audit: entry, at: Date())
         } catch let refusal as Refusal {
             return try await page(request, context, message: refusal.message)
         } catch let error as MonitorStoreError where error.code == .exists {
@@ -92,16 +91,15 @@ struct UserPages: Sendable {
         return .redirect(to: "/users?done=add-user")
     }
 
-    /// - Parameter body: does it and returns what the audit should say besides.
+    /// - Parameter body: does it and writes down the entry that it is given, in one transaction.
     private func change(
         _ action: String, _ request: Request, _ context: DashboardContext,
-        _ body: (_ name: String, _ context: DashboardContext) async throws -> JSONValue
+        _ body: (_ name: String, _ context: DashboardContext, _ entry: AuditEntry) async throws -> Void
     ) async throws -> Response {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let name = try context.parameters.require("id")
         do {
-            let detail = try await body(name, context)
-            try await access.store.record(identity.entry(action, .init("user", name), detail: detail))
+            try await body(name, context, identity.entry(action, .init("user", name)))
         } catch let refusal as Refusal {
             return try await page(request, context, message: refusal.message)
         } catch let error as MonitorStoreError where error.code == .missing {
@@ -113,29 +111,31 @@ struct UserPages: Sendable {
         return .redirect(to: "/users?done=\(action)")
     }
 
-    private func setRole(_ name: String, _ context: DashboardContext) async throws -> JSONValue {
+    private func setRole(_ name: String, _ context: DashboardContext, _ entry: AuditEntry) async throws {
         let role = try Self.role(context)
-        try await access.store.setRole(name, role, keepsAdmin: true)
-        return ["role": .string(role.rawValue)]
+        var entry = entry
+        entry.detail = ["role": .string(role.rawValue)]
+        try await access.store.setRole(name, role, keepsAdmin: true, audit: entry)
     }
 
-    private func setPassword(_ name: String, _ context: DashboardContext) async throws -> JSONValue {
-        try await access.store.setPassword(name, try await password(context, of: name), at: Date())
-        return [:]
+    private func setPassword(_ name: String, _ context: DashboardContext, _ entry: AuditEntry) async throws {
+        try await access.store.setPassword(name, password(context, of: name), audit: entry, at: Date())
     }
 
-    private func setDisabled(_ name: String, _ isDisabled: Bool) async throws -> JSONValue {
-        try await access.store.setDisabled(name, isDisabled, keepsAdmin: true)
-        return [:]
+    private func setDisabled(_ name: String, _ isDisabled: Bool, _ entry: AuditEntry) async throws {
+        try await access.store.setDisabled(name, isDisabled, keepsAdmin: true, audit: entry)
     }
 
-    private func remove(_ name: String, _ context: DashboardContext) async throws -> JSONValue {
-        try await access.store.removeUser(name, keepsAdmin: true)
-        return [:]
+    private func remove(_ name: String, _ context: DashboardContext, _ entry: AuditEntry) async throws {
+        try await access.store.removeUser(name, keepsAdmin: true, audit: entry)
     }
 
-    private func signOut(_ name: String, _ context: DashboardContext) async throws -> JSONValue {
-        ["sessions": JSONValue(try await access.store.closeSessions(of: name))]
+    private func signOut(_ name: String, _ context: DashboardContext, _ entry: AuditEntry) async throws {
+        try await access.store.closeSessions(of: name) { count in
+            var entry = entry
+            entry.detail = ["sessions": JSONValue(count)]
+            return entry
+        }
     }
 
     private func password(_ context: DashboardContext, of name: String) async throws -> String {
@@ -167,11 +167,9 @@ struct UserPages: Sendable {
             let token = MonitorToken(
                 id: id, name: name, role: role, createdBy: identity.actor, createdAt: now,
                 expiresAt: now.addingTimeInterval(Double(days) * 86400))
-            try await access.store.addToken(token, hash: SecretText.digest(secret))
-            try await access.store.record(
-                identity.entry(
-                    "add-token", .init("token", id),
-                    detail: ["name": .string(name), "role": .string(role.rawValue), "days": JSONValue(days)]))
+            let entry = identity.entry(
+                "add-token", .init("token", id), detail: ["name": .string(name), "role": .string(role.rawValue), "days": JSONValue(days)])
+            try await access.store.addToken(token, hash: SecretText.digest(secret), audit: entry)
             // Not by way of a redirect: the token is on this one answer alone.
             return try await page(request, context, fresh: UsersPage.Fresh(name: name, token: secret))
         } catch let refusal as Refusal {
@@ -184,9 +182,10 @@ struct UserPages: Sendable {
     @Sendable private func revokeToken(_ request: Request, _ context: DashboardContext) async throws -> Response {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         do {
-            let token = try await access.store.revokeToken(context.parameters.require("id"), at: Date())
-            try await access.store.record(
-                identity.entry("revoke-token", .init("token", token.id), detail: ["name": .string(token.name)]))
+            let entry: @Sendable (MonitorToken) -> AuditEntry = { token in
+                identity.entry("revoke-token", .init("token", token.id), detail: ["name": .string(token.name)])
+            }
+            _ = try await access.store.revokeToken(context.parameters.require("id"), audit: entry, at: Date())
         } catch let error as MonitorStoreError where error.code == .missing {
             throw Problem.notFound(error.message)
         }
