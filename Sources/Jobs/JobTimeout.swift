@@ -1,7 +1,7 @@
 /// How long one attempt of a job may run.
 ///
 /// Accepts upstream's forms (seconds as a number or as text, `30s`, `5m`, `1h`, `2d`, `-1` for no limit) and
-/// combinations in falling order such as `1h30m`.
+/// combinations in falling order such as `1h30m` or `1h 30m`.
 package enum JobTimeout: Sendable, Hashable {
     case never
     case after(seconds: Int)
@@ -23,6 +23,8 @@ package enum JobTimeout: Sendable, Hashable {
                 digits.append(character)
                 continue
             }
+            // Only between two of them.
+            if character == " ", digits.isEmpty, total > 0, text.last != " " { continue }
             guard let unit = Self.units[character], unit < previousUnit, let count = Int(digits) else { return nil }
             let (product, overflow) = count.multipliedReportingOverflow(by: unit)
             let (sum, carried) = total.addingReportingOverflow(product)

@@ -262,7 +262,7 @@ extension EntryReader {
                 "\(Self.shown(value)) is not a duration.",
                 key: "timeout",
                 value: value,
-                allowed: "1 second or more, as a number (90) or a text such as \"30s\", \"5m\", \"1h30m\", \"2d\"; or -1 for no limit",
+                allowed: "1 second or more, as a number (90) or a text such as \"30s\", \"5m\", \"1h 30m\", \"2d\"; or -1 for no limit",
             )
             return .standard
         }

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct ValueTests {
     @Test(arguments: [
-        ("90", 90), ("30s", 30), ("5m", 300), ("1h", 3600), ("2d", 172_800), ("1h30m", 5400), ("1d2h3m4s", 93784),
+        ("90", 90), ("30s", 30), ("5m", 300), ("1h", 3600), ("2d", 172_800), ("1h30m", 5400), ("1h 30m", 5400), ("1d2h3m4s", 93784),
     ])
     func timeoutsInUpstreamsForms(text: String, seconds: Int) {
         #expect(JobTimeout(text) == .after(seconds: seconds))
@@ -13,7 +13,9 @@ import Testing
 
     @Test func minusOneIsNoTimeout() { #expect(JobTimeout("-1") == .never) }
 
-    @Test(arguments: ["", "0", "-5", "1.5h", "h", "30m1h", "1h1h", "5x", "1h 30m", "99999999999999999999s", "١h"])
+    @Test(arguments: [
+        "", "0", "-5", "1.5h", "h", "30m1h", "1h1h", "5x", "1h 30", "1 h", " 1h", "1h ", "1h 1 0m", "99999999999999999999s", "١h",
+    ])
     func timeoutsThatAreNone(text: String) { #expect(JobTimeout(text) == nil) }
 
     @Test func prioritiesKeepUpstreamsOrder() {
