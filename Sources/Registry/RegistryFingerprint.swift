@@ -14,6 +14,9 @@ package struct RegistryFingerprint: Sendable, Hashable {
     /// False while a file is so young that a second change could leave the same size and time behind, and when one could not be read.
     private(set) var isSettled = true
 
+    /// The latest change of a settings file.
+    private var youngest = Date.distantPast
+
     private static let settlingTime: TimeInterval = 2
 
     init(registry: URL, settings: URL, now: Date = Date()) {
@@ -29,12 +32,16 @@ package struct RegistryFingerprint: Sendable, Hashable {
                 modified: modified,
                 inode: (attributes[.systemFileNumber] as? NSNumber)?.uint64Value ?? 0,
             )
+            youngest = max(youngest, modified)
             if abs(now.timeIntervalSince(modified)) < Self.settlingTime { isSettled = false }
         }
     }
 
     /// To be called when a file could not be read: new permissions, or a file server that is back, change neither size nor time.
     mutating func distrust() { isSettled = false }
+
+    /// Whether somebody may still be writing one of the files.
+    func mayBeInTheMaking(at now: Date) -> Bool { abs(now.timeIntervalSince(youngest)) < Self.settlingTime }
 
     /// Whether nothing has changed since `earlier` was taken.
     func proves(unchangedSince earlier: RegistryFingerprint) -> Bool {

@@ -23,6 +23,9 @@ package struct ServiceCatalog: Sendable, Hashable {
         (entries, brokenEntries) != (earlier.entries, earlier.brokenEntries) || pipeline != earlier.pipeline || failure != earlier.failure
     }
 
+    /// Whether no run may start for a reason that may pass by itself in a moment: a file that is being copied by hand can be read half.
+    package func failsForNow(at now: Date = Date()) -> Bool { failure != nil && fingerprint.mayBeInTheMaking(at: now) }
+
     /// In the folder of a service that a command has installed: what was installed. A JSON object; `hasSettings` says whether the folder had
     /// a settings.json.
     package static let installationRecord = ".dcm-service.json"

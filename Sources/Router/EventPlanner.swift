@@ -16,13 +16,23 @@ struct EventPlanner: Sendable {
     /// - Throws: when no callback can be asked at all, for example because there is no Python; the event is planned again later.
     func plan(_ event: EventMessage) async throws -> PlannedRun {
         for _ in 0..<5 {
-            let services = catalog.current()
+            let services = try await settledCatalog()
             let planned = try await plan(event, services)
             // While callbacks were asked, a service was replaced: its new code may have got its old settings.
             guard catalog.current().says(otherThan: services) else { return planned }
             logger.debug("services changed under the planning of an event, planning it again")
         }
         throw ServicesChange()
+    }
+
+    /// Runs that fail closed stay failed. So a registry that would make them fail gets the seconds that copying a file takes.
+    private func settledCatalog() async throws -> ServiceCatalog {
+        let deadline = ContinuousClock.now + .seconds(3)
+        while true {
+            let services = catalog.current()
+            guard services.failsForNow(), ContinuousClock.now < deadline else { return services }
+            try await Task.sleep(for: .milliseconds(100))
+        }
     }
 
     private func plan(_ event: EventMessage, _ services: ServiceCatalog) async throws -> PlannedRun {

@@ -50,6 +50,28 @@ import Testing
             headers: ["id": .string(patient)])
     }
 
+    @Test("A settings file that is being copied gets a moment to become whole; one that stays half fails the run")
+    func halfWrittenSettings() async throws {
+        let tree = try Tree(callback: "def callback(**arguments):\n    return True\n")
+        let file = tree.root.appending(path: "second/settings.json")
+        let whole = try Data(contentsOf: file)
+        try whole.prefix(20).write(to: file)
+        let planner = tree.planner
+        async let copied = planner.plan(event("one"))
+        // Whoever copies takes a while.
+        try await Task.sleep(for: .milliseconds(500))
+        try whole.write(to: file)
+        let first = try await copied.plan
+        #expect(first.failure == nil && first.jobs.map(\.definition.name) == ["export", "first", "second"])
+
+        try whole.prefix(20).write(to: file)
+        for name in ["settings.json", "first/settings.json", "second/settings.json"] {
+            try FileManager.default.setAttributes([.modificationDate: Date() - 60], ofItemAtPath: tree.root.appending(path: name).path)
+        }
+        let second = try await planner.plan(event("two")).plan
+        #expect(second.failure?.code == "settings-error")
+    }
+
     @Test func whatOneEventAddsIsNeverSeenByAnotherHoweverTheyInterleave() async throws {
         // Everything that a callback can do to remember: a module's global, a default argument, the environment, its own arguments.
         let tree = try Tree(
