@@ -1,4 +1,5 @@
 import Foundation
+import Jobs
 import Stack
 
 /// The part of the monitor's JSON API that the demo and the commands for runs and jobs read.
@@ -69,19 +70,39 @@ struct MonitorAPI: Sendable {
     }
 
     func run(_ id: String) async throws -> Run {
-        try await get("/api/v1/runs/\(id)", as: Run.self)
+        guard RunID(rawValue: id) != nil, let run = try await find("/api/v1/runs/\(id)", as: Run.self) else {
+            throw StackError(
+                .notFound,
+                "There is no run '\(id)' in this stack. A run's id has 26 letters and digits, as in 01ARZ3NDEKTSV4RRFFQ69G5FAV; \(base)/runs lists "
+                    + "those that there are.")
+        }
+        return run
     }
 
     func job(_ id: String) async throws -> Job {
-        try await get("/api/v1/jobs/\(id)", as: Job.self)
+        guard JobID(rawValue: id) != nil, let job = try await find("/api/v1/jobs/\(id)", as: Job.self) else {
+            throw StackError(
+                .notFound,
+                "There is no job '\(id)' in this stack. A job's id is its run's id, a dot and its number in the run, as in "
+                    + "01ARZ3NDEKTSV4RRFFQ69G5FAV.2; './dcm run show RUN' lists the jobs of a run, \(base)/runs the runs.")
+        }
+        return job
+    }
+
+    private func find<Value: Decodable>(_ path: String, as type: Value.Type) async throws -> Value? {
+        do {
+            return try await get(path, as: type)
+        } catch let error as StackError where error.code == .notFound {
+            return nil
+        }
     }
 
     private func get<Value: Decodable>(_ path: String, as type: Value.Type) async throws -> Value {
         guard let url = URL(string: base + path) else {
-            throw StackError(.badSetting, "\(base + path) is no address; an id has letters, digits and at most one dot.")
+            throw StackError(.badSetting, "\(base + path) is no address.")
         }
         let answer = try await LoopbackHTTP.request("GET", url, credentials: .bearer(token), limit: .seconds(10))
-        if answer.status == 404 { throw StackError(.notFound, "The monitor knows nothing of \(path): is the id complete?") }
+        if answer.status == 404 { throw StackError(.notFound, "The monitor has no \(path).") }
         guard answer.status == 200 else {
             throw StackError(.refused, "The monitor answers \(path) with status \(answer.status).")
         }

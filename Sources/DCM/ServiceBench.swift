@@ -10,34 +10,37 @@ import Workbench
 
 /// Which services are looked at, and with which interpreters.
 struct BenchOptions: ParsableArguments {
-    @OptionGroup var location: HomeOptions
+    @OptionGroup var services: ServiceOptions
 
     @Option(
         name: [.customShort("p"), .customLong("path")],
         help: ArgumentHelp("A folder with registry/ and module/ that is not installed, and is called as its service.", valueName: "DIR"))
     var package: String?
 
-    @Option(help: ArgumentHelp("A registry folder (default: the stack's, else the checkout's).", valueName: "DIR"))
-    var registry: String?
-
-    @Option(help: ArgumentHelp("The modules folder that belongs to it (default: modules beside it).", valueName: "DIR"))
-    var modules: String?
-
     @Option(help: ArgumentHelp("The pipeline's own settings (default: settings.json in the registry).", valueName: "FILE"))
     var settings: String?
 
     func validate() throws {
-        guard package == nil || registry == nil && modules == nil && settings == nil else {
+        guard package == nil || services.registry == nil && services.modules == nil && settings == nil else {
             throw ValidationError("--path names a service on its own: leave out --registry, --modules and --settings.")
         }
     }
 
+    private var location: HomeOptions { services.location }
+
     /// The service of `--path`.
-    var packageName: String? { package.map { Self.url($0).lastPathComponent } }
+    var packageName: String? { package.map { ServiceOptions.url($0).lastPathComponent } }
+
+    /// Where the services that are looked at come from, for people.
+    func place(_ bench: Bench) -> String {
+        guard let package else { return bench.registry.path }
+        let around = FileSystem.exists(location.home.registry) ? location.home.registry.path : "the services beside it"
+        return "\(ServiceOptions.url(package).path), with \(around)"
+    }
 
     /// - Parameter folder: private; for the bench's DATA and LOGS, and for the two trees of a service that is not installed.
     func bench(in folder: URL, withOrthanc: Bool = false, importLimit: Duration = .seconds(300)) throws -> (bench: Bench, settings: URL) {
-        let (registry, modules) = try trees(in: folder)
+        let trees = try package.map { try self.trees(of: ServiceOptions.url($0), in: folder) } ?? services.places(orCheckout: true).trees
         let home = location.home
         let isStack = FileSystem.exists(home.registry)
         var variables = try StackSettings(
@@ -56,12 +59,12 @@ struct BenchOptions: ParsableArguments {
             throw StackError(.notFound, "The Python package dcm_processor was not found: set PYTHONHOST_PATH to the folder that holds it.")
         }
         let environments =
-            variables["ENVIRONMENTS"].flatMap { $0.isEmpty ? nil : Self.url($0) }
+            variables["ENVIRONMENTS"].flatMap { $0.isEmpty ? nil : ServiceOptions.url($0) }
             ?? (isStack ? home.environments : folder.appending(path: "environments"))
         return (
             Bench(
-                registry: registry,
-                modules: modules,
+                registry: trees.registry,
+                modules: trees.modules,
                 python: variables["PYTHON"].flatMap { $0.isEmpty ? nil : $0 } ?? Checkout.python,
                 library: library,
                 variables: variables,
@@ -70,7 +73,7 @@ struct BenchOptions: ParsableArguments {
                 importLimit: importLimit,
                 callbackLimit: .seconds(variables["CALLBACK_TIMEOUT"].flatMap(Double.init) ?? 10)
             ),
-            settings.map(Self.url) ?? registry.appending(path: "settings.json")
+            settings.map(ServiceOptions.url) ?? trees.settings
         )
     }
 
@@ -83,34 +86,13 @@ struct BenchOptions: ParsableArguments {
         return try JSONDecoder().decode(Endpoints.self, from: data)
     }
 
-    private func trees(in folder: URL) throws -> (registry: URL, modules: URL) {
-        if let package { return try trees(of: Self.url(package), in: folder) }
-        if let registry {
-            let registry = Self.url(registry)
-            guard FileSystem.exists(registry) else { throw StackError(.notFound, "There is no registry at \(registry.path).") }
-            return (registry, modules.map(Self.url) ?? registry.deletingLastPathComponent().appending(path: "modules"))
-        }
-        if let own = Self.ofEnvironment, location.path == nil { return (own.registry, modules.map(Self.url) ?? own.modules) }
-        let home = location.home
-        let candidates =
-            [(home.registry, home.modules)]
-            + (Checkout.folder.map { [($0.appending(path: "registry"), $0.appending(path: "modules"))] } ?? [])
-        guard let found = candidates.first(where: { FileSystem.exists($0.0) }) else {
-            throw StackError(
-                .notFound,
-                "There is no registry at \(candidates.map(\.0.path).joined(separator: " or ")). Name one with --registry, or a service with --path."
-            )
-        }
-        return (found.0, modules.map(Self.url) ?? found.1)
-    }
-
     /// Two folders in which the service stands as if it were installed: in the stack, or beside the packages that stand beside it.
-    private func trees(of package: URL, in folder: URL) throws -> (registry: URL, modules: URL) {
+    private func trees(of package: URL, in folder: URL) throws -> ServiceTrees {
         guard FileSystem.exists(package.appending(path: "registry/settings.json")) else {
             throw StackError(
                 .notFound, "\(package.path) holds no service: registry/settings.json is not there. './dcm service new' makes one.")
         }
-        let trees = (registry: folder.appending(path: "registry"), modules: folder.appending(path: "modules"))
+        let trees = ServiceTrees(registry: folder.appending(path: "registry"), modules: folder.appending(path: "modules"))
         for tree in [trees.registry, trees.modules] { try FileSystem.makeFolder(tree) }
         func link(_ source: URL, into tree: URL, as name: String) throws {
             let place = tree.appending(path: name)
@@ -130,26 +112,13 @@ struct BenchOptions: ParsableArguments {
                 try link(beside.appending(path: "\(name)/module"), into: trees.modules, as: name)
             }
         }
-        let settings = trees.registry.appending(path: "settings.json")
-        if !FileSystem.exists(settings) { try Data("{}".utf8).write(to: settings) }
+        if !FileSystem.exists(trees.settings) { try Data("{}".utf8).write(to: trees.settings) }
         return trees
-    }
-
-    /// In containers, where there is no stack's folder.
-    private static var ofEnvironment: (registry: URL, modules: URL)? {
-        let environment = ProcessInfo.processInfo.environment
-        guard let registry = environment["REGISTRY"], let modules = environment["MODULES"], !registry.isEmpty, !modules.isEmpty else {
-            return nil
-        }
-        let base = environment["BASEDIR"] ?? ""
-        return (url(base + registry), url(base + modules))
     }
 
     private static func names(in folder: URL) -> [String] {
         ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter { !$0.hasPrefix(".") }
     }
-
-    static func url(_ path: String) -> URL { URL(fileURLWithPath: (path as NSString).expandingTildeInPath).standardizedFileURL }
 
     /// What a command that is interrupted still has to do lives as long as the command.
     private static let interruptions = Mutex<[any DispatchSourceSignal]>([])

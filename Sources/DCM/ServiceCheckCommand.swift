@@ -52,8 +52,7 @@ struct ServiceCheckCommand: AsyncParsableCommand {
         guard !CatalogReport(catalog, of: name).isEmpty || name == nil else {
             let known = catalog.services.map(\.name).joined(separator: ", ")
             throw StackError(
-                .notFound, "There is no service or job \(name ?? "") in \(bench.registry.path). It holds \(known.isEmpty ? "none" : known)."
-            )
+                .notFound, "There is no service or job \(name ?? "") in \(options.place(bench)): \(known.isEmpty ? "none at all" : known).")
         }
         var findings: [ImportFinding] = []
         var failure: String?
@@ -77,7 +76,7 @@ struct ServiceCheckCommand: AsyncParsableCommand {
             document["graph"] = CatalogGraph(catalog).json
             say(JSONValue.object(document).text)
         } else {
-            say("Services in \(bench.registry.path)\n\n\(CatalogGraph(catalog).text)\n\n\(Self.summary(of: findings))\(report.text)")
+            say("Services in \(options.place(bench))\n\n\(CatalogGraph(catalog).text)\n\n\(Self.summary(of: findings))\(report.text)")
         }
         if let failure, !json { say("\nNothing could be imported: \(failure)") }
         if failure != nil || report.errors > 0 || strict && report.warnings > 0 { throw ExitCode.failure }

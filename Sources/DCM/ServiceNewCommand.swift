@@ -15,6 +15,8 @@ struct ServiceNewCommand: AsyncParsableCommand {
         name: [.customShort("p"), .customLong("path")], help: ArgumentHelp("The folder to make (default: ./<name>).", valueName: "DIR"))
     var path: String?
 
+    @OptionGroup var location: HomeOptions
+
     func run() async throws {
         let template = try ServiceTemplate(name: name)
         let folder = URL(fileURLWithPath: path ?? name).standardizedFileURL
@@ -25,8 +27,8 @@ struct ServiceNewCommand: AsyncParsableCommand {
             """
 
             Next:
-              ./dcm service test \(name) STUDY -p \(folder.path)    (a folder of DICOM files, or an id of Orthanc)
-              ./dcm service install \(name) -p \(folder.path)
+              ./dcm service test \(name) STUDY -p \(folder.path)\(location.suffix)    (a folder of DICOM files, or an id of Orthanc)
+              ./dcm service install \(name) -p \(folder.path)\(location.suffix)
             It runs for the next study. After a change: install it again with --replace.
             """)
     }

@@ -6,15 +6,15 @@ import Stack
 struct ServiceOptions: ParsableArguments {
     @OptionGroup var location: HomeOptions
 
-    @Option(help: ArgumentHelp("The registry folder of a stack that was started otherwise; goes with --modules.", valueName: "DIR"))
+    @Option(help: ArgumentHelp("The registry folder of a stack that was started otherwise.", valueName: "DIR"))
     var registry: String?
 
-    @Option(help: ArgumentHelp("The modules folder that belongs to it.", valueName: "DIR"))
+    @Option(help: ArgumentHelp("The modules folder that belongs to it (default: modules beside it).", valueName: "DIR"))
     var modules: String?
 
     func validate() throws {
-        guard (registry == nil) == (modules == nil) else {
-            throw ValidationError("--registry and --modules go together: a service has a folder in each.")
+        guard modules == nil || registry != nil else {
+            throw ValidationError("--modules goes with --registry: a service has a folder in each.")
         }
         guard registry == nil || location.path == nil else {
             throw ValidationError("--home names both folders already: leave out --registry and --modules, or --home.")
@@ -22,32 +22,39 @@ struct ServiceOptions: ParsableArguments {
     }
 
     /// The folders that are named, else those of the environment (in containers), else those of the stack.
-    func places() throws -> ServicePlaces {
-        if let registry, let modules {
-            return ServicePlaces(trees: ServiceTrees(registry: url(registry), modules: url(modules)), home: nil)
+    ///
+    /// - Parameter orCheckout: takes the checkout's when there is no stack.
+    func places(orCheckout: Bool = false) throws -> ServicePlaces {
+        if let registry {
+            let registry = Self.url(registry)
+            guard FileSystem.exists(registry) else { throw StackError(.notFound, "There is no registry at \(registry.path).") }
+            let modules = modules.map(Self.url) ?? registry.deletingLastPathComponent().appending(path: "modules")
+            return ServicePlaces(trees: ServiceTrees(registry: registry, modules: modules), home: nil)
         }
         if location.path == nil, let registry = variable("REGISTRY"), let modules = variable("MODULES") {
             let base = variable("BASEDIR") ?? ""
-            let settings = variable("SETTINGS").map(url)
-            return ServicePlaces(
-                trees: ServiceTrees(registry: url(base + registry), modules: url(base + modules), settings: settings), home: nil)
+            let trees = ServiceTrees(
+                registry: Self.url(base + registry), modules: Self.url(base + modules), settings: variable("SETTINGS").map(Self.url))
+            return ServicePlaces(trees: trees, home: nil)
         }
         let home = location.home
-        guard FileSystem.exists(home.registry), FileSystem.exists(home.modules) else {
-            throw StackError(
-                .notFound,
-                "There are no services in \(home.folder.path): './dcm up\(location.suffix)' makes a stack there. "
-                    + "--home names another stack, --registry with --modules any two folders.",
-            )
+        if FileSystem.exists(home.registry), FileSystem.exists(home.modules) { return ServicePlaces(trees: ServiceTrees(home), home: home) }
+        if orCheckout, let checkout = Checkout.folder, FileSystem.exists(checkout.appending(path: "registry")) {
+            let trees = ServiceTrees(registry: checkout.appending(path: "registry"), modules: checkout.appending(path: "modules"))
+            return ServicePlaces(trees: trees, home: nil)
         }
-        return ServicePlaces(trees: ServiceTrees(home), home: home)
+        throw StackError(
+            .notFound,
+            "There are no services in \(home.folder.path): './dcm up\(location.suffix)' makes a stack there. "
+                + "--home names another stack, --registry with --modules any two folders.",
+        )
     }
 
     private func variable(_ name: String) -> String? {
         ProcessInfo.processInfo.environment[name].flatMap { $0.isEmpty ? nil : $0 }
     }
 
-    private func url(_ path: String) -> URL { URL(fileURLWithPath: (path as NSString).expandingTildeInPath).standardizedFileURL }
+    static func url(_ path: String) -> URL { URL(fileURLWithPath: (path as NSString).expandingTildeInPath).standardizedFileURL }
 }
 
 struct ServicePlaces: Sendable {

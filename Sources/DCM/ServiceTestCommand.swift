@@ -15,8 +15,8 @@ struct ServiceTestCommand: AsyncParsableCommand {
         abstract: "Runs a service's callback and worker on one study, here and now.",
         discussion: """
             The study is a folder of DICOM files, or an Orthanc id in the stack's Orthanc. Nothing is queued, and nothing of the stack's data is \
-            touched: images are copied to a private folder, which goes with the command. Services do not learn where Orthanc is, unless \
-            --with-orthanc says so. Ends with status 1 when a callback or a job fails. The filters of ingest are not applied.
+            touched: images are copied to a private folder, which goes with the command. Of a study in Orthanc, series that this system has \
+            stored are left out. Services do not learn where Orthanc is, unless --with-orthanc says so. Ends with status 1 when a callback or a job fails. The filters of ingest are not applied.
             """,
     )
 
@@ -59,7 +59,7 @@ struct ServiceTestCommand: AsyncParsableCommand {
             guard report.isEmpty else { throw StackError(.badSetting, "\(name) has no job that could run.\n\(report.text)") }
             let known = catalog.services.map(\.name).joined(separator: ", ")
             throw StackError(
-                .notFound, "There is no service or job \(name) in \(bench.registry.path). It holds \(known.isEmpty ? "none" : known).")
+                .notFound, "There is no service or job \(name) in \(options.place(bench)): \(known.isEmpty ? "none at all" : known).")
         }
         let images = try await read(entries, on: bench)
         say("\(name) on \(Self.title(of: images))")
@@ -79,18 +79,36 @@ struct ServiceTestCommand: AsyncParsableCommand {
     private func read(_ entries: [CatalogEntry], on bench: Bench) async throws -> TrialStudy {
         let handled = [ResourceLevel.study, .series, .patient].first { level in entries.contains { $0.events.contains(level) } }
         let isID = study.split(separator: "-").map(\.count) == [8, 8, 8, 8, 8] && study.allSatisfy { $0.isHexDigit || $0 == "-" }
-        guard isID, !FileSystem.exists(BenchOptions.url(study)) else {
-            return try await TrialStudy.read(BenchOptions.url(study), level: level ?? handled ?? .study, series: series, on: bench)
+        guard isID, !FileSystem.exists(ServiceOptions.url(study)) else {
+            return try await TrialStudy.read(ServiceOptions.url(study), level: level ?? handled ?? .study, series: series, on: bench)
         }
         let endpoints = try options.stackEndpoints()
         let client = OrthancClient(
             endpoint: try OrthancEndpoint(url: endpoints.orthanc, user: endpoints.orthancUser, password: endpoints.orthancPassword))
-        let (level, members) = try await find(client)
+        let (level, found) = try await find(client)
+        let members = try await images(of: found, client)
         let images = bench.folder.appending(path: "images", directoryHint: .isDirectory)
         _ = try await InstanceExport(client: client, logger: bench.logger).run(
             level: level, resourceID: study, series: members.map(\.id.rawValue), into: "images", of: bench.folder)
-        let read = try await TrialStudy.read(images, level: level, order: members.flatMap { $0.instances.map(\.rawValue) }, on: bench)
-        return read
+        return try await TrialStudy.read(images, level: level, order: members.flatMap { $0.instances.map(\.rawValue) }, on: bench)
+    }
+
+    /// The series without those that this system has stored: ingest makes no event of them either.
+    private func images(of found: [OrthancSeries], _ client: OrthancClient) async throws -> [OrthancSeries] {
+        var images: [OrthancSeries] = []
+        for series in found {
+            guard let instance = series.instances.first else { continue }
+            if !TagDocument(try await client.tags(ofInstance: instance)).isOwnResult { images.append(series) }
+        }
+        let results = found.count { !$0.instances.isEmpty } - images.count
+        guard !images.isEmpty || results == 0 else {
+            throw StackError(
+                .badSetting,
+                "\(study) holds results of this system alone (\(results) series), which services are not asked about. Name the study that they "
+                    + "were made of; a folder of files is taken as it is.")
+        }
+        if results > 0 { say("Left out: \(results) series that this system has stored") }
+        return images
     }
 
     /// What Orthanc has under the id: of the level that was asked for, else of any.
