@@ -13,8 +13,8 @@ RUN swift build -c release \
     && mkdir -p /out/bin /out/python \
     && folder=$(swift build -c release --show-bin-path) \
     && cp "$folder"/dcm-ingest "$folder"/dcm-router "$folder"/dcm-worker "$folder"/dcm-monitor "$folder"/dcm-tool /out/bin/ \
-    && cp -R "$folder"/*.resources /out/bin/ \
     # The monitor looks for its pages beside its executable.
+    && cp -R "$folder"/dcm-processor_Dashboard.resources /out/bin/ \
     && test -f /out/bin/dcm-processor_Dashboard.resources/Resources/monitor.css
 COPY python/dcm_processor /out/python/dcm_processor
 
