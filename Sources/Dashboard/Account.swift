@@ -42,11 +42,7 @@ extension IngestAccount {
     private static func text(_ state: String, _ counts: [String: Int]) -> String {
         let total = "\(Display.number(counts.values.reduce(0, +))) \(state)"
         guard !counts.isEmpty else { return total }
-        // What was processed and has been given a result since is one of them: that is no loss, and has to be said.
-        let words = parts(state, counts).map { part in
-            "\(part.reason) \(Display.number(part.count))" + (part.reason == "own-result" ? ": a result of ours came last" : "")
-        }
-        return total + " (" + words.joined(separator: ", ") + ")"
+        return total + " (" + parts(state, counts).map { "\($0.reason) \(Display.number($0.count))" }.joined(separator: ", ") + ")"
     }
 }
 

@@ -80,7 +80,7 @@ extension MonitorStore {
     ///   - audit: makes the audit's entry.
     /// - Returns: what was revoked.
     package func revokeToken(
-        _ name: String, audit: @escaping @Sendable (MonitorToken) -> AuditEntry, at now: Date
+        _ name: String, audit: (@Sendable (MonitorToken) -> AuditEntry)? = nil, at now: Date
     ) async throws -> MonitorToken {
         try await write { db in
             let row = try Row.fetchOne(
@@ -89,7 +89,7 @@ extension MonitorStore {
             var token = MonitorToken(row)
             token.revokedAt = now
             try db.execute(sql: "UPDATE token SET revoked_at = ? WHERE id = ?", arguments: [now.timeIntervalSince1970, token.id])
-            try Self.record(audit(token), db)
+            if let audit { try Self.record(audit(token), db) }
             return token
         }
     }
