@@ -81,6 +81,7 @@ package struct DashboardServer: Service {
             try await Overview.read(ledger, journal, folders: folders)
         }
         let explanations = Explanations(ledger: ledger, overview: overview)
+        let parked = ParkedMessages(ledger: ledger, store: store, commands: commands)
         let reveal = RevealController(ledger: ledger, access: access)
         let desk = BulkDesk(ledger: ledger, store: store, runner: bulk)
         let api = APIRoutes(
@@ -88,7 +89,7 @@ package struct DashboardServer: Service {
                 ledger: ledger, configuration: configuration, commands: commands, feed: feed, bulk: bulk, overview: overview,
                 explanations: explanations
             ).routes + BulkController(desk: desk, store: store).routes
-                + reveal.routes + AuditAPI(store: store).routes)
+                + reveal.routes + parked.routes + AuditAPI(store: store).routes)
         let roles = RouteRoles(api)
         let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
         router.addMiddleware {
@@ -108,6 +109,7 @@ package struct DashboardServer: Service {
         )
         controller.addRoutes(to: router)
         reveal.addRoutes(to: router)
+        parked.addRoutes(to: router, pages: controller)
         AccountPages(access: access, pages: controller).addRoutes(to: router)
         UserPages(access: access, pages: controller).addRoutes(to: router)
         AuditPages(store: store, pages: controller).addRoutes(to: router)

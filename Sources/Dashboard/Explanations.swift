@@ -13,7 +13,7 @@ struct Explanations: Sendable {
         guard let run else { return Explanation(.unexpected, job.reason.text) }
         // Only what planning left out asks for the verdicts of planning.
         let decisions = job.state == .skipped ? try await ledger.run(job.runID)?.decisions ?? [] : []
-        return run.explain(job: job.position, surroundings: try await surroundings(of: job.channel, decisions))
+        return run.explain(job: job.position, surroundings: try await surroundings(of: job, decisions))
     }
 
     /// By position, for jobs that have not succeeded.
@@ -21,19 +21,20 @@ struct Explanations: Sendable {
         guard let id = RunID(rawValue: detail.run.id), let run = try await ledger.run(id) else { return [:] }
         var answers: [Int: Explanation] = [:]
         for job in detail.jobs where job.state != .succeeded {
-            answers[job.position] = run.explain(job: job.position, surroundings: try await surroundings(of: job.channel, detail.decisions))
+            answers[job.position] = run.explain(job: job.position, surroundings: try await surroundings(of: job, detail.decisions))
         }
         return answers
     }
 
-    private func surroundings(of name: String, _ decisions: [Decision]) async throws -> JobSurroundings {
+    private func surroundings(of job: LedgerJob, _ decisions: [Decision]) async throws -> JobSurroundings {
         let overview = try await overview.get()
+        let name = job.channel
         let channel = overview.channels.first { $0.name == name }
         let broker = overview.pipeline
         return JobSurroundings(
             now: Date(),
-            channelPausedBy: channel?.pausedBy,
-            channelPausedAt: channel?.pausedAt,
+            pause: channel.flatMap { channel in channel.pausedAt.map { Pause(.channel(name), by: channel.pausedBy, at: $0) } }
+                ?? overview.services.first { $0.name == job.service }?.pause,
             workersOfChannel: channel?.workers ?? 0,
             drainedWorkers: overview.drained(name, at: Date()),
             brokerBlocked: broker.brokerBlockedSince.map { _ in broker.brokerBlockedReason ?? "it does not say why" },

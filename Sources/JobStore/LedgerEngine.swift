@@ -61,12 +61,13 @@ package protocol LedgerTransaction {
     /// Writes what changed from `old`, the state that the ledger holds, and nothing else.
     func update(_ run: Run, from old: Run) throws
 
-    /// Runs behind `last` with a job of `channel` that is ready and not on its way, in the order of their ids.
-    func runsWithReadyJobs(channel: String, after last: RunID?, limit: Int) throws -> [RunID]
+    /// Runs behind `last` with a job of `target` that is ready and not on its way, in the order of their ids.
+    func runsWithReadyJobs(of target: PauseTarget, after last: RunID?, limit: Int) throws -> [RunID]
 
     // MARK: Attempts
 
-    func startAttempt(_ job: JobID, attempt: Int, token: Int, worker: String, at now: Date) throws
+    /// - Parameter params: what it runs with, when that is not what was planned.
+    func startAttempt(_ job: JobID, attempt: Int, token: Int, worker: String, params: JSONValue?, at now: Date) throws
     func endAttempt(_ job: JobID, attempt: Int, token: Int, ending: AttemptEnding, at now: Date) throws
     func recordProgress(_ progress: RenewMessage.Progress, of job: JobID, attempt: Int, token: Int) throws
     func runningAttempts() throws -> [RunningAttempt]
@@ -96,12 +97,13 @@ package protocol LedgerTransaction {
     /// Channels that a worker serves or a job wants, so that they show before their first job.
     func noteChannels(_ names: [String]) throws
     func channels() throws -> [String]
-    func pausedChannels() throws -> Set<String>
+    /// Everything that people have paused.
+    func pausedWork() throws -> PausedWork
     /// The priority of the most urgent job whose hint waits in a channel's queue; nil when none does.
     func mostUrgentWaiting(channel: String) throws -> Priority?
 
     /// - Parameter actor: who pauses it; nil resumes it.
-    func setPaused(_ channel: String, by actor: String?, at now: Date) throws
+    func setPaused(_ target: PauseTarget, by actor: String?, at now: Date) throws
 
     func saveWorker(_ worker: WorkerInfo, busy: Int, at now: Date) throws
     /// Whether there is such a worker, or was one lately.
@@ -111,6 +113,8 @@ package protocol LedgerTransaction {
     /// The channels of the workers that were heard of after `cutoff` and take jobs.
     func channelsServed(seenAfter cutoff: Date) throws -> Set<String>
 
+    /// Whether the registry has such a service.
+    func isServiceKnown(_ name: String) throws -> Bool
     /// Replaces what is known of the services by what the registry holds now.
     func replaceServices(_ services: [ServiceRecord], at now: Date) throws
 
@@ -123,8 +127,24 @@ package protocol LedgerTransaction {
 
     func recordAction(actor: String, action: String, target: String, outcome: String, at now: Date) throws
 
-    /// A message that could not be read. Its body stays on the broker.
-    func recordDeadMessage(queue: String, reason: String, messageID: String?, type: String?, size: Int, at now: Date) throws
+    // MARK: Messages that nobody could read
+
+    /// Keeps it until a person decides.
+    func park(_ message: ParkedMessage, at now: Date) throws
+
+    /// A person wants messages sent to their queues once more: those that nobody has decided about, and whose bodies are here.
+    /// - Returns: how many.
+    func requeueParked(_ selection: ParkedSelection, by actor: String, at now: Date) throws -> Int
+
+    /// A person wants to be rid of messages that nobody has decided about. That they were there stays on record.
+    /// - Returns: how many.
+    func discardParked(_ selection: ParkedSelection, by actor: String, at now: Date) throws -> Int
+
+    /// What is to be requeued and was not confirmed yet, by number.
+    func messagesToRequeue(after sequence: Int64, limit: Int) throws -> [(sequence: Int64, message: ParkedMessage)]
+
+    /// The broker has confirmed the message, and only then is it taken from here; or `problem` says why it never will, and it stays.
+    func settleRequeued(_ sequence: Int64, problem: String?) throws
 
     // MARK: Retention
 

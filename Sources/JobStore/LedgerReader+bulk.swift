@@ -23,10 +23,12 @@ package struct LedgerJobFilter: Sendable, Hashable {
     package var from: Date?
     /// Ended before this time.
     package var to: Date?
+    /// Only dead jobs that a person took off the list; without it all others.
+    package var discarded: Bool
 
     package init(
         states: [JobState] = [], service: String? = nil, name: String? = nil, channel: String? = nil, reason: String? = nil,
-        type: String? = nil, error: String? = nil, run: String? = nil, from: Date? = nil, to: Date? = nil
+        type: String? = nil, error: String? = nil, run: String? = nil, from: Date? = nil, to: Date? = nil, discarded: Bool = false
     ) {
         self.states = states
         self.service = service
@@ -38,6 +40,7 @@ package struct LedgerJobFilter: Sendable, Hashable {
         self.run = run
         self.from = from
         self.to = to
+        self.discarded = discarded
     }
 }
 
@@ -74,7 +77,8 @@ package struct LedgerJobGroup: Sendable, Hashable {
 
 extension LedgerReader {
     private static let runMark = "run.state || ':' || coalesce(run.finished_at, '')"
-    private static let jobMark = "job.state || ':' || job.attempt || ':' || coalesce(job.finished_at, '')"
+    private static let jobMark =
+        "job.state || ':' || job.attempt || ':' || coalesce(job.finished_at, '') || coalesce(':' || job.discarded_at, '')"
     /// One step into an index.
     private static let newestRun = """
         (SELECT max(other.id) FROM run AS other
@@ -144,7 +148,10 @@ extension LedgerReader {
     static func conditions(_ filter: LedgerJobFilter) -> ([String], StatementArguments) {
         // Written out, so that the index of just these jobs serves it.
         let states = (filter.states.isEmpty ? [.failed, .dead] : filter.states).map { "job.state = '\($0.rawValue)'" }
-        var conditions = ["(job.state = 'failed' OR job.state = 'dead')", "(" + states.joined(separator: " OR ") + ")"]
+        var conditions = [
+            "(job.state = 'failed' OR job.state = 'dead')", "(" + states.joined(separator: " OR ") + ")",
+            "(job.discarded_at IS NULL) = \(filter.discarded ? 0 : 1)",
+        ]
         var arguments = StatementArguments()
         func add(_ condition: String, _ value: (any DatabaseValueConvertible)?) {
             guard let value else { return }

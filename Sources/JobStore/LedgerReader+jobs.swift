@@ -12,7 +12,7 @@ extension LedgerReader {
         return try await read { db in
             guard
                 let row = try Row.fetchOne(
-                    db, sql: "SELECT \(LedgerJob.columns), job.definition, job.result FROM job WHERE id = ?", arguments: [id])
+                    db, sql: "SELECT \(LedgerJob.columns), job.definition, job.result, job.params FROM job WHERE id = ?", arguments: [id])
             else { return nil }
             var job = try LedgerJob(row: row)
             guard
@@ -23,19 +23,16 @@ extension LedgerReader {
                 db, sql: "SELECT \(LedgerAttempt.columns) FROM attempt WHERE job_id = ? ORDER BY token", arguments: [id]
             ).map(LedgerAttempt.init(row:))
             if job.state == .running { job.progress = attempts.last { $0.token == job.token }?.progress }
-            let pause = try Row.fetchOne(
-                db, sql: "SELECT paused_by, paused_at FROM channel WHERE name = ? AND paused_at IS NOT NULL", arguments: [job.channel])
             return LedgerJobDetail(
                 job: job,
                 run: try LedgerRun.count([LedgerRun(row: runRow)], db)[0],
                 definition: try row.decoded(JobDefinition.self, "definition"),
                 result: try row.optional(JSONValue.self, "result"),
+                changedParams: try row.optional(JSONValue.self, "params"),
                 addedParams: try runRow.decoded(JSONValue.self, "added_params")[job.name],
                 parents: try Self.relatives(of: job, side: "parent", other: "child", db),
                 children: try Self.relatives(of: job, side: "child", other: "parent", db),
                 attempts: attempts,
-                pausedBy: pause?["paused_by"],
-                pausedAt: pause?.optionalDate("paused_at"),
                 channelWorkers: try Self.workers(db, seenSince: seenSince).count {
                     $0.state == "running" && $0.channels.contains(job.channel)
                 }
@@ -63,14 +60,16 @@ extension LedgerReader {
     }
 
     /// Dead jobs, those of the newest runs first.
-    package func deadJobs(limit: Int, cursor: String? = nil) async throws -> LedgerPage<LedgerDeadJob> {
+    ///
+    /// - Parameter discarded: only those that a person took off the list; without it all others.
+    package func deadJobs(limit: Int, cursor: String? = nil, discarded: Bool = false) async throws -> LedgerPage<LedgerDeadJob> {
         try await read { db in
             let rows = try Row.fetchAll(
                 db,
                 sql: """
                     SELECT \(LedgerJob.columns), run.level AS run_level, run.resource_id AS run_resource
                     FROM job JOIN run ON run.id = job.run_id
-                    WHERE job.state = 'dead' \(cursor == nil ? "" : "AND job.id < ?") ORDER BY job.id DESC LIMIT ?
+                    WHERE job.state = 'dead' AND (job.discarded_at IS NULL) = \(discarded ? 0 : 1) \(cursor == nil ? "" : "AND job.id < ?") ORDER BY job.id DESC LIMIT ?
                     """,
                 arguments: (cursor.map { [$0] } ?? []) + [limit + 1]
             )
@@ -81,20 +80,38 @@ extension LedgerReader {
     }
 
     /// Undecodable messages, newest first.
-    package func deadMessages(limit: Int, cursor: String? = nil) async throws -> LedgerPage<LedgerDeadMessage> {
+    ///
+    /// - Parameter decided: only those that a person has requeued or discarded; without it only those that still wait for that.
+    package func deadMessages(
+        limit: Int, cursor: String? = nil, decided: Bool = false
+    ) async throws -> LedgerPage<LedgerDeadMessage> {
         try await read { db in
             let rows = try Row.fetchAll(
-                db, sql: "SELECT * FROM dead_message WHERE seq < ? ORDER BY seq DESC LIMIT ?",
+                db,
+                sql: """
+                    SELECT \(LedgerDeadMessage.columns) FROM dead_message
+                    WHERE \(decided ? "state NOT IN" : "state IN") ('parked', 'requeueing') AND seq < ? ORDER BY seq DESC LIMIT ?
+                    """,
                 arguments: [cursor.flatMap(Int64.init) ?? .max, limit + 1]
             )
-            return LedgerPage(
-                rows.map { row in
-                    LedgerDeadMessage(
-                        sequence: row["seq"], at: row.date("at"), queue: row["queue"], reason: row["reason"],
-                        messageID: row["message_id"], type: row["type"], size: row["size"])
-                },
-                limit: limit
-            ) { String($0.sequence) }
+            return LedgerPage(try rows.map(LedgerDeadMessage.init(row:)), limit: limit) { String($0.sequence) }
+        }
+    }
+
+    /// - Returns: nil when there is no such message.
+    package func deadMessage(_ sequence: Int64) async throws -> LedgerDeadMessage? {
+        try await read { db in
+            try Row.fetchOne(db, sql: "SELECT \(LedgerDeadMessage.columns) FROM dead_message WHERE seq = ?", arguments: [sequence])
+                .map(LedgerDeadMessage.init(row:))
+        }
+    }
+
+    /// What an undecodable message holds, which may be patient data: only for who may see it and is on record for it.
+    ///
+    /// - Returns: nil when the ledger does not hold it.
+    package func body(ofDeadMessage sequence: Int64) async throws -> [UInt8]? {
+        try await read { db in
+            try Data.fetchOne(db, sql: "SELECT body FROM dead_message WHERE seq = ?", arguments: [sequence]).map { [UInt8]($0) }
         }
     }
 

@@ -171,17 +171,28 @@ extension LedgerReader {
             for service in try Row.fetchAll(db, sql: "SELECT jobs FROM service") {
                 for job in try service.decoded([JobDefinition].self, "jobs") { change(job.channel) { _ in } }
             }
-            for row in try Row.fetchAll(db, sql: "SELECT name, paused_by, paused_at FROM channel") {
-                change(row["name"]) { channel in
-                    channel.pausedAt = row.optionalDate("paused_at")
-                    channel.pausedBy = channel.pausedAt == nil ? nil : row["paused_by"]
+            for row in try Row.fetchAll(db, sql: "SELECT name FROM channel") { change(row["name"]) { _ in } }
+            for pause in try Self.pauses(db) {
+                guard case .channel(let name) = pause.target else { continue }
+                change(name) { channel in
+                    channel.pausedAt = pause.at
+                    channel.pausedBy = pause.actor
                 }
+            }
+            for row in try Row.fetchAll(db, sql: "SELECT channel, SUM(jobs) AS jobs FROM discard_tally WHERE jobs > 0 GROUP BY channel") {
+                change(row["channel"]) { $0.counts[.dead, default: 0] -= row["jobs"] as Int }
             }
             return channels.values.sorted { $0.name < $1.name }
         }
     }
 
-    /// The registry's services as the router last read them, by name.
+    private static func pauses(_ db: Database) throws -> [Pause] {
+        try Row.fetchAll(db, sql: "SELECT * FROM pause ORDER BY kind, name").compactMap { row in
+            PauseTarget(kind: row["kind"], name: row["name"]).map { Pause($0, by: row["paused_by"], at: row.date("paused_at")) }
+        }
+    }
+
+    /// The registry's services as the router last read them, by name; and what is paused and no longer among them.
     package func services(at now: Date) async throws -> [LedgerService] {
         try await read { db in
             var lately: [String: [JobState: Int]] = [:]
@@ -191,7 +202,14 @@ extension LedgerReader {
             {
                 lately[row["service"], default: [:]][try row.raw(JobState.self, "state")] = row["jobs"]
             }
-            return try Row.fetchAll(db, sql: "SELECT * FROM service ORDER BY name").map { row in
+            let pauses = try Self.pauses(db).filter { $0.target.kind == "service" }
+            var queued: [String: Int] = [:]
+            for row in try Row.fetchAll(
+                db, sql: "SELECT service, SUM(jobs) AS jobs FROM job_tally WHERE state IN ('ready', 'dispatched') GROUP BY service")
+            {
+                queued[row["service"]] = row["jobs"]
+            }
+            let known = try Row.fetchAll(db, sql: "SELECT * FROM service ORDER BY name").map { row in
                 let problems = try row.decoded([JSONValue].self, "problems")
                 return LedgerService(
                     name: row["name"],
@@ -210,9 +228,20 @@ extension LedgerReader {
                     },
                     needs: try row.decoded([String: [String]].self, "needs"),
                     loadedAt: row.date("loaded_at"),
-                    lately: lately[row["name"]] ?? [:]
+                    lately: lately[row["name"]] ?? [:],
+                    pause: pauses.first { $0.target.name == row["name"] },
+                    queued: queued[row["name"]] ?? 0
                 )
             }
+            // Whoever wants to resume it has to find it.
+            let gone = pauses.filter { pause in !known.contains { $0.name == pause.target.name } }.map { pause in
+                LedgerService(
+                    name: pause.target.name, jobs: [],
+                    problems: [.init(severity: "warning", message: "It is paused, and the registry has no such service any more.")],
+                    needs: [:], loadedAt: pause.at, lately: lately[pause.target.name] ?? [:], pause: pause,
+                    queued: queued[pause.target.name] ?? 0)
+            }
+            return (known + gone).sorted { $0.name < $1.name }
         }
     }
 
@@ -224,6 +253,10 @@ extension LedgerReader {
                     $0[try $1.raw(RunState.self, "state")] = $1["runs"]
                 }
             }
+            var discarded: [[String]: Int] = [:]
+            for row in try Row.fetchAll(db, sql: "SELECT service, channel, jobs FROM discard_tally WHERE jobs > 0") {
+                discarded[[row["service"], row["channel"]]] = row["jobs"]
+            }
             return LedgerTotals(
                 runs: try states("SELECT state, runs FROM run_tally WHERE runs > 0"),
                 runsToday: try states("SELECT state, COUNT(*) AS runs FROM run WHERE id >= ? GROUP BY +state", day),
@@ -233,7 +266,12 @@ extension LedgerReader {
                         SELECT service, channel, state, SUM(jobs) AS n FROM job_tally WHERE jobs > 0
                         GROUP BY service, channel, state
                         """
-                ).map { .init(service: $0["service"], channel: $0["channel"], state: try $0.raw(JobState.self, "state"), count: $0["n"]) },
+                ).map { row in
+                    let state = try row.raw(JobState.self, "state")
+                    let left = state == .dead ? discarded[[row["service"], row["channel"]]] ?? 0 : 0
+                    return .init(service: row["service"], channel: row["channel"], state: state, count: row["n"] - left)
+                },
+                discarded: discarded.values.reduce(0, +),
                 events: try Row.fetchAll(db, sql: "SELECT NULLIF(code, '') AS code, events FROM event_tally WHERE events > 0")
                     .map { .init(code: $0["code"], count: $0["events"]) },
                 failures: try Row.fetchAll(
@@ -245,7 +283,8 @@ extension LedgerReader {
                         """,
                     arguments: [now.timeIntervalSince1970 - 86400]
                 ).map { .init(service: $0["service"], job: $0["name"], count: $0["n"]) },
-                deadMessages: try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM dead_message") ?? 0,
+                deadMessages: try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM dead_message WHERE state IN ('parked', 'requeueing')") ?? 0,
+                deadMessagesEver: try Int.fetchOne(db, sql: "SELECT seq FROM sqlite_sequence WHERE name = 'dead_message'") ?? 0,
                 latestFact: try Self.latestFact(db)
             )
         }

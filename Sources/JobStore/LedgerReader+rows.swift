@@ -107,7 +107,7 @@ extension LedgerJob {
     static let columns = """
         job.id, job.run_id, job.position, job.name, job.service, job.stage, job.channel, job.priority, job.state, job.reason, job.attempt,
         job.token, job.crashes, job.cancel_requested, job.worker, job.not_before, job.queued_at, job.dispatched_at, job.started_at,
-        job.finished_at, job.error
+        job.finished_at, job.error, job.discarded_by, job.discarded_at
         """
 
     init(row: Row) throws {
@@ -133,6 +133,7 @@ extension LedgerJob {
             startedAt: row.optionalDate("started_at"),
             finishedAt: row.optionalDate("finished_at"),
             error: try row.optional(JobExit.Failure.self, "error"),
+            discarded: row.optionalDate("discarded_at").map { Discard(actor: row["discarded_by"] ?? "", at: $0) },
             progress: nil
         )
     }
@@ -154,11 +155,11 @@ extension LedgerAttempt {
     /// Without what an attempt returned and printed, which can be large.
     static let briefColumns = """
         job_id, attempt, token, worker, claimed_at, progress, lost_reason, ended_at,
-        json_extract(exit, '$.outcome') AS outcome, json_extract(exit, '$.kind') AS kind, NULL AS exit
+        json_extract(exit, '$.outcome') AS outcome, json_extract(exit, '$.kind') AS kind, NULL AS exit, NULL AS params
         """
     static let columns = """
         job_id, attempt, token, worker, claimed_at, progress, lost_reason, ended_at,
-        json_extract(exit, '$.outcome') AS outcome, json_extract(exit, '$.kind') AS kind, exit
+        json_extract(exit, '$.outcome') AS outcome, json_extract(exit, '$.kind') AS kind, exit, params
         """
 
     init(row: Row) throws {
@@ -176,7 +177,8 @@ extension LedgerAttempt {
             outcome: outcome ?? lost.map { _ in "lost" },
             kind: kind ?? lost?.code,
             exit: try row.optional(JobExit.self, "exit"),
-            lostReason: lost
+            lostReason: lost,
+            params: try row.optional(JSONValue.self, "params")
         )
     }
 }
@@ -231,5 +233,19 @@ extension LedgerFact {
             jobID: row["job_id"],
             data: try row.decoded(JSONValue.self, "data")
         )
+    }
+}
+
+extension LedgerDeadMessage {
+    /// Without the body, which can be large.
+    static let columns = """
+        seq, at, queue, routing_key, reason, message_id, type, size, state, decided_by, decided_at, problem, body IS NOT NULL AS has_body
+        """
+
+    init(row: Row) throws {
+        self.init(
+            sequence: row["seq"], at: row.date("at"), queue: row["queue"], routingKey: row["routing_key"], reason: row["reason"],
+            messageID: row["message_id"], type: row["type"], size: row["size"], state: try row.raw(ParkedMessage.State.self, "state"),
+            decidedBy: row["decided_by"], decidedAt: row.optionalDate("decided_at"), problem: row["problem"], hasBody: row["has_body"])
     }
 }

@@ -83,6 +83,8 @@ package struct LedgerJob: Sendable {
     package var startedAt: Date?
     package var finishedAt: Date?
     package var error: JobExit.Failure?
+    /// Who took it off the list of the dead, and when; only of a dead job.
+    package var discarded: Discard?
     /// What the running attempt last said of itself.
     package var progress: LedgerProgress?
 }
@@ -104,6 +106,8 @@ package struct LedgerJobDetail: Sendable {
     package var run: LedgerRun
     package var definition: JobDefinition
     package var result: JSONValue?
+    /// What a person had it retried with instead of the definition's.
+    package var changedParams: JSONValue?
     /// What this job's callback handed over.
     package var addedParams: JSONValue?
     /// All edges of the run that end at this job, with the jobs they come from.
@@ -112,11 +116,11 @@ package struct LedgerJobDetail: Sendable {
     package var children: [LedgerRelative]
     /// In the order in which they started.
     package var attempts: [LedgerAttempt]
-    /// Set while the job's channel is paused.
-    package var pausedBy: String?
-    package var pausedAt: Date?
     /// Workers seen lately that serve the job's channel.
     package var channelWorkers: Int
+
+    /// What the next attempt, or the one that runs, is given.
+    package var params: JSONValue { changedParams ?? definition.params }
 }
 
 /// The other end of a dependency.
@@ -143,6 +147,8 @@ package struct LedgerAttempt: Sendable {
     /// Only in a job's detail.
     package var exit: JobExit?
     package var lostReason: Reason?
+    /// What it ran with, when that was not what had been planned. Only in a job's detail.
+    package var params: JSONValue?
 }
 
 /// An event as ingest published it, without its headers.
@@ -264,17 +270,30 @@ package struct LedgerService: Sendable {
     package var loadedAt: Date
     /// Its jobs that ended within the last day, by state.
     package var lately: [JobState: Int]
+    /// Set while it is paused.
+    package var pause: Pause?
+    /// Its jobs that a worker could take.
+    package var queued = 0
 }
 
-/// A message that could not be read and lies on the dead-letter queue.
+/// A message that could not be read, and what a person decided about it.
 package struct LedgerDeadMessage: Sendable {
     package var sequence: Int64
     package var at: Date
+    /// Where it came from.
     package var queue: String
+    package var routingKey: String
     package var reason: String
     package var messageID: String?
     package var type: String?
     package var size: Int
+    package var state: ParkedMessage.State
+    package var decidedBy: String?
+    package var decidedAt: Date?
+    /// Why it could not be requeued.
+    package var problem: String?
+    /// The ledger holds it; without that it cannot be requeued.
+    package var hasBody: Bool
 }
 
 /// A dead job and what it was about.
@@ -318,11 +337,17 @@ package struct LedgerTotals: Sendable {
     package var runs: [RunState: Int]
     /// Runs of the last day by state.
     package var runsToday: [RunState: Int]
+    /// The dead ones without those that were discarded.
     package var jobs: [JobGroup]
+    /// Dead jobs that a person took off the list.
+    package var discarded: Int
     package var events: [EventGroup]
     /// Failed and dead jobs of the last day, most frequent first.
     package var failures: [Failures]
+    /// Messages that could not be read and that nobody has decided about.
     package var deadMessages: Int
+    /// All that ever came, those that were forgotten since too.
+    package var deadMessagesEver: Int
     package var latestFact: Int64
 
     package func jobs(_ state: JobState) -> Int { jobs.reduce(0) { $0 + ($1.state == state ? $1.count : 0) } }

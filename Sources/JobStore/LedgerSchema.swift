@@ -122,18 +122,23 @@ enum LedgerSchema {
             finished_at  REAL,
             error        TEXT,               -- JSON {type,message,traceback}
             result       TEXT,               -- JSON
+            params       TEXT,               -- JSON, what a person had it retried with instead of the definition's
+            discarded_by TEXT,               -- who took it off the list of the dead
+            discarded_at REAL,
             UNIQUE (run_id, position)
         );
         CREATE INDEX job_name ON job(name, id);
         CREATE INDEX job_service ON job(service, run_id);
         -- What the router and its sweep look for is always a small part of all jobs.
         CREATE INDEX job_ready ON job(channel, run_id) WHERE state = 'ready';
+        CREATE INDEX job_ready_service ON job(service, run_id) WHERE state = 'ready';
         CREATE INDEX job_dispatched ON job(channel, priority, dispatched_at) WHERE state = 'dispatched';
         CREATE INDEX job_retrying ON job(channel, priority, not_before) WHERE state = 'retrying';
         CREATE INDEX job_running ON job(started_at) WHERE state = 'running';
         -- And what the monitor looks for.
         CREATE INDEX job_queued ON job(channel, queued_at) WHERE state = 'ready' OR state = 'dispatched';
         CREATE INDEX job_broken ON job(state, id) WHERE state = 'failed' OR state = 'dead';
+        CREATE INDEX job_dead ON job(discarded_at IS NULL, id) WHERE state = 'dead';
 
         CREATE TABLE edge (
             run_id       TEXT NOT NULL REFERENCES run(id) ON DELETE CASCADE,
@@ -155,6 +160,7 @@ enum LedgerSchema {
             exit         TEXT,               -- JSON JobExit, or NULL while it runs
             lost_reason  TEXT,               -- JSON reason, when the attempt ended without a result
             ended_at     REAL,
+            params       TEXT,               -- JSON, what it ran with, when that was not what had been planned
             PRIMARY KEY (job_id, attempt, token)
         ) WITHOUT ROWID;
 
@@ -209,6 +215,25 @@ enum LedgerSchema {
         CREATE TRIGGER job_uncounted AFTER DELETE ON job BEGIN
             UPDATE job_tally SET jobs = jobs - 1
                 WHERE service = old.service AND channel = old.channel AND priority = old.priority AND state = old.state;
+        END;
+
+        -- Of the dead ones: those that a person took off the list.
+        CREATE TABLE discard_tally (
+            service      TEXT NOT NULL,
+            channel      TEXT NOT NULL,
+            jobs         INTEGER NOT NULL,
+            PRIMARY KEY (service, channel)
+        ) WITHOUT ROWID;
+        CREATE TRIGGER job_discarded AFTER UPDATE OF discarded_at ON job
+        WHEN old.discarded_at IS NULL AND new.discarded_at IS NOT NULL BEGIN
+            INSERT INTO discard_tally VALUES (new.service, new.channel, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+        END;
+        CREATE TRIGGER job_taken_back AFTER UPDATE OF discarded_at ON job
+        WHEN old.discarded_at IS NOT NULL AND new.discarded_at IS NULL BEGIN
+            UPDATE discard_tally SET jobs = jobs - 1 WHERE service = old.service AND channel = old.channel;
+        END;
+        CREATE TRIGGER job_discarded_gone AFTER DELETE ON job WHEN old.discarded_at IS NOT NULL BEGIN
+            UPDATE discard_tally SET jobs = jobs - 1 WHERE service = old.service AND channel = old.channel;
         END;
 
         CREATE TABLE run_tally (
@@ -298,9 +323,16 @@ enum LedgerSchema {
         ) WITHOUT ROWID;
 
         CREATE TABLE channel (
-            name         TEXT PRIMARY KEY,
-            paused_by    TEXT,
-            paused_at    REAL
+            name         TEXT PRIMARY KEY
+        ) WITHOUT ROWID;
+
+        -- What people have paused: a channel, or a service in all channels.
+        CREATE TABLE pause (
+            kind         TEXT NOT NULL,      -- channel | service
+            name         TEXT NOT NULL,
+            paused_by    TEXT NOT NULL,
+            paused_at    REAL NOT NULL,
+            PRIMARY KEY (kind, name)
         ) WITHOUT ROWID;
 
         -- One row for each folder of the registry, written whenever the router (re)reads it.
@@ -312,16 +344,24 @@ enum LedgerSchema {
             loaded_at    REAL NOT NULL
         ) WITHOUT ROWID;
 
-        -- Undecodable messages that went to the dead-letter exchange. Their bodies stay on the broker.
+        -- Undecodable messages that went to the dead-letter exchange. They stay until a person decides, and what was decided after that.
         CREATE TABLE dead_message (
             seq          INTEGER PRIMARY KEY AUTOINCREMENT,
             at           REAL NOT NULL,
-            queue        TEXT NOT NULL,
+            queue        TEXT NOT NULL,      -- where it came from
+            routing_key  TEXT NOT NULL,
             reason       TEXT NOT NULL,
             message_id   TEXT,
             type         TEXT,
-            size         INTEGER NOT NULL
+            size         INTEGER NOT NULL,
+            state        TEXT NOT NULL DEFAULT 'parked',   -- parked | requeueing | requeued | discarded
+            decided_by   TEXT,
+            decided_at   REAL,
+            problem      TEXT,               -- why it could not be requeued
+            properties   TEXT NOT NULL,      -- JSON: what goes with it to its queue
+            body         BLOB                -- NULL when it is too long, and once it was requeued or discarded
         );
+        CREATE INDEX dead_message_open ON dead_message(seq) WHERE state IN ('parked', 'requeueing');
 
         CREATE TABLE audit (
             seq          INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -83,12 +83,6 @@ extension SQLiteTransaction {
         )
     }
 
-    func recordDeadMessage(queue: String, reason: String, messageID: String?, type: String?, size: Int, at now: Date) throws {
-        try run(
-            "INSERT INTO dead_message (at, queue, reason, message_id, type, size) VALUES (?, ?, ?, ?, ?, ?)",
-            [now.ledgerTime, queue, reason, messageID, type, size])
-    }
-
     func recordAction(actor: String, action: String, target: String, outcome: String, at now: Date) throws {
         try run(
             "INSERT INTO audit (at, actor, action, target, outcome) VALUES (?, ?, ?, ?, ?)",

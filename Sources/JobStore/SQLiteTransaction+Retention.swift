@@ -10,16 +10,17 @@ extension SQLiteTransaction {
         step.runs = try purgeRuns(endedBefore: cutoffs.runs) { deleted() < limit }
         if deleted() < limit { try purgeEvents(receivedBefore: cutoffs.runs, limit: limit - deleted()) }
         let examined = deleted() < limit ? try purgeFacts(before: cutoffs.runs, limit: limit - deleted()) : 0
-        for (table, key, time, cutoff) in [
-            ("inbox", "message_id", "received_at", cutoffs.messages), ("audit", "seq", "at", cutoffs.audit),
-            ("dead_message", "seq", "at", cutoffs.deadMessages),
+        for (table, key, time, cutoff, condition) in [
+            ("inbox", "message_id", "received_at", cutoffs.messages, ""), ("audit", "seq", "at", cutoffs.audit, ""),
+            // What a person wants sent again is not forgotten on the way.
+            ("dead_message", "seq", "at", cutoffs.deadMessages, "WHERE state <> 'requeueing'"),
         ] where deleted() < limit {
             // The oldest stand first; when the first of them are not old enough, none is.
             let order = table == "inbox" ? time : key
             try run(
                 """
                 DELETE FROM \(table) WHERE \(key) IN (
-                    SELECT \(key) FROM (SELECT \(key), \(time) FROM \(table) ORDER BY \(order) LIMIT ?) WHERE \(time) < ?)
+                    SELECT \(key) FROM (SELECT \(key), \(time) FROM \(table) \(condition) ORDER BY \(order) LIMIT ?) WHERE \(time) < ?)
                 """, [limit - deleted(), cutoff.ledgerTime])
         }
         step.rows = deleted()

@@ -51,7 +51,9 @@ extension SQLiteTransaction {
         }
         for (position, job) in run.jobs.enumerated() where job != old.jobs[position] {
             try update(job, run.id, position)
-            for (edge, before) in zip(job.dependencies, old.jobs[position].dependencies) where edge != before {
+            let before = old.jobs[position]
+            if job.changedParams != before.changedParams || job.discarded != before.discarded { try updateWishes(job, run.id, position) }
+            for (edge, earlier) in zip(job.dependencies, before.dependencies) where edge != earlier {
                 try self.run(
                     "UPDATE edge SET satisfied_by = ? WHERE run_id = ? AND child = ? AND parent = ?",
                     [edge.satisfiedBy, run.id.rawValue, position, edge.parent])
@@ -150,7 +152,9 @@ extension SQLiteTransaction {
             startedAt: time("started_at"),
             finishedAt: time("finished_at"),
             failure: try (row["error"] as String?).map { try LedgerJSON.value(JobExit.Failure.self, from: $0, column: "job.error") },
-            result: try (row["result"] as String?).map { try LedgerJSON.value(JSONValue.self, from: $0, column: "job.result") }
+            result: try (row["result"] as String?).map { try LedgerJSON.value(JSONValue.self, from: $0, column: "job.result") },
+            changedParams: try (row["params"] as String?).map { try LedgerJSON.value(JSONValue.self, from: $0, column: "job.params") },
+            discarded: time("discarded_at").map { Discard(actor: row["discarded_by"] ?? "", at: $0) }
         )
     }
 
@@ -191,5 +195,14 @@ extension SQLiteTransaction {
 
     private func update(_ job: Job, _ id: RunID, _ position: Int) throws {
         try run(Self.change, Self.values(job) + [JobID(run: id, index: position).rawValue])
+    }
+
+    /// What only people set: seldom, so the statement that every step of a job writes is none the longer for it.
+    private func updateWishes(_ job: Job, _ id: RunID, _ position: Int) throws {
+        try run(
+            "UPDATE job SET params = ?, discarded_by = ?, discarded_at = ? WHERE id = ?",
+            [
+                job.changedParams?.text, job.discarded?.actor, job.discarded?.at.ledgerTime, JobID(run: id, index: position).rawValue,
+            ])
     }
 }

@@ -3,6 +3,8 @@ import GRDB
 import Jobs
 
 extension SQLiteTransaction {
+    func isServiceKnown(_ name: String) throws -> Bool { try row("SELECT 1 FROM service WHERE name = ?", [name]) != nil }
+
     func replaceServices(_ services: [ServiceRecord], at now: Date) throws {
         try run("DELETE FROM service")
         for service in services {

@@ -21,10 +21,10 @@ extension SQLiteTransaction {
         }
     }
 
-    func startAttempt(_ job: JobID, attempt: Int, token: Int, worker: String, at now: Date) throws {
+    func startAttempt(_ job: JobID, attempt: Int, token: Int, worker: String, params: JSONValue?, at now: Date) throws {
         try run(
-            "INSERT INTO attempt (job_id, attempt, token, worker, claimed_at) VALUES (?, ?, ?, ?, ?)",
-            [job.rawValue, attempt, token, worker, now.ledgerTime])
+            "INSERT INTO attempt (job_id, attempt, token, worker, claimed_at, params) VALUES (?, ?, ?, ?, ?, ?)",
+            [job.rawValue, attempt, token, worker, now.ledgerTime, params?.text])
     }
 
     func endAttempt(_ job: JobID, attempt: Int, token: Int, ending: AttemptEnding, at now: Date) throws {
@@ -133,8 +133,8 @@ extension SQLiteTransaction {
         return Set(workers.filter { $0.state == .running }.flatMap(\.channels))
     }
 
-    func pausedChannels() throws -> Set<String> {
-        Set(try rows("SELECT name FROM channel WHERE paused_at IS NOT NULL").map { $0["name"] })
+    func pausedWork() throws -> PausedWork {
+        PausedWork(try rows("SELECT kind, name FROM pause").compactMap { PauseTarget(kind: $0["kind"], name: $0["name"]) })
     }
 
     func mostUrgentWaiting(channel: String) throws -> Priority? {
@@ -143,13 +143,13 @@ extension SQLiteTransaction {
             .flatMap(Priority.init(rawValue:))
     }
 
-    func setPaused(_ channel: String, by actor: String?, at now: Date) throws {
+    func setPaused(_ target: PauseTarget, by actor: String?, at now: Date) throws {
+        if case .channel(let name) = target { try noteChannels([name]) }
+        guard let actor else { return try run("DELETE FROM pause WHERE kind = ? AND name = ?", [target.kind, target.name]) }
+        // Who paused it first, and since when, is what people want to know.
         try run(
-            """
-            INSERT INTO channel (name, paused_by, paused_at) VALUES (?, ?, ?)
-            ON CONFLICT (name) DO UPDATE SET paused_by = excluded.paused_by, paused_at = excluded.paused_at
-            """,
-            [channel, actor, actor == nil ? nil : now.ledgerTime])
+            "INSERT OR IGNORE INTO pause (kind, name, paused_by, paused_at) VALUES (?, ?, ?, ?)",
+            [target.kind, target.name, actor, now.ledgerTime])
     }
 
     func noteChannels(_ names: [String]) throws {
@@ -160,9 +160,10 @@ extension SQLiteTransaction {
         try rows("SELECT name FROM channel ORDER BY name").map { $0["name"] }
     }
 
-    func runsWithReadyJobs(channel: String, after last: RunID?, limit: Int) throws -> [RunID] {
-        let sql = "SELECT DISTINCT run_id FROM job WHERE state = 'ready' AND channel = ? AND run_id > ? ORDER BY run_id LIMIT ?"
-        return try rows(sql, [channel, last?.rawValue ?? "", limit]).compactMap { RunID(rawValue: $0["run_id"]) }
+    func runsWithReadyJobs(of target: PauseTarget, after last: RunID?, limit: Int) throws -> [RunID] {
+        let column = target.kind
+        let sql = "SELECT DISTINCT run_id FROM job WHERE state = 'ready' AND \(column) = ? AND run_id > ? ORDER BY run_id LIMIT ?"
+        return try rows(sql, [target.name, last?.rawValue ?? "", limit]).compactMap { RunID(rawValue: $0["run_id"]) }
     }
 
     func setBrokerState(_ state: BrokerState, at now: Date) throws {

@@ -5,6 +5,7 @@ package struct Explanation: Sendable, Hashable, Codable {
     package enum Code: String, Sendable, Hashable, Codable, CaseIterable {
         case waitsForJobs = "waits-for-jobs"
         case channelPaused = "channel-paused"
+        case servicePaused = "service-paused"
         case brokerBlocked = "broker-blocked"
         case noWorker = "no-worker"
         /// Its message is on the way to the broker.
@@ -76,12 +77,24 @@ package struct Explanation: Sendable, Hashable, Codable {
     }
 }
 
+/// That something is paused: since when, and by whom.
+package struct Pause: Sendable, Hashable {
+    package var target: PauseTarget
+    package var actor: String?
+    package var at: Date
+
+    package init(_ target: PauseTarget, by actor: String?, at: Date) {
+        self.target = target
+        self.actor = actor
+        self.at = at
+    }
+}
+
 /// What a run does not know of the world around its job.
 package struct JobSurroundings: Sendable, Hashable {
     package var now: Date
-    /// Who paused the job's channel; set while it is paused.
-    package var channelPausedBy: String?
-    package var channelPausedAt: Date?
+    /// The pause that holds the job, of its channel or its service.
+    package var pause: Pause?
     /// Workers seen lately that serve the job's channel.
     package var workersOfChannel: Int
     /// Workers of the channel that are there, and that people have told to take no new job.
@@ -93,13 +106,12 @@ package struct JobSurroundings: Sendable, Hashable {
     package var decisions: [Decision]
 
     package init(
-        now: Date, channelPausedBy: String? = nil, channelPausedAt: Date? = nil, workersOfChannel: Int, drainedWorkers: [String] = [],
+        now: Date, pause: Pause? = nil, workersOfChannel: Int, drainedWorkers: [String] = [],
         brokerBlocked: String? = nil,
         brokerBlockedSince: Date? = nil, decisions: [Decision] = []
     ) {
         self.now = now
-        self.channelPausedBy = channelPausedBy
-        self.channelPausedAt = channelPausedAt
+        self.pause = pause
         self.workersOfChannel = workersOfChannel
         self.drainedWorkers = drainedWorkers
         self.brokerBlocked = brokerBlocked

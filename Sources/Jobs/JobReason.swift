@@ -9,6 +9,7 @@ package enum JobReason: String, Sendable, Hashable, CaseIterable {
     case queued
     case hintLost = "hint-lost"
     case channelPaused = "channel-paused"
+    case servicePaused = "service-paused"
     /// Ageing.
     case raised
     case prioritySet = "priority-set"
@@ -73,7 +74,11 @@ extension JobState {
     package var reasons: Set<JobReason> {
         switch self {
         case .waiting: [.waitingForDependencies, .retried, .rerun]
-        case .ready: [.ready, .retried, .rerun, .hintLost, .channelPaused, .raised, .prioritySet, .workerLost, .released, .notHere]
+        case .ready:
+            [
+                .ready, .retried, .rerun, .hintLost, .channelPaused, .servicePaused, .raised, .prioritySet, .workerLost, .released,
+                .notHere,
+            ]
         case .dispatched: [.queued, .raised, .prioritySet, .notHere]
         case .running: [.running, .stopping]
         case .retrying: [.retrying]
@@ -115,10 +120,6 @@ extension Reason {
 
     static func queued(channel: String) -> Reason {
         Reason(.queued, "Waits in channel \(channel) for a worker.", subject: channel)
-    }
-
-    static func paused(channel: String) -> Reason {
-        Reason(.channelPaused, "Channel \(channel) is paused.", subject: channel)
     }
 
     /// - Parameter state: how the dependency ended, and not well.

@@ -15,18 +15,19 @@ extension Run {
         case .hintConfirmed(let job, let attempt, let dispatch): confirmHint(job, attempt, dispatch, now)
         case .hintLost(let job, let attempt, let dispatch): repairHint(job, attempt, dispatch, now, &effects)
         case .aged(let job, let attempt, let dispatch): age(job, attempt, dispatch, now, &effects)
-        case .claim(let job, let attempt, let dispatch, let worker, let id, let isPaused):
-            claim(Claim(job: job, attempt: attempt, dispatch: dispatch, worker: worker, id: id), isPaused: isPaused, now, &effects)
+        case .claim(let job, let attempt, let dispatch, let worker, let id, let paused):
+            claim(Claim(job: job, attempt: attempt, dispatch: dispatch, worker: worker, id: id), paused, now, &effects)
         case .renewal(let job, let attempt, let token): renew(job, attempt, token, &effects)
         case .result(let job, let attempt, let token, let exit, _): finish(job, attempt, token, exit, now, &effects)
         case .leaseExpired(let job, let token): expireLease(job, token, now, &effects)
-        case .channelResumed(let channel): resume(channel, now, &effects)
+        case .resumed(let paused): resume(paused, now, &effects)
         case .cancel(let job, let actor): cancel([job], actor: actor, now, &effects)
         case .cancelAll(let actor): cancel(jobs.indices.filter { !jobs[$0].definition.isFinalizer }, actor: actor, now, &effects)
-        case .retry(let job, let actor): retry([job], actor: actor, now, &effects)
+        case .retry(let job, let actor, let params): retry([job], actor: actor, params: params, now, &effects)
         case .retryAll(let actor): retry(Array(jobs.indices), actor: actor, now, &effects)
         case .rerun(let job, let actor): rerun(job, actor: actor, now, &effects)
         case .setPriority(let job, let priority, let actor): setPriority(job, priority, actor: actor, now, &effects)
+        case .discard(let job, let actor): discard(job, actor: actor, now, &effects)
         }
         settleDependencies(now, &effects)
         if case .result(let job, _, _, _, let next?) = input { proceed(next, after: job, now, &effects) }
@@ -38,6 +39,9 @@ extension Run {
 
     /// The job at `index`, unless the plan has none there: positions come from messages.
     func existing(_ index: Int) -> Job? { jobs.indices.contains(index) ? jobs[index] : nil }
+
+    /// What the job at `index` is given now; nil when there is none.
+    package func params(ofJob index: Int) -> JSONValue? { existing(index)?.params }
 
     mutating func end(_ index: Int, _ state: JobState, _ reason: Reason, _ now: Date) {
         jobs[index].state = state

@@ -11,7 +11,7 @@ struct Claim {
 }
 
 extension Run {
-    mutating func claim(_ claim: Claim, isPaused: Bool, _ now: Date, _ effects: inout [RunEffect]) {
+    mutating func claim(_ claim: Claim, _ paused: PausedWork, _ now: Date, _ effects: inout [RunEffect]) {
         let index = claim.job
         guard let job = existing(index) else {
             effects.append(.deny(.noJob(index)))
@@ -26,12 +26,11 @@ extension Run {
             effects.append(.deny(refusal))
             return
         }
-        if isPaused {
-            let paused = Reason.paused(channel: job.definition.channel)
+        if let target = paused.holds(job.definition) {
             jobs[index].state = .ready
-            jobs[index].reason = paused
+            jobs[index].reason = .paused(target)
             jobs[index].notBefore = nil
-            effects.append(.deny(paused))
+            effects.append(.deny(.paused(target)))
             return
         }
         // Since it became ready, a job that was tried again may have left results that nobody stores.

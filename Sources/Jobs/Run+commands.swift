@@ -1,6 +1,6 @@
 import Foundation
 
-// What people ask for: cancel, retry, rerun. A command that does not fit changes nothing and is refused with the reason.
+// What people ask for: cancel, retry, rerun, discard. A command that does not fit changes nothing and is refused with the reason.
 
 extension Run {
     mutating func cancel(_ indices: [Int], actor: String, _ now: Date, _ effects: inout [RunEffect]) {
@@ -20,14 +20,38 @@ extension Run {
         if !changed { effects.append(.refused(Reason("nothing-to-cancel", "What was to be cancelled has already ended."))) }
     }
 
-    mutating func retry(_ indices: [Int], actor: String, _ now: Date, _ effects: inout [RunEffect]) {
+    /// - Parameter params: what `indices`, one job then, runs with from now on; nil for what it has.
+    mutating func retry(_ indices: [Int], actor: String, params: JSONValue? = nil, _ now: Date, _ effects: inout [RunEffect]) {
         let wanted = indices.filter { existing($0)?.canBeRetried == true }
         guard !wanted.isEmpty else {
             effects.append(.refused(Reason("nothing-to-retry", "Only a failed, dead, cancelled or skipped job can be retried.")))
             return
         }
-        let reason = Reason(.retried, "Retried by \(actor).", subject: actor)
-        reopen(wanted, extent(of: wanted, includesWhatEnded: false), reason, now, &effects)
+        if params != nil, let built = wanted.first(where: { jobs[$0].definition.kind == .export }) {
+            let text = "Job \(jobs[built].definition.name) is built in and takes no params: retry it without."
+            effects.append(.refused(Reason("no-params", text, subject: jobID(built).rawValue)))
+            return
+        }
+        let how = params == nil ? "" : " with other params"
+        let reason = Reason(.retried, "Retried\(how) by \(actor).", subject: actor)
+        guard reopen(wanted, extent(of: wanted, includesWhatEnded: false), reason, now, &effects) else { return }
+        guard let params else { return }
+        // Back to what was planned is no change.
+        for index in wanted { jobs[index].changedParams = params == jobs[index].definition.params ? nil : params }
+    }
+
+    mutating func discard(_ index: Int, actor: String, _ now: Date, _ effects: inout [RunEffect]) {
+        guard let job = existing(index), job.state == .dead else {
+            effects.append(.refused(Reason("nothing-to-discard", "Only a dead job can be discarded.")))
+            return
+        }
+        if let earlier = job.discarded {
+            effects.append(
+                .refused(Reason("nothing-to-discard", "The job was discarded by \(earlier.actor) already.", subject: earlier.actor)))
+            return
+        }
+        jobs[index].discarded = Discard(actor: actor, at: now)
+        effects.append(.discarded(job: index))
     }
 
     mutating func rerun(_ index: Int, actor: String, _ now: Date, _ effects: inout [RunEffect]) {
@@ -99,9 +123,11 @@ extension Run {
 // MARK: - Beginning anew
 
 extension Run {
+    /// - Returns: whether anything begins anew; when not, it is refused.
+    @discardableResult
     private mutating func reopen(
         _ wanted: [Int], _ extent: Result<Extent, Refusal>, _ reason: Reason, _ now: Date, _ effects: inout [RunEffect]
-    ) {
+    ) -> Bool {
         switch extent {
         case .success(let extent):
             var tried = self
@@ -115,10 +141,13 @@ extension Run {
                 let again = settled.jobs[first].reason
                 let text = "Job \(jobs[first].definition.name) would be skipped again. \(again.text) Retry that one."
                 effects.append(.refused(Reason("skipped-again", text, subject: again.subject)))
-            } else {
-                self = tried
+                return false
             }
-        case .failure(let refusal): effects.append(.refused(refusal.reason))
+            self = tried
+            return true
+        case .failure(let refusal):
+            effects.append(.refused(refusal.reason))
+            return false
         }
     }
 
@@ -138,6 +167,7 @@ extension Run {
         jobs[index].dispatchedAt = nil
         jobs[index].finishedAt = nil
         jobs[index].notBefore = nil
+        jobs[index].discarded = nil
         // All of them: a dependency may have begun anew since it satisfied this job.
         for edge in jobs[index].dependencies.indices { jobs[index].dependencies[edge].satisfiedBy = nil }
     }

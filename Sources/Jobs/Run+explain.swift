@@ -29,6 +29,7 @@ private struct JobQuestion {
     var surroundings: JobSurroundings
 
     private var channel: Subject { Subject(kind: .channel, id: job.definition.channel) }
+    private var service: Subject { Subject(kind: .service, id: job.definition.service) }
     private var worker: Subject { Subject(kind: .worker, id: job.worker ?? job.reason.subject ?? "unknown") }
     private var person: Subject { Subject(kind: .person, id: job.reason.subject ?? "someone") }
     private var unexpected: Explanation { Explanation(.unexpected, job.reason.text) }
@@ -86,19 +87,27 @@ extension JobQuestion {
                 .hintLost, "Its message got lost in the broker and has been sent again; it waits \(place).", [channel], since: since)
         case (.ready, .channelPaused):
             Explanation(.queued, "Channel \(channel.name) has just been resumed; it waits \(place).", [channel], since: since)
+        case (.ready, .servicePaused):
+            Explanation(
+                .queued, "Service \(service.name) has just been resumed; it waits \(place).", [service, channel], since: since)
         default: unexpected
         }
     }
 
     /// What keeps any job of the channel from starting.
     private var obstacle: Explanation? {
-        if surroundings.channelPausedBy != nil || surroundings.channelPausedAt != nil {
-            let by = surroundings.channelPausedBy.map { " by \($0)" } ?? ""
-            let since = surroundings.channelPausedAt.map { " at \(time($0))" } ?? ""
-            let people = surroundings.channelPausedBy.map { [Subject(kind: .person, id: $0)] } ?? []
+        if let pause = surroundings.pause {
+            let by = pause.actor.map { " by \($0)" } ?? ""
+            let people = pause.actor.map { [Subject(kind: .person, id: $0)] } ?? []
+            let (code, what, subject): (Explanation.Code, String, Subject) =
+                switch pause.target {
+                case .channel: (.channelPaused, "channel", channel)
+                case .service: (.servicePaused, "service", service)
+                }
             return Explanation(
-                .channelPaused, "Channel \(channel.name) was paused\(by)\(since): the job starts when the channel is resumed.",
-                [channel] + people, since: surroundings.channelPausedAt)
+                code,
+                "\(what.capitalized) \(subject.name) was paused\(by) at \(time(pause.at)): the job starts when the \(what) is resumed.",
+                [subject] + people, since: pause.at)
         }
         if let cause = surroundings.brokerBlocked {
             let since = surroundings.brokerBlockedSince.map { " since \(time($0))" } ?? ""

@@ -37,12 +37,6 @@ extension Run {
         makeReady(index, Reason(.raised, text, subject: job.definition.channel), now, &effects)
     }
 
-    mutating func resume(_ channel: String, _ now: Date, _ effects: inout [RunEffect]) {
-        for index in jobs.indices where jobs[index].isPaused && jobs[index].definition.channel == channel {
-            makeReady(index, .ready, now, &effects)
-        }
-    }
-
     mutating func setPriority(_ index: Int, _ priority: Priority, actor: String, _ now: Date, _ effects: inout [RunEffect]) {
         guard let job = existing(index) else {
             effects.append(.refused(.noJob(index)))
@@ -57,7 +51,7 @@ extension Run {
         case .waiting: jobs[index].priority = priority
         case .ready, .dispatched:
             jobs[index].priority = priority
-            // Its next hint, at the channel's resumption, carries it.
+            // Its next hint, at the resumption, carries it.
             if job.isPaused { return }
             let text = "Priority set from \(old.name) to \(priority.name) by \(actor)."
             makeReady(index, Reason(.prioritySet, text, subject: actor), now, &effects)
@@ -97,9 +91,6 @@ extension Run {
 }
 
 extension Job {
-    /// Its hint was refused because of the channel's pause; the next one comes with the resumption.
-    var isPaused: Bool { state == .ready && cause == .channelPaused }
-
     /// Whether the wait after a failed attempt is over. The delay queue's clock and ours may differ a little.
     func isDue(_ now: Date) -> Bool { (notBefore ?? .distantPast) <= now.addingTimeInterval(1) }
 }

@@ -7,23 +7,26 @@ package struct NextClaim: Sendable, Hashable {
     package var worker: String
     /// Unique to the question, as that of a claim: however often it is asked, the answer is the same.
     package var id: String
-    /// The channels that it serves and that are not paused, each with the priority of the most urgent job that waits there: what is less
-    /// urgent than that shall not overtake it.
+    /// The channels that it serves and that jobs behind the finished one want, each with the priority of the most urgent job that waits
+    /// there: what is less urgent than that shall not overtake it.
     package var floors: [String: Priority]
+    /// Nothing of it is given away.
+    package var paused: PausedWork
     /// The worker waits for the answer no longer: a job that it was given is nobody's.
     package var isWithdrawn: Bool
 
-    package init(worker: String, id: String, floors: [String: Priority], isWithdrawn: Bool = false) {
+    package init(worker: String, id: String, floors: [String: Priority], paused: PausedWork = .none, isWithdrawn: Bool = false) {
         self.worker = worker
         self.id = id
         self.floors = floors
+        self.paused = paused
         self.isWithdrawn = isWithdrawn
     }
 
     /// A job with wishes of its own goes through the queue, where a worker that cannot fulfil them hands it on.
     fileprivate func takes(_ job: Job) -> Bool {
         guard let floor = floors[job.definition.channel], job.definition.resources == .none else { return false }
-        return job.priority >= floor
+        return job.priority >= floor && paused.holds(job.definition) == nil
     }
 }
 
@@ -53,7 +56,15 @@ extension Run {
             if case .hint(index, _, _, _, _) = $0 { true } else { false }
         }
         let attempt = jobs[index].attempt
-        claim(Claim(job: index, attempt: attempt, worker: next.worker, id: next.id), isPaused: false, now, &effects)
+        claim(Claim(job: index, attempt: attempt, worker: next.worker, id: next.id), .none, now, &effects)
+    }
+
+    /// The channels of the jobs that the end of this one can make ready, or rather of a few more: every parent stands before its children.
+    package func channelsWaiting(behind index: Int) -> Set<String> {
+        var channels: Set<String> = []
+        guard jobs.indices.contains(index) else { return channels }
+        for job in jobs.dropFirst(index + 1) where job.state == .waiting { channels.insert(job.definition.channel) }
+        return channels
     }
 
     /// Whether jobs of the run still wait for this one to end.

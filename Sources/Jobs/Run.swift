@@ -1,5 +1,16 @@
 package import Foundation
 
+/// Who took a dead job off the list of the dead, and when.
+package struct Discard: Sendable, Hashable {
+    package var actor: String
+    package var at: Date
+
+    package init(actor: String, at: Date) {
+        self.actor = actor
+        self.at = at
+    }
+}
+
 /// One job of a run: its fixed definition and where it stands.
 package struct Job: Sendable, Hashable {
     package var definition: JobDefinition
@@ -29,6 +40,10 @@ package struct Job: Sendable, Hashable {
     package var finishedAt: Date?
     package var failure: JobExit.Failure?
     package var result: JSONValue?
+    /// What a person had it retried with instead of the definition's; nil while those count. The next attempt runs with it, and all after.
+    package var changedParams: JSONValue?
+    /// Only of a dead job.
+    package var discarded: Discard?
 
     package init(
         definition: JobDefinition,
@@ -50,7 +65,9 @@ package struct Job: Sendable, Hashable {
         startedAt: Date? = nil,
         finishedAt: Date? = nil,
         failure: JobExit.Failure? = nil,
-        result: JSONValue? = nil
+        result: JSONValue? = nil,
+        changedParams: JSONValue? = nil,
+        discarded: Discard? = nil
     ) {
         self.definition = definition
         self.dependencies = dependencies
@@ -72,6 +89,19 @@ package struct Job: Sendable, Hashable {
         self.finishedAt = finishedAt
         self.failure = failure
         self.result = result
+        self.changedParams = changedParams
+        self.discarded = discarded
+    }
+
+    /// What the next attempt, or the one that runs, is given.
+    package var params: JSONValue { changedParams ?? definition.params }
+
+    /// What a worker carries out: the definition with the params that count now.
+    package var order: JobDefinition {
+        guard let changedParams else { return definition }
+        var order = definition
+        order.params = changedParams
+        return order
     }
 }
 

@@ -10,22 +10,27 @@ package enum RunInput: Sendable, Hashable {
     case aged(job: Int, attempt: Int, dispatch: Int)
     /// A worker asks to start an attempt. The same claim gets the same answer however often it is sent; `id` tells claims apart.
     /// `dispatch` is the hint that the claim follows, when that is known.
-    case claim(job: Int, attempt: Int, dispatch: Int? = nil, worker: String, id: String, isPaused: Bool)
+    /// `paused` is all that is paused now.
+    case claim(job: Int, attempt: Int, dispatch: Int? = nil, worker: String, id: String, paused: PausedWork = .none)
     /// A worker says that it still runs an attempt.
     case renewal(job: Int, attempt: Int, token: Int)
     /// How an attempt ended. With `next`, the worker asks for one of the jobs that become ready by it.
     case result(job: Int, attempt: Int, token: Int, exit: JobExit, next: NextClaim? = nil)
     /// No renewal came for the whole time of the lease, while the router could have heard one.
     case leaseExpired(job: Int, token: Int)
-    case channelResumed(channel: String)
+    /// A channel or a service was resumed; `paused` is what still is.
+    case resumed(paused: PausedWork)
     case cancel(job: Int, actor: String)
     /// Cancels everything but finalizers: they still clean up.
     case cancelAll(actor: String)
-    case retry(job: Int, actor: String)
+    /// With `params`, an object, it runs with these from now on instead of those that it has.
+    case retry(job: Int, actor: String, params: JSONValue? = nil)
     case retryAll(actor: String)
     /// This job and everything after it once more, whatever became of it.
     case rerun(job: Int, actor: String)
     case setPriority(job: Int, priority: Priority, actor: String)
+    /// A person has looked at a dead job and wants it off the list of the dead. It stays what it is.
+    case discard(job: Int, actor: String)
 }
 
 /// What has to be done about a change. Nothing of it may happen before the change is committed.
@@ -52,6 +57,8 @@ package enum RunEffect: Sendable, Hashable {
     case jobChanged(job: Int)
     /// The run's state changed.
     case runChanged
+    /// A person took a dead job off the list.
+    case discarded(job: Int)
     /// The input changed nothing, and why: a stale result, a command that does not fit.
     case refused(Reason)
 }

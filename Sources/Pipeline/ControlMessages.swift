@@ -29,12 +29,21 @@ package struct CommandMessage: Sendable, Hashable, Codable {
         /// The worker ends what it runs and takes nothing more until it is resumed.
         case drainWorker = "drain-worker"
         case resumeWorker = "resume-worker"
+        /// No new job of the service starts, in whatever channel.
+        case pauseService = "pause-service"
+        case resumeService = "resume-service"
+        /// Takes a dead job off the list of the dead; it stays what it is.
+        case discardJob = "discard-job"
+        /// Sends a message that nobody could read to the queue that it came from, once more. The target is its number, or `..<number>`
+        /// for all up to it.
+        case requeueMessage = "requeue-message"
+        case discardMessage = "discard-message"
     }
 
     /// Unique to the command: a repeated delivery is carried out once.
     package var id: String
     package var action: Action
-    /// A job's id, a run's id, a channel's name or a worker's id, as the action wants.
+    /// A job's id, a run's id, the name of a channel or a service, a worker's id, or the number of a message, as the action wants.
     package var target: String
     /// Who asked: a user's name or `api`.
     package var actor: String
@@ -42,14 +51,19 @@ package struct CommandMessage: Sendable, Hashable, Codable {
     /// urgent, high, default, medium or low, or 4 to 0: what `set-priority` sets. Text, so that a word that is none is refused with a
     /// sentence and leaves a trace, like every command that does not fit.
     package var priority: String?
+    /// What `retry-job` gives the job instead of the params that it has: an object, the whole of it.
+    package var params: JSONValue?
 
-    package init(id: String, action: Action, target: String, actor: String, at: Date, priority: String? = nil) {
+    package init(
+        id: String, action: Action, target: String, actor: String, at: Date, priority: String? = nil, params: JSONValue? = nil
+    ) {
         self.id = id
         self.action = action
         self.target = target
         self.actor = actor
         self.at = at
         self.priority = priority
+        self.params = params
     }
 
     package init(from decoder: any Decoder) throws {
@@ -60,6 +74,7 @@ package struct CommandMessage: Sendable, Hashable, Codable {
         actor = try values.decodeIfPresent(String.self, forKey: .actor) ?? "amqp"
         at = try values.decodeIfPresent(Date.self, forKey: .at) ?? Date()
         priority = try values.decodeIfPresent(String.self, forKey: .priority)
+        params = try values.decodeIfPresent(JSONValue.self, forKey: .params)
     }
 }
 
@@ -75,12 +90,39 @@ extension AMQPDelivery {
         guard [command.id, command.target, command.actor, command.priority ?? ""].allSatisfy({ $0.utf8.count <= longest }) else {
             throw UndecodableMessage(reason: "id, target, actor and priority of a command hold at most \(longest) bytes each")
         }
+        if let fault = command.params.flatMap(CommandMessage.fault(ofParams:)) {
+            throw UndecodableMessage(reason: "params of a command \(fault)")
+        }
         return command
     }
 }
 
 extension CommandMessage {
     fileprivate static let longestText = 256
+    /// Bytes of JSON that params may hold, with nothing between its parts.
+    package static let longestParams = 32 * 1024
+    /// How deep objects and lists in params may lie within each other.
+    package static let deepestParams = 32
+
+    /// What is wrong with params, as the end of a sentence; nil when nothing is. Shows no value: values can be patient data.
+    package static func fault(ofParams params: JSONValue) -> String? {
+        guard params.object != nil else { return "is not an object" }
+        guard params.depth <= deepestParams else { return "is deeper than \(deepestParams) levels" }
+        let size = params.encoded().count
+        guard size <= longestParams else { return "has \(size) bytes, allowed are \(longestParams)" }
+        return nil
+    }
+}
+
+extension JSONValue {
+    /// 0 for what holds nothing else.
+    fileprivate var depth: Int {
+        switch self {
+        case .object(let members): 1 + (members.values.lazy.map(\.depth).max() ?? 0)
+        case .array(let elements): 1 + (elements.lazy.map(\.depth).max() ?? 0)
+        case .null, .bool, .integer, .number, .string: 0
+        }
+    }
 }
 
 /// What the router tells every worker at once.

@@ -31,8 +31,8 @@ enum RouterInput: Sendable {
     case broker(BrokerState)
     /// Jobs wait in a channel that no worker serves, or no longer do.
     case channel(String, isServed: Bool)
-    /// A portion of the jobs that a channel's pause has held back, from the runs behind `after`.
-    case resumed(channel: String, after: RunID?)
+    /// A portion of the jobs that a pause has held back, from the runs behind `after`.
+    case resumed(PauseTarget, after: RunID?)
 
     enum Replanned: Sendable {
         case run(PlannedRun)
@@ -115,8 +115,10 @@ enum AfterCommit: Sendable {
     case heard(until: ContinuousClock.Instant)
     /// An event waits to be planned out of line.
     case planLater
-    /// A channel's paused jobs behind this run are still to be sent.
-    case resume(channel: String, after: RunID)
+    /// What a pause has held back behind this run is still to be sent.
+    case resume(PauseTarget, after: RunID)
+    /// Messages wait to be sent to their queues again.
+    case requeue
 }
 
 extension AfterCommit {

@@ -22,6 +22,7 @@ extension RouterService {
             group.addTask { await consume(PipelineQueue.deadRecord, prefetch: 64) { .dead($0) } }
             group.addTask { await planOutOfLine() }
             group.addTask { await ringForPlanning() }
+            group.addTask { await requeueParked() }
             group.addTask { await watchServices() }
             group.addTask { await watchBroker(leases) }
             group.addTask { await sendEchoes() }

@@ -26,6 +26,8 @@ struct RouterService: Service {
     let reprocessing = AsyncStream<Reprocess>.makeStream()
     /// Rung when an event waits to be planned out of line.
     let planning = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+    /// Rung when messages that nobody could read are to be sent to their queues again.
+    let requeueing = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
 
     struct Reprocess: Sendable {
         var command: CommandMessage
@@ -77,8 +79,8 @@ struct RouterService: Service {
         outbox.append(contentsOf: rows)
         let leases = LeaseBook(duration: .seconds(RouterTransaction.leaseSeconds), longestGap: Self.deafAfter)
         for attempt in running { leases.extend(attempt.job, token: attempt.token) }
-        // It may have ended in the middle of a resumption.
-        for channel in channels { inputs.append(.resumed(channel: channel, after: nil)) }
+        // It may have ended in the middle of a resumption. Every job has a channel, so this finds those of a resumed service too.
+        for channel in channels { inputs.append(.resumed(.channel(channel), after: nil)) }
         logger.info("recovered", metadata: ["outbox.rows": "\(rows.count)", "jobs.running": "\(running.count)"])
         return leases
     }
@@ -121,7 +123,8 @@ struct RouterService: Service {
         case .releaseLease(let lease): leases.release(lease)
         case .heard(let sent): inputs.append(contentsOf: leases.heard(until: sent).map { .leaseExpired($0) })
         case .planLater: planning.continuation.yield()
-        case .resume(let channel, let last): inputs.append(.resumed(channel: channel, after: last))
+        case .resume(let target, let last): inputs.append(.resumed(target, after: last))
+        case .requeue: requeueing.continuation.yield()
         }
     }
 
@@ -134,7 +137,7 @@ struct RouterService: Service {
 
 extension AMQPPublishing {
     /// Facts may get lost on the way: whoever watches reads the ledger, and the sequence number tells what is missing.
-    fileprivate static func fact(_ fact: FactMessage) -> AMQPPublishing {
+    static func fact(_ fact: FactMessage) -> AMQPPublishing {
         .pipeline(
             exchange: PipelineExchange.events, routingKey: fact.kind, type: FactMessage.type, body: fact,
             correlationID: fact.run?.rawValue, persistent: false, mandatory: false)

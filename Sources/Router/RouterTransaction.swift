@@ -14,6 +14,8 @@ struct RouterTransaction {
     let now: Date
     /// Runs as they were committed last.
     private let known: RunCache
+    /// What is paused, once it was asked for: nobody else writes the ledger.
+    private var pausedWork: PausedWork?
     /// The runs that the batch works on, as this transaction has left them.
     private(set) var runs: [RunID: StoredRun] = [:]
     private(set) var after: [AfterCommit] = []
@@ -54,7 +56,7 @@ struct RouterTransaction {
         case .broker(let state): try note(state)
         case .channel(let name, let isServed):
             try publish(isServed ? "channel.served" : "channel.unserved", data: ["channel": .string(name)])
-        case .resumed(let channel, let last): try sendHeldBack(channel: channel, after: last)
+        case .resumed(let target, let last): try sendHeldBack(target, after: last)
         }
         if let delivery = input.delivery { after.append(.acknowledge(delivery)) }
     }
@@ -114,10 +116,9 @@ extension RouterTransaction {
 extension RouterTransaction {
     private mutating func answer(_ claim: ClaimMessage) throws -> ClaimReply {
         guard let stored = try stored(claim.job.run) else { return .no(.unknownRun(claim.job.run)) }
-        let channel = stored.run.jobs.indices.contains(claim.job.index) ? stored.run.jobs[claim.job.index].definition.channel : nil
-        let isPaused = try channel.map { try ledger.pausedChannels().contains($0) } ?? false
         let input = RunInput.claim(
-            job: claim.job.index, attempt: claim.attempt, dispatch: claim.dispatch, worker: claim.worker, id: claim.id, isPaused: isPaused)
+            job: claim.job.index, attempt: claim.attempt, dispatch: claim.dispatch, worker: claim.worker, id: claim.id,
+            paused: try paused())
         for effect in try apply(input, to: claim.job.run) {
             switch effect {
             case .grant(let job, let attempt, let token): return .go(order(job, attempt, token, in: runs[claim.job.run] ?? stored))
@@ -133,7 +134,7 @@ extension RouterTransaction {
         let planned = stored.run.jobs[index]
         after.append(.extendLease(job, token: token))
         return JobOrder(
-            job: job, attempt: attempt, token: token, definition: planned.definition, headers: stored.context.headers,
+            job: job, attempt: attempt, token: token, definition: planned.order, headers: stored.context.headers,
             addedParams: .object(stored.context.addedParams), source: stored.context.source, leaseSeconds: Self.leaseSeconds,
             inputs: planned.dependencies.reduce(0) { $0 + ($1.satisfiedBy ?? 0) }, leadsOn: stored.run.leadsOn(index))
     }
@@ -142,10 +143,7 @@ extension RouterTransaction {
     private mutating func handle(_ result: ResultMessage) throws -> JobOrder? {
         let change = RunInput.result(
             job: result.job.index, attempt: result.attempt, token: result.token, exit: result.exit,
-            next: try result.next.map {
-                NextClaim(
-                    worker: result.worker, id: $0.id, floors: try floors(of: $0.channels), isWithdrawn: $0.isWithdrawn ?? false)
-            })
+            next: try result.next.map { try nextClaim($0, after: result) })
         if let progress = result.progress {
             try ledger.recordProgress(progress, of: result.job, attempt: result.attempt, token: result.token)
         }
@@ -163,14 +161,23 @@ extension RouterTransaction {
     }
 
     /// Nobody goes on with a run while more urgent jobs wait in the channel. Those that wait as urgently as the run's have waited behind
-    /// the beginning of a run anyway, and a run that is done frees what it holds.
-    private func floors(of channels: [String]) throws -> [String: Priority] {
-        let paused = try ledger.pausedChannels()
+    /// the beginning of a run anyway, and a run that is done frees what it holds. Only the channels of jobs that could follow are looked at.
+    private mutating func nextClaim(_ question: ResultMessage.Next, after result: ResultMessage) throws -> NextClaim {
+        let isWithdrawn = question.isWithdrawn ?? false
+        let paused = try paused()
         var floors: [String: Priority] = [:]
-        for channel in channels where !paused.contains(channel) {
-            floors[channel] = try ledger.mostUrgentWaiting(channel: channel) ?? .low
+        if !isWithdrawn, let run = try stored(result.job.run)?.run {
+            let wanted = run.channelsWaiting(behind: result.job.index).intersection(question.channels).subtracting(paused.channels)
+            for channel in wanted { floors[channel] = try ledger.mostUrgentWaiting(channel: channel) ?? .low }
         }
-        return floors
+        return NextClaim(worker: result.worker, id: question.id, floors: floors, paused: paused, isWithdrawn: isWithdrawn)
+    }
+
+    private mutating func paused() throws -> PausedWork {
+        if let pausedWork { return pausedWork }
+        let paused = try ledger.pausedWork()
+        pausedWork = paused
+        return paused
     }
 
     private mutating func answer(_ renewal: RenewMessage) throws -> RenewReply {
@@ -209,15 +216,10 @@ extension RouterTransaction {
         }
     }
 
-    private func recordDead(_ delivery: AMQPDelivery) throws {
+    private mutating func recordDead(_ delivery: AMQPDelivery) throws {
         guard delivery.properties.type != DeadJobMessage.type else { return }
-        try ledger.recordDeadMessage(
-            queue: delivery.properties.headers[PipelineHeader.deadQueue]?.string ?? delivery.routingKey,
-            reason: delivery.properties.headers[PipelineHeader.deadReason]?.string ?? "rejected",
-            messageID: delivery.properties.messageID,
-            type: delivery.properties.type,
-            size: delivery.body.count,
-            at: now)
+        try ledger.park(ParkedMessage(delivery), at: now)
+        try publish("message.parked")
     }
 }
 
@@ -228,14 +230,19 @@ extension RouterTransaction {
         guard try ledger.claimMessage(id: command.id, kind: "command", at: now) else { return }
         let outcome: String
         switch command.action {
-        case .retryJob: outcome = try applyToJob(command) { .retry(job: $0, actor: command.actor) }
+        case .retryJob: outcome = try retry(command)
+        case .discardJob: outcome = try applyToJob(command) { .discard(job: $0, actor: command.actor) }
         case .cancelJob: outcome = try applyToJob(command) { .cancel(job: $0, actor: command.actor) }
         case .rerunJob: outcome = try applyToJob(command) { .rerun(job: $0, actor: command.actor) }
         case .setPriority: outcome = try setPriority(command)
         case .retryRun: outcome = try applyToRun(command, .retryAll(actor: command.actor))
         case .cancelRun: outcome = try applyToRun(command, .cancelAll(actor: command.actor))
-        case .pauseChannel: outcome = try pause(command)
-        case .resumeChannel: outcome = try resume(command)
+        case .pauseChannel: outcome = try pause(.channel(command.target), command)
+        case .resumeChannel: outcome = try resume(.channel(command.target), command)
+        case .pauseService: outcome = try pause(.service(command.target), command)
+        case .resumeService: outcome = try resume(.service(command.target), command)
+        case .requeueMessage: outcome = try requeueMessages(command)
+        case .discardMessage: outcome = try discardMessages(command)
         case .drainWorker: outcome = try tellWorker(command, .drain)
         case .resumeWorker: outcome = try tellWorker(command, .undrain)
         case .reprocessRun: outcome = "refused: the run is not known"
@@ -255,6 +262,15 @@ extension RouterTransaction {
             try create(planned, event: event.sequence, dedupeKey: "command:\(command.id)", origin: "reprocess:\(run)")
             try record(command, "done: run \(planned.id)")
         }
+    }
+
+    private mutating func retry(_ command: CommandMessage) throws -> String {
+        let job = JobID(rawValue: command.target)
+        let before = try job.flatMap { try stored($0.run)?.run.params(ofJob: $0.index) }
+        let outcome = try applyToJob(command) { .retry(job: $0, actor: command.actor, params: command.params) }
+        guard outcome == "done", let params = command.params, let before else { return outcome }
+        // Keys and no values: those may be patient data.
+        return "done: other params (\(ParamsChange(from: before, to: params).words))"
     }
 
     private mutating func setPriority(_ command: CommandMessage) throws -> String {
@@ -295,19 +311,51 @@ extension RouterTransaction {
         return "done: the worker has been told"
     }
 
-    private mutating func pause(_ command: CommandMessage) throws -> String {
-        guard ChannelName.isValid(command.target) else { return "refused: '\(command.target.prefix(64))' is not a channel's name" }
-        try ledger.setPaused(command.target, by: command.actor, at: now)
-        try publish("channel.paused", data: ["channel": .string(command.target)])
+    private mutating func pause(_ target: PauseTarget, _ command: CommandMessage) throws -> String {
+        if let refusal = Self.refusal(of: target) { return refusal }
+        if case .service(let name) = target, try !ledger.isServiceKnown(name) {
+            return "refused: the registry has no service '\(name.prefix(64))'"
+        }
+        try ledger.setPaused(target, by: command.actor, at: now)
+        pausedWork = nil
+        try publish("\(target.kind).paused", data: [target.kind: .string(target.name)])
         return "done"
     }
 
-    private mutating func resume(_ command: CommandMessage) throws -> String {
-        guard ChannelName.isValid(command.target) else { return "refused: '\(command.target.prefix(64))' is not a channel's name" }
-        try ledger.setPaused(command.target, by: nil, at: now)
-        try sendHeldBack(channel: command.target, after: nil)
-        try publish("channel.resumed", data: ["channel": .string(command.target)])
+    private mutating func resume(_ target: PauseTarget, _ command: CommandMessage) throws -> String {
+        if let refusal = Self.refusal(of: target) { return refusal }
+        if case .service(let name) = target, try !paused().contains(target) {
+            return "refused: service '\(name.prefix(64))' is not paused"
+        }
+        try ledger.setPaused(target, by: nil, at: now)
+        pausedWork = nil
+        try sendHeldBack(target, after: nil)
+        try publish("\(target.kind).resumed", data: [target.kind: .string(target.name)])
         return "done"
+    }
+
+    private static func refusal(of target: PauseTarget) -> String? {
+        guard case .channel(let name) = target, !ChannelName.isValid(name) else { return nil }
+        return "refused: '\(name.prefix(64))' is not a channel's name"
+    }
+
+    private mutating func requeueMessages(_ command: CommandMessage) throws -> String {
+        guard let selection = ParkedSelection(command.target) else { return Self.noMessage(command) }
+        let count = try ledger.requeueParked(selection, by: command.actor, at: now)
+        guard count > 0 else { return "refused: no such message waits for a decision, or its body is on the broker alone" }
+        after.append(.requeue)
+        return "done: \(count) on the way"
+    }
+
+    private mutating func discardMessages(_ command: CommandMessage) throws -> String {
+        guard let selection = ParkedSelection(command.target) else { return Self.noMessage(command) }
+        let count = try ledger.discardParked(selection, by: command.actor, at: now)
+        guard count > 0 else { return "refused: no such message waits for a decision" }
+        return "done: \(count) discarded"
+    }
+
+    private static func noMessage(_ command: CommandMessage) -> String {
+        "refused: '\(command.target.prefix(64))' is not a message's number"
     }
 }
 
@@ -317,19 +365,21 @@ extension RouterTransaction {
     /// How many runs one step takes: a pause can have held back a hundred thousand jobs, and nobody's lease may wait for all of them.
     static let resumptionLimit = 100
 
-    /// Sends the jobs that a channel's pause has held back, in steps. After a crash in between the next router begins anew.
-    private mutating func sendHeldBack(channel: String, after last: RunID?) throws {
-        guard try !ledger.pausedChannels().contains(channel) else { return }
-        let found = try ledger.runsWithReadyJobs(channel: channel, after: last, limit: Self.resumptionLimit)
+    /// Sends the jobs that a pause has held back and that no other one holds, in steps. After a crash in between the next router begins
+    /// anew.
+    private mutating func sendHeldBack(_ target: PauseTarget, after last: RunID?) throws {
+        let paused = try paused()
+        guard !paused.contains(target) else { return }
+        let found = try ledger.runsWithReadyJobs(of: target, after: last, limit: Self.resumptionLimit)
         for run in found {
             do {
-                _ = try apply(.channelResumed(channel: channel), to: run)
+                _ = try apply(.resumed(paused: paused), to: run)
             } catch let error as LedgerError where error.code == .corrupt {
                 // A run that cannot be read holds nobody else up.
                 continue
             }
         }
-        if let last = found.last, found.count == Self.resumptionLimit { after.append(.resume(channel: channel, after: last)) }
+        if let last = found.last, found.count == Self.resumptionLimit { after.append(.resume(target, after: last)) }
     }
 }
 
@@ -367,7 +417,8 @@ extension RouterTransaction {
             case .deadLetter(let job, let attempt):
                 try send(.dead, run, job, attempt, run.jobs[job].dispatch, reason: run.jobs[job].reason)
             case .attemptStarted(let job, let attempt, let token, let worker):
-                try ledger.startAttempt(run.jobID(job), attempt: attempt, token: token, worker: worker, at: now)
+                try ledger.startAttempt(
+                    run.jobID(job), attempt: attempt, token: token, worker: worker, params: run.jobs[job].changedParams, at: now)
             case .attemptEnded(let job, let attempt, let token, let ending):
                 try ledger.endAttempt(run.jobID(job), attempt: attempt, token: token, ending: ending, at: now)
                 after.append(.releaseLease(.init(job: run.jobID(job), token: token)))
@@ -377,6 +428,9 @@ extension RouterTransaction {
                 let state = run.jobs[job].state
                 let data: JSONValue = ["attempt": .integer(Int64(run.jobs[job].attempt)), "reason": .string(run.jobs[job].reason.code)]
                 try publish("job.\(state.rawValue)", run: run.id, job: run.jobID(job), data: data)
+            case .discarded(let job):
+                let data: JSONValue = ["actor": JSONValue.string(run.jobs[job].discarded?.actor ?? "")]
+                try publish("job.discarded", run: run.id, job: run.jobID(job), data: data)
             case .runChanged: try publish("run.\(run.state.rawValue)", run: run.id)
             case .grant, .deny, .renewed, .leaseLost, .refused: continue
             }

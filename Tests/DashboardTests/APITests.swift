@@ -274,7 +274,7 @@ struct APITests {
         let sample = try SampleLedger()
         let hospital = try sample.fillHospital(older: 0)
         try sample.block("low on memory", secondsAgo: 90)
-        try sample.write { try $0.execute(sql: "UPDATE channel SET paused_by = NULL, paused_at = NULL") }
+        try sample.write { try $0.execute(sql: "DELETE FROM pause") }
         try sample.write { try $0.execute(sql: #"UPDATE worker SET seen_at = seen_at - 600 WHERE info LIKE '%"gpu"%'"#) }
         try await RunningDashboard.serving(sample) { dashboard in
             for path in ["/", "/runs", "/jobs/\(hospital.active).2"] {

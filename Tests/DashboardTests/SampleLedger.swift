@@ -219,18 +219,21 @@ final class SampleLedger: Sendable {
         }
     }
 
-    func addDeadMessage(queue: String, reason: String) throws {
+    func addDeadMessage(queue: String, reason: String, body: String = "{}") throws {
         try write { db in
             try db.execute(
-                sql: "INSERT INTO dead_message (at, queue, reason, message_id, type, size) VALUES (?, ?, ?, 'm-1', 'dcm.event.v1', 2048)",
-                arguments: [time(300), queue, reason])
+                sql: """
+                    INSERT INTO dead_message (at, queue, routing_key, reason, message_id, type, size, properties, body)
+                    VALUES (?, ?, ?, ?, 'm-1', 'dcm.event.v1', 2048, '{}', ?)
+                    """,
+                arguments: [time(300), queue, queue, reason, Data(body.utf8)])
         }
     }
 
-    func pause(_ channel: String, by actor: String) throws {
+    func pause(_ name: String, kind: String = "channel", by actor: String) throws {
         try write { db in
             try db.execute(
-                sql: "INSERT INTO channel (name, paused_by, paused_at) VALUES (?, ?, ?)", arguments: [channel, actor, time(900)])
+                sql: "INSERT INTO pause VALUES (?, ?, ?, ?)", arguments: [kind, name, actor, time(900)])
         }
     }
 

@@ -26,8 +26,8 @@ extension LedgerConformance {
         let start = dispatched(number, at: time)
         try insert(start, key: key, origin: origin, at: time, ledger)
         var run = start.run
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", isPaused: false), at: time)
-        try ledger.startAttempt(run.jobID(0), attempt: 1, token: 1, worker: "w", at: time)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c"), at: time)
+        try ledger.startAttempt(run.jobID(0), attempt: 1, token: 1, worker: "w", params: nil, at: time)
         let artifact = JobExit.Artifact(name: "report", path: "out/\(number).txt", kind: "text")
         let exit = JobExit(outcome: .succeeded, kind: .completed, artifacts: [artifact], startedAt: time, finishedAt: time)
         try ledger.endAttempt(run.jobID(0), attempt: 1, token: 1, ending: .exit(exit), at: time)
@@ -133,7 +133,7 @@ extension LedgerConformance {
                         _ = try fact(transaction, "channel.paused", at: now - 100)
                         _ = try transaction.claimMessage(id: "c\(number)", kind: "command", at: now - 100)
                         try transaction.recordAction(actor: "op", action: "a", target: "t", outcome: "done", at: now - 100)
-                        try transaction.recordDeadMessage(queue: "q", reason: "r", messageID: nil, type: nil, size: 1, at: now - 100)
+                        try transaction.park(ParkedMessage(queue: "q", routingKey: "q", reason: "r", body: [1]), at: now - 100)
                     }
                 }
             }

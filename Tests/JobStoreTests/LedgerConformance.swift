@@ -87,8 +87,8 @@ extension LedgerConformance {
                     _ = try transaction.appendOutbox(message())
                     _ = try transaction.claimMessage(id: "c", kind: "command", at: now)
                     _ = try fact(transaction)
-                    try transaction.setPaused("gpu", by: "op", at: now)
-                    try transaction.startAttempt(stored.run.jobID(0), attempt: 1, token: 1, worker: "w", at: now)
+                    try transaction.setPaused(.channel("gpu"), by: "op", at: now)
+                    try transaction.startAttempt(stored.run.jobID(0), attempt: 1, token: 1, worker: "w", params: nil, at: now)
                     throw Stop()
                 }
             }
@@ -99,11 +99,11 @@ extension LedgerConformance {
                     event: try transaction.recordEvent(event("\(stored.run.id)"), at: now).isNew,
                     hasRun: try transaction.hasRun(dedupeKey: "\(stored.run.id)"),
                     outbox: try transaction.pendingOutbox(), message: try transaction.claimMessage(id: "c", kind: "command", at: now),
-                    paused: try transaction.pausedChannels(), channels: try transaction.channels(), fact: try fact(transaction)
+                    paused: try transaction.pausedWork(), channels: try transaction.channels(), fact: try fact(transaction)
                 )
             }
             #expect(after.event && after.message && !after.hasRun)
-            #expect(after.outbox.isEmpty && after.paused.isEmpty && after.channels.isEmpty)
+            #expect(after.outbox.isEmpty && after.paused == .none && after.channels.isEmpty)
             #expect(after.fact == 1, "a number was used up by what never happened")
         }
     }
@@ -249,17 +249,19 @@ extension LedgerConformance {
         try await engine.withLedger { ledger, _ in
             var stored = dispatched(1, at: now)
             let old = stored.run
-            _ = stored.run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", isPaused: false), at: now)
+            _ = stored.run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c"), at: now)
             let (before, running) = (StoredRun(run: old, context: stored.context), stored.run)
             try await ledger.write { transaction in
                 try insert(before, transaction)
                 try transaction.update(running, from: old)
-                try transaction.startAttempt(running.jobID(0), attempt: 1, token: 1, worker: "w", at: now)
+                try transaction.startAttempt(running.jobID(0), attempt: 1, token: 1, worker: "w", params: nil, at: now)
             }
             let attempts = try await ledger.write { try $0.runningAttempts() }
             #expect(attempts == [RunningAttempt(job: running.jobID(0), token: 1)])
             await #expect(throws: (any Error).self) {
-                try await ledger.write { try $0.startAttempt(running.jobID(0), attempt: 1, token: 1, worker: "other", at: now) }
+                try await ledger.write {
+                    try $0.startAttempt(running.jobID(0), attempt: 1, token: 1, worker: "other", params: nil, at: now)
+                }
             }
             var ended = running
             let exit = JobExit(outcome: .succeeded, kind: .completed, startedAt: now, finishedAt: now)
@@ -325,7 +327,7 @@ extension LedgerConformance {
         try await engine.withLedger { ledger, _ in
             let start = dispatched(1, at: now)
             var (first, second) = (start.run, start.run)
-            _ = first.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", isPaused: false), at: now)
+            _ = first.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c"), at: now)
             _ = second.apply(.setPriority(job: 1, priority: .urgent, actor: "op"), at: now)
             #expect(first.jobs[0] != start.run.jobs[0] && second.jobs[1] != start.run.jobs[1] && second.jobs[0] == start.run.jobs[0])
             let (one, other) = (first, second)
@@ -366,7 +368,7 @@ extension LedgerConformance {
                 dispatched(4, channel: "cpu", priority: .low, at: now - 30),
             ]
             var retrying = dispatched(5, at: now - 300)
-            _ = retrying.run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", isPaused: false), at: now - 300)
+            _ = retrying.run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c"), at: now - 300)
             let (waiting, before) = (stored(6), retrying)
             var job = retrying.run.jobs[0]
             job.state = .retrying
@@ -412,32 +414,32 @@ extension LedgerConformance {
     func channels(engine: LedgerEngineKind) async throws {
         try await engine.withLedger { ledger, _ in
             var paused = dispatched(1, at: now)
-            _ = paused.run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", isPaused: true), at: now)
+            _ = paused.run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", paused: PausedWork(channels: ["gpu"])), at: now)
             let held = paused
             try await ledger.write { transaction in
                 try transaction.noteChannels(["gpu", "cpu", "gpu"])
-                try transaction.setPaused("gpu", by: "op", at: now)
+                try transaction.setPaused(.channel("gpu"), by: "op", at: now)
                 try insert(held, transaction)
                 try insert(dispatched(2, at: now), transaction)
             }
             let (names, stopped, ready, others) = try await ledger.write {
                 (
-                    try $0.channels(), try $0.pausedChannels(), try $0.runsWithReadyJobs(channel: "gpu", after: nil, limit: 9),
-                    try $0.runsWithReadyJobs(channel: "cpu", after: nil, limit: 9)
+                    try $0.channels(), try $0.pausedWork(), try $0.runsWithReadyJobs(of: .channel("gpu"), after: nil, limit: 9),
+                    try $0.runsWithReadyJobs(of: .channel("cpu"), after: nil, limit: 9)
                 )
             }
-            #expect(names == ["cpu", "gpu"] && stopped == ["gpu"] && ready == [id(1)] && others.isEmpty)
+            #expect(names == ["cpu", "gpu"] && stopped == PausedWork(channels: ["gpu"]) && ready == [id(1)] && others.isEmpty)
             let (urgent, idle) = try await ledger.write {
                 (try $0.mostUrgentWaiting(channel: "gpu"), try $0.mostUrgentWaiting(channel: "elsewhere"))
             }
             #expect(urgent == .default && idle == nil, "only what stands in the queue waits")
-            let behind = try await ledger.write { try $0.runsWithReadyJobs(channel: "gpu", after: id(1), limit: 9) }
-            let none = try await ledger.write { try $0.runsWithReadyJobs(channel: "gpu", after: nil, limit: 0) }
+            let behind = try await ledger.write { try $0.runsWithReadyJobs(of: .channel("gpu"), after: id(1), limit: 9) }
+            let none = try await ledger.write { try $0.runsWithReadyJobs(of: .channel("gpu"), after: nil, limit: 0) }
             #expect(behind.isEmpty && none.isEmpty)
-            try await ledger.write { try $0.setPaused("gpu", by: nil, at: now) }
+            try await ledger.write { try $0.setPaused(.channel("gpu"), by: nil, at: now) }
             try await ledger.write { try $0.noteChannels(["gpu"]) }
-            let left = try await ledger.write { try $0.pausedChannels() }
-            #expect(left.isEmpty)
+            let left = try await ledger.write { try $0.pausedWork() }
+            #expect(left == .none)
         }
     }
 

@@ -73,14 +73,20 @@ import Testing
 
     @Test func aPausedChannelNamesWhoAndSince() {
         let answer = Self.explain(Self.run(.dispatched, .queued)) {
-            $0.channelPausedBy = "zoe"
-            $0.channelPausedAt = Self.now
+            $0.pause = Pause(.channel("gpu"), by: "zoe", at: Self.now)
             $0.workersOfChannel = 0
         }
         #expect(answer.code == .channelPaused)
         #expect(answer.sentence == "Channel gpu was paused by zoe at 2023-11-14 22:13:20 UTC: the job starts when the channel is resumed.")
         #expect(answer.since == Self.now)
         #expect(answer.subjects == [.init(kind: .channel, id: "gpu"), .init(kind: .person, id: "zoe")])
+    }
+
+    @Test func aPausedServiceNamesWhoAndSince() {
+        let answer = Self.explain(Self.run(.ready, .servicePaused)) { $0.pause = Pause(.service("s"), by: "zoe", at: Self.now) }
+        #expect(answer.code == .servicePaused)
+        #expect(answer.sentence == "Service s was paused by zoe at 2023-11-14 22:13:20 UTC: the job starts when the service is resumed.")
+        #expect(answer.subjects == [.init(kind: .service, id: "s"), .init(kind: .person, id: "zoe")])
     }
 
     @Test func aChannelThatNobodyServesIsNamed() {
@@ -215,7 +221,8 @@ private struct AskingReducer: RunReducer {
         #expect(missing.isEmpty, "\(missing)")
         #expect(
             refusals == [
-                "superseded", "too-early", "waiting", "leased", "done", "channel-paused", "held-back", "nothing-to-cancel",
+                "superseded", "too-early", "waiting", "leased", "done", "channel-paused", "service-paused", "held-back",
+                "nothing-to-cancel", "nothing-to-discard",
                 "nothing-to-retry", "nothing-to-rerun", "nothing-to-change", "skipped-again", "running", "descendant-running", "run-active",
                 "stale-result",
             ])

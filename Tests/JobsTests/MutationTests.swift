@@ -28,6 +28,9 @@ import Testing
         Mutant("a late confirmation takes a running job back", ConfirmsRunning.self, ["machine"]),
         Mutant("cleaning up ignores what was not stored", CleansAnyway.self, ["finalizer"]),
         Mutant("a resumed channel forgets who waits", ForgetsPaused.self, ["I10"]),
+        Mutant("a paused service is looked for in its own channel alone", PausesChannelsOnly.self, ["pause"]),
+        Mutant("a discarded job that is retried stays discarded", KeepsDiscarded.self, ["discard"]),
+        Mutant("a retry changes what was planned", ChangesThePlan.self, ["params"]),
         Mutant("the sweep overwrites a finished job", OverwritesEnded.self, ["I9"]),
         Mutant("a failed parent leaves its child waiting", LeavesChildWaiting.self, ["I10"]),
         Mutant("a change is not told", TellsNothing.self, ["I13"]),
@@ -140,8 +143,37 @@ private struct CleansAnyway: RunReducer {
 
 private struct ForgetsPaused: RunReducer {
     mutating func apply(_ input: RunInput, to run: inout Run, at now: Date) -> [RunEffect] {
-        if case .channelResumed = input { return [] }
+        if case .resumed = input { return [] }
         return run.apply(input, at: now)
+    }
+}
+
+private struct PausesChannelsOnly: RunReducer {
+    mutating func apply(_ input: RunInput, to run: inout Run, at now: Date) -> [RunEffect] {
+        guard case .claim(let job, let attempt, let dispatch, let worker, let id, let paused) = input else {
+            return run.apply(input, at: now)
+        }
+        let channels = PausedWork(channels: paused.channels)
+        return run.apply(.claim(job: job, attempt: attempt, dispatch: dispatch, worker: worker, id: id, paused: channels), at: now)
+    }
+}
+
+private struct KeepsDiscarded: RunReducer {
+    mutating func apply(_ input: RunInput, to run: inout Run, at now: Date) -> [RunEffect] {
+        let discarded = run.jobs.map(\.discarded)
+        let effects = run.apply(input, at: now)
+        if input.beginsAnew { for index in run.jobs.indices { run.jobs[index].discarded = discarded[index] } }
+        return effects
+    }
+}
+
+private struct ChangesThePlan: RunReducer {
+    mutating func apply(_ input: RunInput, to run: inout Run, at now: Date) -> [RunEffect] {
+        let effects = run.apply(input, at: now)
+        for index in run.jobs.indices {
+            if let params = run.jobs[index].changedParams { run.jobs[index].definition.params = params }
+        }
+        return effects
     }
 }
 

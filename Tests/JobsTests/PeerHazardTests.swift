@@ -20,7 +20,7 @@ import Testing
 
     func claim(_ run: inout Run, _ job: Int, by worker: String = "w") -> Int {
         let attempt = run.jobs[job].attempt
-        _ = run.apply(.claim(job: job, attempt: attempt, worker: worker, id: UUID().uuidString, isPaused: false), at: now)
+        _ = run.apply(.claim(job: job, attempt: attempt, worker: worker, id: UUID().uuidString), at: now)
         return run.jobs[job].token
     }
 

@@ -20,7 +20,7 @@ import Testing
     func claim(_ run: inout Run, _ job: Int, dispatch: Int? = nil) -> [RunEffect] {
         let attempt = run.jobs[job].attempt
         let input = RunInput.claim(
-            job: job, attempt: attempt, dispatch: dispatch, worker: "w", id: UUID().uuidString, isPaused: false)
+            job: job, attempt: attempt, dispatch: dispatch, worker: "w", id: UUID().uuidString)
         return run.apply(input, at: now + 7200)
     }
 
@@ -204,7 +204,7 @@ import Testing
     /// The worker handed the job back; a copy of its old claim must not take it again, for nobody listens to the answer.
     @Test func aClaimIsGoodForOneLease() {
         var run = chain()
-        let input = RunInput.claim(job: 0, attempt: 1, worker: "w", id: "c1", isPaused: false)
+        let input = RunInput.claim(job: 0, attempt: 1, worker: "w", id: "c1")
         _ = run.apply(input, at: now)
         let exit = JobExit(outcome: .released, kind: .released, startedAt: now, finishedAt: now)
         _ = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit), at: now)
@@ -233,7 +233,7 @@ import Testing
         #expect(run.jobs[0].state == .dispatched)
         #expect(run.jobs[0].cause == .notHere)
         #expect(run.jobs[0].reason.text.contains("this worker has none"))
-        let claim = RunInput.claim(job: 0, attempt: 1, worker: "other", id: "c9", isPaused: false)
+        let claim = RunInput.claim(job: 0, attempt: 1, worker: "other", id: "c9")
         let isGranted = run.apply(claim, at: now).contains { if case .grant = $0 { true } else { false } }
         #expect(isGranted)
     }

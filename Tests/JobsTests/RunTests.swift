@@ -29,7 +29,7 @@ import Testing
     /// Claims and ends one job.
     func finish(_ run: inout Run, _ job: Int, _ outcome: JobExit.Outcome, retriable: Bool = true) {
         let attempt = run.jobs[job].attempt
-        _ = run.apply(.claim(job: job, attempt: attempt, worker: "w", id: "w", isPaused: false), at: now)
+        _ = run.apply(.claim(job: job, attempt: attempt, worker: "w", id: "w"), at: now)
         #expect(run.jobs[job].state == .running)
         let token = run.jobs[job].token
         _ = run.apply(.result(job: job, attempt: attempt, token: token, exit: exit(outcome, retriable: retriable)), at: now)
@@ -110,7 +110,7 @@ import Testing
         #expect(run.jobs.map(\.state) == [.cancelled, .ready, .cancelled])
         _ = run.apply(.retry(job: 2, actor: "op"), at: now)
         finish(&run, 2, .succeeded)
-        let effects = run.apply(.claim(job: 1, attempt: 1, worker: "w", id: "late", isPaused: false), at: now)
+        let effects = run.apply(.claim(job: 1, attempt: 1, worker: "w", id: "late"), at: now)
         #expect(run.jobs[1].state == .skipped)
         #expect(run.jobs[1].cause == .heldBack)
         #expect(effects.contains(.deny(run.jobs[1].reason)))
@@ -134,15 +134,15 @@ import Testing
     @Test func aFailedAttemptWaitsInADelayQueueAndIsNotStartedEarly() {
         var run = chain(retry: RetryPolicy(max: 1, delay: 20))
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w"), at: now)
         let effects = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit(.failed)), at: now)
         let pause = RetryDelay.thirtySeconds.pause(job: run.jobID(0), attempt: 1)
         #expect(effects.contains(.hint(job: 0, attempt: 2, dispatch: 1, delay: .thirtySeconds, pause: pause)))
         #expect((24...30).contains(pause))
         #expect(run.jobs[0].state == .retrying)
-        let early = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "w", isPaused: false), at: now.addingTimeInterval(10))
+        let early = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "w"), at: now.addingTimeInterval(10))
         #expect(early.contains { if case .deny(let reason) = $0 { reason.code == "too-early" } else { false } })
-        let due = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "w", isPaused: false), at: now.addingTimeInterval(30))
+        let due = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "w"), at: now.addingTimeInterval(30))
         #expect(due.contains(.grant(job: 0, attempt: 2, token: 2)))
         _ = run.apply(.result(job: 0, attempt: 2, token: 2, exit: exit(.failed)), at: now)
         #expect(run.jobs[0].state == .failed)
@@ -151,7 +151,7 @@ import Testing
     @Test func whatCannotSucceedGoesToTheDeadLetters() {
         var run = chain(retry: RetryPolicy(max: 5))
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w"), at: now)
         let effects = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit(.failed, retriable: false)), at: now)
         #expect(run.jobs[0].state == .dead)
         #expect(effects.contains(.deadLetter(job: 0, attempt: 1)))
@@ -162,7 +162,7 @@ import Testing
         _ = run.apply(.start, at: now)
         for loss in 1...3 {
             let attempt = run.jobs[0].attempt
-            _ = run.apply(.claim(job: 0, attempt: attempt, worker: "w\(loss)", id: "w\(loss)", isPaused: false), at: now)
+            _ = run.apply(.claim(job: 0, attempt: attempt, worker: "w\(loss)", id: "w\(loss)"), at: now)
             _ = run.apply(.leaseExpired(job: 0, token: run.jobs[0].token), at: now)
         }
         #expect(run.jobs[0].state == .dead)
@@ -172,24 +172,24 @@ import Testing
     @Test func theSameClaimGetsTheSameAnswer() {
         var run = chain()
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c1", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c1"), at: now)
         let before = run
         // The answer got lost on its way; without this the job would wait for its lease to expire and count a crash.
         #expect(
-            run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c1", isPaused: false), at: now) == [.grant(job: 0, attempt: 1, token: 1)]
+            run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c1"), at: now) == [.grant(job: 0, attempt: 1, token: 1)]
         )
         #expect(run == before)
         // A copy of the hint is another claim, even at the same worker: it may have finished the attempt by now.
-        let other = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c2", isPaused: false), at: now)
+        let other = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c2"), at: now)
         #expect(other.contains { if case .deny(let reason) = $0 { reason.code == "leased" } else { false } })
     }
 
     @Test func aStaleResultIsRefused() {
         var run = chain()
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "slow", id: "slow", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "slow", id: "slow"), at: now)
         _ = run.apply(.leaseExpired(job: 0, token: 1), at: now)
-        _ = run.apply(.claim(job: 0, attempt: 2, worker: "next", id: "next", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 2, worker: "next", id: "next"), at: now)
         let before = run
         let effects = run.apply(.result(job: 0, attempt: 1, token: 1, exit: exit(.succeeded)), at: now)
         #expect(run == before)
@@ -199,7 +199,7 @@ import Testing
     @Test func cancellingARunningJobTellsItsWorkerTwice() {
         var run = chain()
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w"), at: now)
         #expect(run.apply(.cancelAll(actor: "op"), at: now).contains(.stop(job: 0, token: 1)))
         // Should the control message get lost, the next renewal's answer says it again.
         #expect(run.apply(.renewal(job: 0, attempt: 1, token: 1), at: now).contains(.stop(job: 0, token: 1)))
@@ -212,10 +212,10 @@ import Testing
         var run = chain()
         _ = run.apply(.start, at: now)
         _ = run.apply(.hintConfirmed(job: 0, attempt: 1, dispatch: 1), at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", isPaused: true), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "w", paused: PausedWork(channels: ["default"])), at: now)
         #expect(run.jobs[0].state == .ready)
         #expect(run.jobs[0].reason.code == "channel-paused")
-        let effects = run.apply(.channelResumed(channel: "default"), at: now)
+        let effects = run.apply(.resumed(paused: .none), at: now)
         #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 2, delay: nil, pause: 0)))
     }
 
@@ -242,7 +242,7 @@ import Testing
 
     @Test func aClaimForAPositionThatDoesNotExistIsDenied() {
         var run = chain()
-        let effects = run.apply(.claim(job: 99, attempt: 1, worker: "w", id: "w", isPaused: false), at: now)
+        let effects = run.apply(.claim(job: 99, attempt: 1, worker: "w", id: "w"), at: now)
         #expect(effects.contains { if case .deny = $0 { true } else { false } })
     }
 
@@ -266,7 +266,7 @@ import Testing
     }
 
     func claim(_ run: inout Run, _ job: Int) {
-        _ = run.apply(.claim(job: job, attempt: run.jobs[job].attempt, worker: "w", id: UUID().uuidString, isPaused: false), at: now)
+        _ = run.apply(.claim(job: job, attempt: run.jobs[job].attempt, worker: "w", id: UUID().uuidString), at: now)
     }
 
     func refusal(_ effects: [RunEffect]) -> String? {
@@ -311,7 +311,7 @@ import Testing
         _ = run.apply(.retry(job: 2, actor: "op"), at: now)
         #expect(run.jobs.map(\.state) == [.succeeded, .succeeded, .ready, .succeeded, .waiting])
         // The hint that is still under way starts nothing.
-        let effects = run.apply(.claim(job: 4, attempt: 1, worker: "w", id: "late", isPaused: false), at: now)
+        let effects = run.apply(.claim(job: 4, attempt: 1, worker: "w", id: "late"), at: now)
         #expect(effects.contains { if case .deny(let reason) = $0 { reason.code == "waiting" } else { false } })
         finish(&run, 2, .succeeded)
         finish(&run, 4, .succeeded)
@@ -339,7 +339,7 @@ import Testing
         var run = chain(retry: RetryPolicy(max: 1, delay: 5))
         _ = run.apply(.start, at: now)
         finish(&run, 0, .failed)
-        _ = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "c2", isPaused: false), at: now + 60)
+        _ = run.apply(.claim(job: 0, attempt: 2, worker: "w", id: "c2"), at: now + 60)
         _ = run.apply(.result(job: 0, attempt: 2, token: 2, exit: exit(.failed)), at: now + 60)
         #expect(run.jobs[0].state == .failed)
         finish(&run, 3, .succeeded)
@@ -351,10 +351,10 @@ import Testing
     @Test func aConfirmationThatComesAfterThePauseDoesNotHideIt() {
         var run = chain()
         _ = run.apply(.start, at: now)
-        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", isPaused: true), at: now)
+        _ = run.apply(.claim(job: 0, attempt: 1, worker: "w", id: "c", paused: PausedWork(channels: ["default"])), at: now)
         _ = run.apply(.hintConfirmed(job: 0, attempt: 1, dispatch: 1), at: now)
         #expect(run.jobs[0].state == .ready)
-        let effects = run.apply(.channelResumed(channel: "default"), at: now)
+        let effects = run.apply(.resumed(paused: .none), at: now)
         #expect(effects.contains(.hint(job: 0, attempt: 1, dispatch: 2, delay: nil, pause: 0)))
     }
 

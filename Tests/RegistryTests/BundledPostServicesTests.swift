@@ -31,7 +31,7 @@ import Testing
     private func finish(_ run: inout Run, _ name: String, _ outcome: JobExit.Outcome) throws {
         let job = try #require(run.jobs.firstIndex { $0.definition.name == name })
         let attempt = run.jobs[job].attempt
-        _ = run.apply(.claim(job: job, attempt: attempt, worker: "w", id: "\(name)\(attempt)", isPaused: false), at: now)
+        _ = run.apply(.claim(job: job, attempt: attempt, worker: "w", id: "\(name)\(attempt)"), at: now)
         #expect(run.jobs[job].state == .running, "\(name)")
         let exit = JobExit(
             outcome: outcome, kind: outcome == .failed ? .exception : .completed, startedAt: now, finishedAt: now, isRetriable: false)

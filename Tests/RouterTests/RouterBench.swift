@@ -69,9 +69,10 @@ final class RouterBench: Sendable {
     }
 
     static func command(
-        _ action: CommandMessage.Action, _ target: String, priority: String? = nil, id: String = UUID().uuidString
+        _ action: CommandMessage.Action, _ target: String, priority: String? = nil, params: JSONValue? = nil, id: String = UUID().uuidString
     ) -> RouterInput {
-        .command(CommandMessage(id: id, action: action, target: target, actor: "anna", at: now, priority: priority), delivery())
+        .command(
+            CommandMessage(id: id, action: action, target: target, actor: "anna", at: now, priority: priority, params: params), delivery())
     }
 }
 

@@ -180,7 +180,7 @@ import Testing
         let bench = try Bench()
         try await bench.commit(.event(event(), planned(), delivery()), at: now)
         let order = try #require(granted(try await bench.commit(claim(0), at: now)))
-        if why == "paused" { try await bench.ledger.write { try $0.setPaused("default", by: "op", at: now) } }
+        if why == "paused" { try await bench.ledger.write { try $0.setPaused(.channel("default"), by: "op", at: now) } }
         if why == "more urgent waits" {
             let other = RunID(milliseconds: 8, random: (2, 2))
             let sent = try await bench.commit(.event(event("s2"), planned(other), delivery()), at: now)

@@ -44,8 +44,15 @@ struct APIController: Sendable {
                     .query("attempt", .integer(0...1_000_000), "Which attempt; without it the latest."),
                     .query("token", .integer(0...1_000_000_000), "Which start of the attempt; without it the latest."),
                 ], answer: Schema.ref("Log"), failures: [.notFound], handler: log),
-            change("/jobs/{id}/retry", "retryJob", "jobs", "Retries the job and what was skipped because of it", .retryJob),
+            change(
+                "/jobs/{id}/retry", "retryJob", "jobs", "Retries the job and what was skipped because of it", .retryJob,
+                details: """
+                    With `params`, the whole of them, the job runs with these from now on instead of those that it has; `plannedParams` of \
+                    the job keeps what was planned. Jobs that have ended well are not repeated.
+                    """, body: "RetryOrder"),
             change("/jobs/{id}/cancel", "cancelJob", "jobs", "Cancels the job; what it runs is ended", .cancelJob),
+            change(
+                "/jobs/{id}/discard", "discardJob", "jobs", "Takes a dead job off the list of the dead; it stays what it is", .discardJob),
             change("/jobs/{id}/rerun", "rerunJob", "jobs", "The job and everything after it once more, also what succeeded", .rerunJob),
             change(
                 "/jobs/{id}/priority", "setPriority", "jobs", "Gives a job that has not started another priority", .setPriority,
@@ -68,10 +75,15 @@ struct APIController: Sendable {
             .get(
                 "/services", "listServices", "pipeline", "Services as the router last read them", answer: Schema.ref("Services"),
                 handler: services),
+            change(
+                "/services/{id}/pause", "pauseService", "pipeline", "Nothing new of the service starts, in whatever channel", .pauseService),
+            change("/services/{id}/resume", "resumeService", "pipeline", "The service's jobs start again", .resumeService),
             .get(
                 "/dead", "listDead", "pipeline", "Dead jobs and messages that could not be read",
                 parameters: [
                     .limit, .cursor, .query("messageCursor", .text(longest: 512), "The `nextMessage` of the page before."),
+                    .query("discarded", .flag, "`true`: the dead jobs that somebody discarded, instead of all others."),
+                    .query("decided", .flag, "`true`: the messages that somebody requeued or discarded, instead of all others."),
                 ], answer: Schema.ref("DeadLetters"), handler: dead),
             .get(
                 "/events", "listEvents", "pipeline", "What ingest saw, newest first, and the account of each server",
@@ -97,11 +109,11 @@ struct APIController: Sendable {
     }
 
     private func change(
-        _ path: String, _ name: String, _ group: String, _ summary: String, _ action: CommandMessage.Action,
+        _ path: String, _ name: String, _ group: String, _ summary: String, _ action: CommandMessage.Action, details: String? = nil,
         parameters: [APIParameter] = [], body: String? = nil
     ) -> APIRoute {
         .post(
-            path, name, group, summary, parameters: [.path("Which one.")] + parameters, body: body, isBodyRequired: false,
+            path, name, group, summary, details: details, parameters: [.path("Which one.")] + parameters, body: body, isBodyRequired: false,
             answer: Schema.ref("CommandReceipt"), failures: [.notFound, .conflict]
         ) { try await command(action, $0, $1) }
     }
@@ -161,10 +173,11 @@ struct APIController: Sendable {
 
     @Sendable private func dead(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let limit = try ListQuery.limit(request)
-        let (jobCursor, messageCursor) = (Cursor("dead.jobs"), Cursor("dead.messages"))
-        let jobs = try await ledger.deadJobs(limit: limit, cursor: jobCursor.key(request.query("cursor")))
+        let (discarded, decided) = (request.query("discarded") == "true", request.query("decided") == "true")
+        let (jobCursor, messageCursor) = (Cursor("dead.jobs", filter: "\(discarded)"), Cursor("dead.messages", filter: "\(decided)"))
+        let jobs = try await ledger.deadJobs(limit: limit, cursor: jobCursor.key(request.query("cursor")), discarded: discarded)
         let messages = try await ledger.deadMessages(
-            limit: limit, cursor: messageCursor.key(request.query("messageCursor"), parameter: "messageCursor"))
+            limit: limit, cursor: messageCursor.key(request.query("messageCursor"), parameter: "messageCursor"), decided: decided)
         return .json([
             "jobs": .array(jobs.items.map { JSONValue($0) }), "next": JSONValue(jobCursor.text(jobs.next)),
             "messages": .array(messages.items.map { JSONValue($0) }), "nextMessage": JSONValue(messageCursor.text(messages.next)),
@@ -189,7 +202,9 @@ struct APIController: Sendable {
     ) async throws -> APIAnswer {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let priority = action == .setPriority ? try await Self.priority(request) : nil
-        let id = try await commands.send(action, target: context.parameters.require("id"), priority: priority, by: identity)
+        let params = action == .retryJob ? try ParamsText.read(try await APIBody.read(request)) : nil
+        let id = try await commands.send(
+            action, target: context.parameters.require("id"), priority: priority, params: params, by: identity)
         return .json(["command": .string(id)])
     }
 }

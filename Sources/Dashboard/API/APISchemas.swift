@@ -1,5 +1,6 @@
 import JobStore
 import Jobs
+import Pipeline
 
 /// The shapes of the API's answers and bodies, beside `Representations.swift`, which makes them.
 enum APISchemas {
@@ -126,6 +127,8 @@ enum APISchemas {
         "startedAt": Schema.nullable(Schema.time),
         "finishedAt": Schema.nullable(Schema.time),
         "error": Schema.nullable(Schema.ref("Failure")),
+        "discarded": Schema.described(
+            Schema.nullable(Schema.object(["by": Schema.text, "at": Schema.time])), "Who took the dead job off the list."),
     ])
 
     private static let jobs: [String: JSONValue] = [
@@ -143,7 +146,8 @@ enum APISchemas {
                 "environment": Schema.nullable(Schema.text),
                 "timeout": Schema.described(Schema.nullable(Schema.integer), "Seconds; null is none."),
                 "retry": Schema.ref("Retry"),
-                "params": Schema.anything,
+                "params": Schema.described(Schema.anything, "What the next attempt, or the one that runs, is given."),
+                "plannedParams": Schema.described(Schema.anything, "What was planned; others only after a retry with other params."),
                 "addedParams": Schema.anything,
                 "result": Schema.anything,
                 "onLeaseLoss": Schema.one(of: OnLeaseLoss.self),
@@ -171,6 +175,7 @@ enum APISchemas {
             "error": Schema.nullable(Schema.ref("Failure")),
             "tail": Schema.nullable(Schema.text),
             "progress": Schema.nullable(Schema.ref("Progress")),
+            "params": Schema.described(Schema.anything, "What it ran with, when that was not `plannedParams`; else null."),
         ]),
         "Log": Schema.object([
             "offset": Schema.count, "next": Schema.described(Schema.count, "Where to read on."), "eof": Schema.flag, "text": Schema.text,
@@ -180,6 +185,16 @@ enum APISchemas {
                 ])),
             "attempt": Schema.nullable(Schema.integer), "token": Schema.nullable(Schema.integer),
         ]),
+        "RetryOrder": [
+            "type": "object", "additionalProperties": false,
+            "properties": [
+                "params": [
+                    "type": "object",
+                    "description": .string(
+                        "The whole of them. At most \(CommandMessage.longestParams) bytes and \(CommandMessage.deepestParams) levels deep."),
+                ]
+            ],
+        ],
         "PriorityOrder": Schema.object([
             "priority": [
                 "oneOf": [
@@ -241,6 +256,10 @@ enum APISchemas {
             "jobs": Schema.list(Schema.ref("ServiceJob")),
             "problems": Schema.list(Schema.ref("ServiceProblem")),
             "lastDay": Schema.ref("Counts"),
+            "paused": Schema.flag,
+            "pausedBy": Schema.nullable(Schema.text),
+            "pausedAt": Schema.nullable(Schema.time),
+            "queued": Schema.described(Schema.count, "Its jobs that a worker could take."),
         ]),
         "ServiceJob": Schema.object([
             "name": Schema.text,
@@ -273,11 +292,21 @@ enum APISchemas {
         "DeadMessage": Schema.object([
             "sequence": Schema.integer,
             "at": Schema.time,
-            "queue": Schema.text,
+            "queue": Schema.described(Schema.text, "Where it came from."),
+            "routingKey": Schema.text,
             "reason": Schema.text,
+            "state": Schema.one(of: ParkedMessage.State.self),
+            "decidedBy": Schema.nullable(Schema.text),
+            "decidedAt": Schema.nullable(Schema.time),
+            "problem": Schema.described(Schema.nullable(Schema.text), "Why it could not be requeued."),
+            "hasBody": Schema.described(Schema.flag, "Without its body it cannot be requeued."),
             "messageId": Schema.nullable(Schema.text),
             "type": Schema.nullable(Schema.text),
             "size": Schema.count,
+        ]),
+        "RevealedMessage": Schema.object([
+            "sequence": Schema.integer, "queue": Schema.text, "type": Schema.nullable(Schema.text),
+            "encoding": Schema.one(of: ["utf-8", "base64"]), "body": Schema.text,
         ]),
         "Events": Schema.object([
             "events": Schema.list(Schema.ref("Event")), "next": next, "sources": Schema.list(Schema.ref("Source")),

@@ -9,10 +9,12 @@ extension CommandMessage.Action {
     /// What the audit says that it was done to.
     func target(_ id: String) -> AuditEntry.Target {
         switch self {
-        case .retryJob, .cancelJob, .rerunJob, .setPriority: .init("job", id)
+        case .retryJob, .cancelJob, .rerunJob, .setPriority, .discardJob: .init("job", id)
         case .retryRun, .cancelRun, .reprocessRun: .init("run", id)
         case .drainWorker, .resumeWorker: .init("worker", id)
         case .pauseChannel, .resumeChannel: .init("channel", id)
+        case .pauseService, .resumeService: .init("service", id)
+        case .requeueMessage, .discardMessage: .init("message", id)
         }
     }
 }
@@ -24,21 +26,23 @@ struct Commands: Sendable {
     let store: MonitorStore
     let logger: Logger
 
+    /// - Parameter params: what a job is to be retried with, checked by ``ParamsText``.
     /// - Returns: the command's id. The broker has it; the router carries it out.
     func send(
-        _ action: CommandMessage.Action, target: String, priority: String? = nil, by identity: Identity
+        _ action: CommandMessage.Action, target: String, priority: String? = nil, params: JSONValue? = nil, by identity: Identity
     ) async throws -> String {
         let priority = action == .setPriority ? try Self.level(priority) : nil
-        try await check(action, target, priority)
+        let change = try await check(action, target, priority, params)
         let command = CommandMessage(
             id: UUID().uuidString.lowercased(), action: action, target: target, actor: identity.actor, at: Date(),
-            priority: priority?.name)
+            priority: priority?.name, params: params)
+        var detail: [String: JSONValue] = ["command": .string(command.id)]
+        detail["priority"] = priority.map { .string($0.name) }
+        // Keys and no values: those may be patient data.
+        detail["params"] = change.map { .string($0.words) }
         // On record before it is sent: what was done is never missing there.
         let record = try await store.record(
-            identity.entry(
-                action.rawValue, action.target(target), .failed,
-                detail: priority.map { ["command": .string(command.id), "priority": .string($0.name)] } ?? ["command": .string(command.id)])
-        )
+            identity.entry(action.rawValue, action.target(target), .failed, detail: .object(detail)))
         do {
             try await sender.send(command)
         } catch {
@@ -63,9 +67,16 @@ struct Commands: Sendable {
     }
 
     /// The ledger may be a moment behind: the router decides. What it would refuse anyway is refused here with a reason.
-    private func check(_ action: CommandMessage.Action, _ target: String, _ priority: Priority?) async throws {
+    ///
+    /// - Returns: what becomes of the job's params, when they are to be others.
+    private func check(
+        _ action: CommandMessage.Action, _ target: String, _ priority: Priority?, _ params: JSONValue?
+    ) async throws -> ParamsChange? {
         switch action {
-        case .retryJob: try await check(job: target) { .retry(job: $0, actor: "") }
+        case .retryJob:
+            let before = try await check(job: target) { .retry(job: $0, actor: "", params: params) }.params
+            return params.map { ParamsChange(from: before, to: $0) }
+        case .discardJob: try await check(job: target) { .discard(job: $0, actor: "") }
         case .cancelJob: try await check(job: target) { .cancel(job: $0, actor: "") }
         case .rerunJob: try await check(job: target) { .rerun(job: $0, actor: "") }
         case .setPriority: try await check(job: target) { job in priority.map { .setPriority(job: job, priority: $0, actor: "") } }
@@ -84,14 +95,40 @@ struct Commands: Sendable {
             guard ChannelName.isValid(target) else {
                 throw Problem.badRequest("A channel's name is 1 to 64 characters of a-z, 0-9, dash and underscore.")
             }
+        case .pauseService, .resumeService:
+            guard let service = try await ledger.services(at: Date()).first(where: { $0.name == target }) else {
+                throw Problem.notFound("There is no service '\(target)'.")
+            }
+            if action == .resumeService, service.pause == nil { throw Problem.conflict("The service is not paused.") }
+        case .requeueMessage, .discardMessage: try await check(messages: target, isRequeue: action == .requeueMessage)
+        }
+        return nil
+    }
+
+    private func check(messages target: String, isRequeue: Bool) async throws {
+        switch ParkedSelection(target) {
+        case nil: throw Problem.notFound("There is no message '\(target)'.")
+        case .upTo:
+            if try await ledger.deadMessages(limit: 1).items.isEmpty { throw Problem.conflict("No message waits for a decision.") }
+        case .one(let number):
+            guard let message = try await ledger.deadMessage(number) else { throw Problem.notFound("There is no message '\(target)'.") }
+            guard message.state == .parked else {
+                throw Problem.conflict("The message is \(message.state.rawValue) already\(message.decidedBy.map { ", by \($0)" } ?? "").")
+            }
+            if isRequeue, !message.hasBody {
+                throw Problem.conflict("Its body is too long to be kept here: move it on the broker, from \(PipelineQueue.dead).")
+            }
         }
     }
 
-    private func check(job target: String, _ input: (Int) -> RunInput?) async throws {
+    /// - Returns: the job as it is now.
+    @discardableResult
+    private func check(job target: String, _ input: (Int) -> RunInput?) async throws -> Job {
         guard let id = JobID(rawValue: target), let run = try await ledger.run(id.run), run.jobs.indices.contains(id.index) else {
             throw Problem.notFound("There is no job '\(target)'.")
         }
         if let refusal = input(id.index).flatMap({ CommandPreview($0, on: run).refusal }) { throw Problem.conflict(refusal.text) }
+        return run.jobs[id.index]
     }
 
     private static func level(_ text: String?) throws -> Priority {

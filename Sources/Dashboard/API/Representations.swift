@@ -117,6 +117,7 @@ extension JSONValue {
             "startedAt": JSONValue(job.startedAt),
             "finishedAt": JSONValue(job.finishedAt),
             "error": JSONValue(job.error),
+            "discarded": job.discarded.map { ["by": .string($0.actor), "at": JSONValue($0.at)] } ?? .null,
         ]
     }
 
@@ -136,7 +137,8 @@ extension JSONValue {
         job["environment"] = JSONValue(detail.definition.environment)
         job["timeout"] = JSONValue(detail.definition.timeout.seconds)
         job["retry"] = JSONValue(detail.definition.retry)
-        job["params"] = HeaderMask.masked(detail.definition.params)
+        job["params"] = HeaderMask.masked(detail.params)
+        job["plannedParams"] = HeaderMask.masked(detail.definition.params)
         job["addedParams"] = detail.addedParams.map(HeaderMask.masked) ?? .null
         job["result"] = detail.result.map(HeaderMask.masked) ?? .null
         job["onLeaseLoss"] = .string(detail.definition.onLeaseLoss.rawValue)
@@ -187,6 +189,7 @@ extension JSONValue {
             "error": JSONValue(attempt.exit?.failure),
             "tail": JSONValue(attempt.exit?.tail),
             "progress": JSONValue(attempt.progress),
+            "params": attempt.params.map(HeaderMask.masked) ?? .null,
         ]
     }
 
@@ -305,6 +308,10 @@ extension JSONValue {
             "jobs": .array(jobs),
             "problems": .array(problems),
             "lastDay": JSONValue(counts: service.lately),
+            "paused": .bool(service.pause != nil),
+            "pausedBy": JSONValue(service.pause?.actor),
+            "pausedAt": JSONValue(service.pause?.at),
+            "queued": JSONValue(service.queued),
         ]
     }
 
@@ -321,7 +328,13 @@ extension JSONValue {
             "sequence": .integer(message.sequence),
             "at": JSONValue(message.at),
             "queue": .string(message.queue),
+            "routingKey": .string(message.routingKey),
             "reason": .string(message.reason),
+            "state": .string(message.state.rawValue),
+            "decidedBy": JSONValue(message.decidedBy),
+            "decidedAt": JSONValue(message.decidedAt),
+            "problem": JSONValue(message.problem),
+            "hasBody": .bool(message.hasBody),
             "messageId": JSONValue(message.messageID),
             "type": JSONValue(message.type),
             "size": JSONValue(message.size),

@@ -15,6 +15,8 @@ struct BulkBar {
     }
 
     var kind: String
+    /// The rows are dead jobs that were discarded.
+    var isDiscarded = false
     /// For all that match, on this page and the others.
     var all: [Link]
     /// For the rows whose boxes are checked.

@@ -14,7 +14,8 @@ struct BulkController: Sendable {
                 "/bulk/preview", "previewBulk", "bulk", "Counts and pins what a command for everything that matches would do",
                 details: """
                     Of runs: retry, cancel or reprocess; the filter's keys are the parameters of GET /runs. Of jobs that failed or are dead: \\
-                    retry; the keys are state (failed, dead), service, name, channel, reason, type, error, run, from, to. With `ids`, \\
+                    retry or, of dead ones, discard; the keys are state (failed, dead), service, name, channel, reason, type, error, run, \\
+                    discarded, from, to. With `ids`, \\
                     only those of them. Reprocessing takes the newest run of each series, study or patient. `count` is exactly what will be \\
                     sent; start it with its `token` within 15 minutes.
                     """,
@@ -218,7 +219,7 @@ extension APISchemas {
         }
         return [
             "oneOf": [
-                form(.runs, [.retry, .cancel, .reprocess], RunParameters.filter), form(.jobs, [.retry], BulkOrder.jobParameters),
+                form(.runs, BulkOrder.actions(of: .runs), RunParameters.filter), form(.jobs, BulkOrder.actions(of: .jobs), BulkOrder.jobParameters),
             ]
         ]
     }

@@ -94,7 +94,8 @@ struct BulkDesk: Sendable {
                 ? "A newer run of the same series, study or patient is among them, and is the one that is done again."
                 : "There is a newer run of the same series, study or patient, which does not match."
         case (.runs, .cancel): return match.isRunActive ? nil : "It has ended already."
-        case (.runs, .retry):
+        case (.jobs, .discard): return match.state == JobState.dead.rawValue ? nil : "It failed. Only a dead job can be discarded."
+        case (.runs, .retry), (.runs, .discard):
             if match.isRunActive { return "It is still active." }
             return match.hasBroken ? nil : "Nothing in it failed or was cancelled."
         case (.jobs, _):

@@ -16,6 +16,8 @@ struct BulkOrder: Sendable {
         case retry
         case cancel
         case reprocess
+        /// Takes dead jobs off the list.
+        case discard
     }
 
     enum Filter: Sendable {
@@ -47,16 +49,18 @@ struct BulkOrder: Sendable {
         .query("type", .text(longest: 200), "Only jobs whose error is of exactly this type.", example: "ValueError"),
         .query("error", .text(longest: 200), "Only jobs whose error or reason says this."),
         .query("run", .text(longest: 64), "Only jobs of this run."),
+        .query("discarded", .flag, "Only dead jobs that were discarded; without it all others."),
         .query("from", .time, "Only jobs that ended at this time or later."),
         .query("to", .time, "Only jobs that ended before this time."),
     ]
 
     private static func command(_ kind: Kind, _ action: Action) -> CommandMessage.Action {
         switch (kind, action) {
+        case (.jobs, .discard): .discardJob
         case (.jobs, _): .retryJob
-        case (.runs, .retry): .retryRun
         case (.runs, .cancel): .cancelRun
         case (.runs, .reprocess): .reprocessRun
+        case (.runs, _): .retryRun
         }
     }
 
@@ -69,7 +73,7 @@ struct BulkOrder: Sendable {
     static func actions(of kind: Kind) -> [Action] {
         switch kind {
         case .runs: [.retry, .cancel, .reprocess]
-        case .jobs: [.retry]
+        case .jobs: [.retry, .discard]
         }
     }
 
@@ -141,7 +145,7 @@ struct BulkOrder: Sendable {
             states: (fields["state"] ?? "").split(separator: ",").compactMap { JobState(rawValue: String($0)) },
             service: fields["service"] == RunFilterQuery.builtIn ? "" : fields["service"], name: fields["name"],
             channel: fields["channel"], reason: fields["reason"], type: fields["type"], error: fields["error"], run: fields["run"],
-            from: fields["from"].flatMap(APITime.date), to: fields["to"].flatMap(APITime.date))
+            from: fields["from"].flatMap(APITime.date), to: fields["to"].flatMap(APITime.date), discarded: fields["discarded"] == "true")
     }
 }
 
@@ -173,7 +177,7 @@ extension BulkOrder {
     private static let words: [(name: String, word: String)] = [
         ("chosen", "Chosen by hand"), ("state", "State"), ("level", "Level"), ("service", "Service"), ("name", "Job"),
         ("channel", "Channel"), ("modality", "Modality"), ("reason", "Cause"), ("type", "Error type"), ("error", "Error holds"),
-        ("q", "Search"), ("event", "Event"), ("run", "Run"), ("from", "From"), ("to", "Until"),
+        ("q", "Search"), ("event", "Event"), ("run", "Run"), ("discarded", "Discarded"), ("from", "From"), ("to", "Until"),
     ]
 
     /// `State: failed`, one for each condition; none is everything.
@@ -222,11 +226,15 @@ extension BulkOrder {
         let number = Display.number(count)
         let isOne = count == 1
         switch (kind, action) {
+        case (.jobs, .discard):
+            return isOne
+                ? "One dead job leaves the dead letters. Its run stays failed as it is, and a retry brings the job back."
+                : "\(number) dead jobs leave the dead letters. Their runs stay failed as they are, and a retry brings a job back."
         case (.jobs, _):
             return isOne
                 ? "One job begins a new attempt, and with it the jobs that were skipped because of it."
                 : "\(number) jobs begin a new attempt, and with each of them the jobs that were skipped because of it."
-        case (.runs, .retry):
+        case (.runs, .retry), (.runs, .discard):
             return "In \(isOne ? "one run" : "\(number) runs") every job that failed, died, was cancelled or was skipped begins anew. "
                 + "What succeeded stays as it is."
         case (.runs, .cancel):

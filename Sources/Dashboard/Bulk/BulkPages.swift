@@ -227,7 +227,7 @@ struct BulkPages: Sendable {
             rest: count > examples.count ? "and \(Display.number(count - examples.count)) more" : nil,
             leftOut: Self.reasons(findings.leftOut), hasLeftOut: !findings.leftOut.isEmpty,
             leftOutCount: Display.number(findings.leftOut.values.reduce(0, +)),
-            canStart: count > 0, isDangerous: order.action == .cancel, fields: fields,
+            canStart: count > 0, isDangerous: order.action == .cancel || order.action == .discard, fields: fields,
             back: BulkOrder.list(of: record) ?? (order.kind == .runs ? "/runs" : "/dead"))
         var frame = try await pages.frame("/bulk", request)
         // Nothing in it follows what happens: what is asked is what was looked at.

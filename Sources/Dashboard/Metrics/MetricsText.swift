@@ -57,6 +57,10 @@ struct MetricsText: Sendable {
             channel.oldestQueuedAt.map { max(0, now.timeIntervalSince($0)) } ?? 0
         }
         channels("dcm_channel_paused", "Whether the channel is paused.", overview) { $0.pausedAt == nil ? 0 : 1 }
+        family("dcm_jobs_discarded", "Dead jobs that somebody took off the list; dcm_jobs has the others.")
+        sample("dcm_jobs_discarded", [:], Double(overview.totals.discarded))
+        family("dcm_service_paused", "Whether the service is paused.")
+        for service in overview.services { sample("dcm_service_paused", ["service": service.name], service.pause == nil ? 0 : 1) }
         channels("dcm_channel_queued", "Jobs that a worker of the channel could take.", overview) { Double(overview.queued($0)) }
         channels("dcm_channel_workers", "Living workers that serve the channel.", overview) { Double($0.workers) }
         channels("dcm_channel_unserved", "Whether jobs wait and no worker serves the channel.", overview) {
@@ -102,7 +106,9 @@ struct MetricsText: Sendable {
             sample("dcm_events_total", ["reason": group.code ?? "accepted"], Double(group.count))
         }
         family("dcm_dead_messages_total", "Messages that could not be read.", "counter")
-        sample("dcm_dead_messages_total", [:], Double(overview.totals.deadMessages))
+        sample("dcm_dead_messages_total", [:], Double(overview.totals.deadMessagesEver))
+        family("dcm_dead_messages", "Messages that could not be read and that nobody has decided about.")
+        sample("dcm_dead_messages", [:], Double(overview.totals.deadMessages))
         family("dcm_facts_total", "Facts recorded.", "counter")
         sample("dcm_facts_total", [:], Double(overview.totals.latestFact))
         family("dcm_service_problems", "Errors and warnings in a service's settings.")

@@ -1,5 +1,6 @@
 import Foundation
 import JobStore
+import Jobs
 
 /// What keeps jobs from starting, and what nobody should have to look for: at the head of every page, the worst first.
 enum Alarms {
@@ -28,6 +29,7 @@ enum Alarms {
         // What no pause explains comes before what somebody wanted.
         alarms += overview.channels.compactMap { unserved($0, overview, now) }
         alarms += overview.channels.compactMap { paused($0, overview) }
+        alarms += overview.services.compactMap(paused)
         return alarms
     }
 
@@ -67,8 +69,18 @@ enum Alarms {
             url: "/queues#channel-\(channel.name)", since: since)
     }
 
-    private static func waits(_ channel: LedgerChannel, _ overview: Overview) -> String {
-        let count = overview.queued(channel)
+    private static func paused(_ service: LedgerService) -> PageFrame.Alarm? {
+        guard let pause = service.pause else { return nil }
+        let by = pause.actor.map { " by \($0)" } ?? ""
+        let name = service.name.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
+        return .init(
+            isError: false, text: "Service \(service.name) is paused\(by): \(waits(service.queued)).", url: "/services#service-\(name)",
+            since: pause.at)
+    }
+
+    private static func waits(_ channel: LedgerChannel, _ overview: Overview) -> String { waits(overview.queued(channel)) }
+
+    private static func waits(_ count: Int) -> String {
         return count == 0 ? "no job waits" : count == 1 ? "1 job waits" : "\(Display.number(count)) jobs wait"
     }
 }

@@ -42,6 +42,9 @@ private struct DeadPage {
         var message: String?
         var attempt: String
         var finished: String
+        var canDiscard: Bool
+        /// By whom and when. Already HTML.
+        var discarded: String?
     }
 
     /// How many there are, all pages together.
@@ -65,8 +68,10 @@ private struct DeadPage {
     var bulk: BulkBar?
     var jobPager: PagerModel
     var hasJobPager: Bool
-    var messages: DeadMessages
-    var isEmpty: Bool
+    /// How many are left out, when there are any.
+    var discarded: String?
+    var isDiscarded: Bool
+    var parked: ParkedMessagesPanel
 }
 
 /// The fields by which the dead letters are asked, in the page's address.
@@ -76,6 +81,8 @@ private struct DeadFilterQuery {
     /// Those that are set, in the order of `names`.
     var fields: [(name: String, value: String)]
     var filter: LedgerJobFilter
+    /// Only those that were discarded, instead of all others.
+    var isDiscarded: Bool { filter.discarded }
 
     init(_ request: Request) throws {
         fields = Self.names.compactMap { name in
@@ -85,6 +92,7 @@ private struct DeadFilterQuery {
         values["run"] = values["run"]?.uppercased()
         filter = BulkOrder.jobFilter(values)
         filter.states = [.dead]
+        filter.discarded = request.query("discarded") == "true"
         filter.from = try RunFilterQuery.time(values["from"], "from")
         filter.to = try RunFilterQuery.time(values["to"], "to")
     }
@@ -92,12 +100,14 @@ private struct DeadFilterQuery {
     func value(_ name: String) -> String { fields.first { $0.name == name }?.value ?? "" }
 
     func path(without names: Set<String> = []) -> String {
-        PagerModel.path("/dead", fields.filter { !names.contains($0.name) }.map { ($0.name, $0.value) })
+        PagerModel.path(
+            "/dead",
+            [("discarded", isDiscarded ? "true" : nil)] + fields.filter { !names.contains($0.name) }.map { ($0.name, $0.value) })
     }
 
     /// As a bulk order takes them.
     var order: [(String, String?)] {
-        [("state", JobState.dead.rawValue)]
+        [("state", JobState.dead.rawValue), ("discarded", isDiscarded ? "true" : nil)]
             + fields.map { name, value in
                 switch name {
                 case "from": (name, filter.from?.formatted(.iso8601))
@@ -115,7 +125,10 @@ extension PageController {
         let cursor = request.query("cursor")
         let ledger = ledger
         let filter = query.filter
-        let every = try await reads.get("dead groups") { try await ledger.brokenGroups(LedgerJobFilter(states: [.dead])) }
+        let isDiscarded = query.isDiscarded
+        let every = try await reads.get("dead groups \(isDiscarded)") {
+            try await ledger.brokenGroups(LedgerJobFilter(states: [.dead], discarded: isDiscarded))
+        }
         let found =
             query.fields.isEmpty ? every : try await reads.get("dead groups " + query.path()) { try await ledger.brokenGroups(filter) }
         let limit = try ListQuery.limit(request)
@@ -124,7 +137,7 @@ extension PageController {
             let runs = try await ledger.runs(asked: Set(page.items.compactMap { RunID(rawValue: $0.job.runID) }))
             return (page: page, runs: runs)
         }
-        let messages = try await deadMessages(request)
+        let totals = try await overview.get().totals
         let count = found.groups.reduce(0) { $0 + $1.count }
         let number = Display.number(count) + (found.isCut ? "+" : "")
         let now = Date()
@@ -139,13 +152,15 @@ extension PageController {
             },
             isFiltered: !query.fields.isEmpty,
             summary: count == 1 ? "1 dead job" : "\(number) dead jobs",
-            groups: found.groups.prefix(20).map(DeadPage.Group.init),
+            groups: found.groups.prefix(20).map { DeadPage.Group($0, isDiscarded: isDiscarded) },
             hasGroups: found.groups.count > 1 || query.fields.isEmpty && !found.groups.isEmpty,
             jobs: jobs.page.items.map { DeadPage.JobRow($0, of: jobs.runs, at: now) },
             hasJobs: !jobs.page.items.isEmpty,
-            bulk: BulkBar.dead(query.order, number, isNone: count == 0, isFiltered: !query.fields.isEmpty),
+            bulk: BulkBar.dead(query.order, number, isNone: count == 0, isFiltered: !query.fields.isEmpty, isDiscarded: isDiscarded),
             jobPager: PagerModel(query.path(), cursor, jobs.page.next), hasJobPager: cursor != nil || jobs.page.next != nil,
-            messages: messages, isEmpty: every.groups.isEmpty && messages.isEmpty)
+            discarded: isDiscarded || totals.discarded == 0 ? nil : Display.number(totals.discarded), isDiscarded: isDiscarded,
+            parked: try await ledger.parkedMessages(
+                cursor: request.query("messageCursor"), isDecided: request.query("decided") == "true", open: totals.deadMessages))
         return try pages.response("dead", model, title: "Dead letters", context, frame: await frame("/dead", request))
     }
 
@@ -163,20 +178,25 @@ extension BulkBar {
     /// - Parameters:
     ///   - fields: of the filter, as an order takes them.
     ///   - number: how many match, as people read it.
-    fileprivate static func dead(_ fields: [(String, String?)], _ number: String, isNone: Bool, isFiltered: Bool) -> BulkBar? {
+    fileprivate static func dead(
+        _ fields: [(String, String?)], _ number: String, isNone: Bool, isFiltered: Bool, isDiscarded: Bool
+    ) -> BulkBar? {
         if isNone { return nil }
+        let which = "all \(number)\(isFiltered ? " that match" : "")"
+        let actions: [BulkOrder.Action] = isDiscarded ? [.retry] : [.retry, .discard]
+        let names: [BulkOrder.Action: String] = [.retry: "Retry", .discard: "Discard"]
         return BulkBar(
-            kind: BulkOrder.Kind.jobs.rawValue,
-            all: [Link(title: "Retry all \(number)\(isFiltered ? " that match" : "")", url: link(.jobs, .retry, fields))],
-            chosen: [Button(title: "Retry", action: BulkOrder.Action.retry.rawValue)])
+            kind: BulkOrder.Kind.jobs.rawValue, isDiscarded: isDiscarded,
+            all: actions.map { Link(title: "\(names[$0] ?? "") \(which)", url: link(.jobs, $0, fields)) },
+            chosen: actions.map { Button(title: names[$0] ?? "", action: $0.rawValue) })
     }
 }
 
 extension DeadPage.Group {
-    fileprivate init(_ group: LedgerJobGroup) {
+    fileprivate init(_ group: LedgerJobGroup, isDiscarded: Bool) {
         let service = group.service.isEmpty ? RunFilterQuery.builtIn : group.service
         let fields: [(String, String?)] = [
-            ("service", service), ("name", group.name), ("reason", group.reason), ("type", group.type),
+            ("discarded", isDiscarded ? "true" : nil), ("service", service), ("name", group.name), ("reason", group.reason), ("type", group.type),
         ]
         self.init(
             count: Display.number(group.count), name: group.name, service: service, how: group.reason, type: group.type,
@@ -199,6 +219,7 @@ extension DeadPage.JobRow {
             shortRun: String(job.runID.suffix(8)), level: dead.level, resource: dead.resourceID,
             shortResource: Display.short(dead.resourceID), explanation: explanation ?? HTMLText.escape(job.reason.text),
             type: job.error?.type, message: (job.error?.message).map { $0.count > 300 ? String($0.prefix(280)) + "…" : $0 },
-            attempt: String(job.attempt), finished: Markup.time(job.finishedAt, isRelative: true))
+            attempt: String(job.attempt), finished: Markup.time(job.finishedAt, isRelative: true), canDiscard: job.discarded == nil,
+            discarded: job.discarded.map { "\(HTMLText.escape($0.actor)) \(Markup.time($0.at, isRelative: true))" })
     }
 }

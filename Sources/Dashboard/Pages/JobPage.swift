@@ -2,6 +2,7 @@ import Foundation
 import Hummingbird
 import JobStore
 import Jobs
+import Pipeline
 
 private struct JobPage {
     struct AttemptRow {
@@ -22,6 +23,27 @@ private struct JobPage {
         var tail: String?
         var logURL: String
         var isShown: Bool
+        /// What it ran with, when that was not what had been planned.
+        var params: String?
+        /// Which keys were others.
+        var paramsWords: String
+    }
+
+    /// A retry with other params.
+    struct ParamsForm {
+        var text: String
+        /// Why what was typed was refused.
+        var error: String?
+        var words: String
+        /// Nothing can be typed over what is not shown.
+        var isHidden: Bool
+        var isChanged: Bool
+    }
+
+    /// What somebody typed, and why it was refused.
+    struct Refused {
+        var text: String
+        var problem: Problem
     }
 
     struct Artifact {
@@ -104,6 +126,10 @@ private struct JobPage {
     var progress: String?
     var progressText: String?
     var progressPercent: String?
+    var paramsForm: ParamsForm?
+    var canDiscard: Bool
+    /// Already HTML.
+    var discarded: String?
     var canRetry: Bool
     var retryWords: String
     var canCancel: Bool
@@ -124,6 +150,8 @@ private struct JobPage {
     var children: [Relative]
     var hasRelatives: Bool
     var params: String?
+    /// What was planned, when the job has others now.
+    var plannedParams: String?
     var addedParams: String?
     var result: String?
     var hasValues: Bool
@@ -135,6 +163,23 @@ extension PageController {
     private static let logTail: Int64 = 64 * 1024
 
     @Sendable func showJob(_ request: Request, _ context: DashboardContext) async throws -> Response {
+        try await jobPage(request, context)
+    }
+
+    /// With `params` in the form, a retry with other ones; what is wrong with them is said where they were typed.
+    @Sendable func retryJob(_ request: Request, _ context: DashboardContext) async throws -> Response {
+        guard let text = context.form["params"] else { return try await act(.retryJob, "/jobs", request, context) }
+        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let id = try context.parameters.require("id")
+        do {
+            _ = try await commands.send(.retryJob, target: id, params: try ParamsText.read(text), by: identity)
+            return .redirect(to: "/jobs/\(id)?done=\(CommandMessage.Action.retryJob.rawValue)")
+        } catch let problem as Problem where [.badRequest, .conflict, .serviceUnavailable].contains(problem.status) {
+            return try await jobPage(request, context, refused: JobPage.Refused(text: text, problem: problem))
+        }
+    }
+
+    private func jobPage(_ request: Request, _ context: DashboardContext, refused: JobPage.Refused? = nil) async throws -> Response {
         let id = try context.parameters.require("id")
         let (ledger, explanations) = (ledger, explanations)
         let read = try await reads.get("job \(id)") {
@@ -157,9 +202,10 @@ extension PageController {
             detail, shown: attempt, log: log, artifacts: artifacts,
             results: StoredResults(aftermath, server: detail.run.server, configuration.orthanc), explanation: explanation,
             commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
-            configuration: configuration, at: Date())
+            refused: refused, configuration: configuration, at: Date())
         var response = try pages.response(
-            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID))
+            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID),
+            status: refused?.problem.status ?? .ok)
         response.hideAgain(model.concealment, at: "/jobs/\(id)")
         return response
     }
@@ -241,7 +287,8 @@ extension PageController {
 extension JobPage {
     fileprivate init(
         _ detail: LedgerJobDetail, shown: LedgerAttempt?, log: Log?, artifacts: [Artifact], results: StoredResults,
-        explanation: Explanation, commands: JobCommands, concealment: Concealment, configuration: DashboardConfiguration, at now: Date
+        explanation: Explanation, commands: JobCommands, concealment: Concealment, refused: Refused?,
+        configuration: DashboardConfiguration, at now: Date
     ) {
         let job = detail.job
         let definition = detail.definition
@@ -272,6 +319,9 @@ extension JobPage {
             progress: job.progress.map { Markup.meter($0.fraction, "\(Int($0.fraction * 100)) %") },
             progressText: job.progress?.text,
             progressPercent: job.progress.map { "\(Int($0.fraction * 100)) %" },
+            paramsForm: ParamsForm(detail, commands, concealment, refused),
+            canDiscard: job.state == .dead && job.discarded == nil,
+            discarded: job.discarded.map { "\(HTMLText.escape($0.actor)) \(Markup.time($0.at))" },
             canRetry: commands.retry != nil,
             retryWords: commands.retry ?? "",
             canCancel: !job.state.isTerminal && !job.cancelRequested,
@@ -280,7 +330,9 @@ extension JobPage {
             canSetPriority: !commands.priorities.isEmpty,
             priorities: commands.priorities.map { Level(name: $0.name, isCurrent: $0 == job.priority) },
             failure: failure.map { Failure(type: $0.type, message: $0.message, traceback: $0.traceback) },
-            attempts: detail.attempts.reversed().map { AttemptRow($0, isShown: $0.token == shown?.token, now) },
+            attempts: detail.attempts.reversed().map {
+                AttemptRow($0, isShown: $0.token == shown?.token, planned: definition.params, concealment, now)
+            },
             log: log,
             pictures: artifacts.filter { $0.isImage && !$0.isMissing },
             artifacts: artifacts,
@@ -291,10 +343,11 @@ extension JobPage {
             parents: detail.parents.map(Relative.init),
             children: detail.children.map(Relative.init),
             hasRelatives: !detail.parents.isEmpty || !detail.children.isEmpty,
-            params: definition.params == .null ? nil : PrettyJSON.text(concealment.shown(definition.params)),
+            params: detail.params == .null ? nil : PrettyJSON.text(concealment.shown(detail.params)),
+            plannedParams: detail.changedParams == nil ? nil : PrettyJSON.text(concealment.shown(definition.params)),
             addedParams: detail.addedParams.flatMap { $0 == [:] ? nil : PrettyJSON.text(concealment.shown($0)) },
             result: detail.result.map { PrettyJSON.text(concealment.shown($0)) },
-            hasValues: definition.params != .null || detail.result != nil || detail.addedParams.map { $0 != [:] } ?? false,
+            hasValues: detail.params != .null || detail.result != nil || detail.addedParams.map { $0 != [:] } ?? false,
             concealment: concealment
         )
     }
@@ -351,7 +404,7 @@ extension JobPage.AttemptRow {
         return "Had got to \(Int(progress.fraction * 100)) %" + (progress.text.map { ": \($0)" } ?? ".")
     }
 
-    init(_ attempt: LedgerAttempt, isShown: Bool, _ now: Date) {
+    init(_ attempt: LedgerAttempt, isShown: Bool, planned: JSONValue, _ concealment: Concealment, _ now: Date) {
         let exit = attempt.exit
         var code = ""
         if let signal = exit?.signal { code = "signal \(signal)" } else if let exitCode = exit?.exitCode { code = "exit \(exitCode)" }
@@ -370,8 +423,27 @@ extension JobPage.AttemptRow {
             reached: Self.reached(attempt),
             tail: isShown ? nil : exit?.tail.map(JobLog.plain),
             logURL: "/jobs/\(attempt.jobID)?token=\(attempt.token)#log",
-            isShown: isShown
+            isShown: isShown,
+            params: attempt.params.map { PrettyJSON.text(concealment.shown($0)) },
+            paramsWords: attempt.params.map { ParamsChange(from: planned, to: $0).words } ?? ""
         )
+    }
+}
+
+extension JobPage.ParamsForm {
+    /// - Returns: nil when there is nothing to retry, or the job takes no params.
+    fileprivate init?(
+        _ detail: LedgerJobDetail, _ commands: JobCommands, _ concealment: Concealment, _ refused: JobPage.Refused?
+    ) {
+        guard refused != nil || commands.retry != nil, detail.definition.kind != .export else { return nil }
+        // Masks that came back as values would be the job's params from then on.
+        let isHidden = concealment.shown(detail.params) != detail.params
+        self.init(
+            text: refused?.text ?? (isHidden ? "" : PrettyJSON.text(detail.params == .null ? [:] : detail.params)),
+            error: refused?.problem.detail,
+            words: commands.retry ?? "this job",
+            isHidden: isHidden,
+            isChanged: detail.changedParams != nil)
     }
 }
 

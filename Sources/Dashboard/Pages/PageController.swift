@@ -32,7 +32,10 @@ struct PageController: Sendable {
         router.post("/runs/:id/retry") { try await act(.retryRun, "/runs", $0, $1) }
         router.post("/runs/:id/cancel") { try await act(.cancelRun, "/runs", $0, $1) }
         router.post("/runs/:id/reprocess") { try await act(.reprocessRun, "/runs", $0, $1) }
-        router.post("/jobs/:id/retry") { try await act(.retryJob, "/jobs", $0, $1) }
+        router.post("/jobs/:id/retry", use: retryJob)
+        router.post("/jobs/:id/discard") { try await act(.discardJob, "/jobs", $0, $1) }
+        router.post("/services/:id/pause") { try await act(.pauseService, nil, $0, $1) }
+        router.post("/services/:id/resume") { try await act(.resumeService, nil, $0, $1) }
         router.post("/jobs/:id/cancel") { try await act(.cancelJob, "/jobs", $0, $1) }
         router.post("/jobs/:id/rerun") { try await act(.rerunJob, "/jobs", $0, $1) }
         router.post("/jobs/:id/priority") { try await act(.setPriority, "/jobs", $0, $1) }
@@ -42,14 +45,19 @@ struct PageController: Sendable {
         router.post("/channels/:id/resume") { try await act(.resumeChannel, nil, $0, $1) }
     }
 
-    /// - Parameter folder: where the target's own page is; nil for channels and workers, which share one.
-    private func act(
+    /// - Parameter folder: where the target's own page is; nil for channels, services and workers, which share one.
+    func act(
         _ action: CommandMessage.Action, _ folder: String?, _ request: Request, _ context: DashboardContext
     ) async throws -> Response {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let target = try context.parameters.require("id")
         _ = try await commands.send(action, target: target, priority: context.form["priority"], by: identity)
-        let list = action == .drainWorker || action == .resumeWorker ? "/workers" : "/queues"
+        let list =
+            switch action {
+            case .drainWorker, .resumeWorker: "/workers"
+            case .pauseService, .resumeService: "/services"
+            default: "/queues"
+            }
         let page = folder.map { "\($0)/\(target)" } ?? list
         return .redirect(to: "\(page)?done=\(action.rawValue)")
     }
@@ -64,8 +72,12 @@ struct PageController: Sendable {
         case .rerunJob: "Running again asked for. The router starts it in a moment."
         case .setPriority: "Another priority asked for. It counts from the next message on, in a moment."
         case .reprocessRun: "Reprocessing asked for. The new run appears below in a moment."
+        case .discardJob: "Discarding asked for. The job leaves the list of the dead in a moment; a retry brings it back."
+        case .pauseService: "Pause asked for. What runs goes on, nothing new of the service starts."
+        case .requeueMessage: "Requeueing asked for. A message leaves the list when the broker has confirmed it."
+        case .discardMessage: "Discarding asked for. It is done in a moment."
         case .pauseChannel: "Pause asked for. What runs goes on, nothing new starts."
-        case .resumeChannel: "Resuming asked for. Waiting jobs start in a moment."
+        case .resumeChannel, .resumeService: "Resuming asked for. Waiting jobs start in a moment."
         case .drainWorker: "Draining asked for. The worker ends what it runs and takes nothing new."
         case .resumeWorker: "Resuming asked for. The worker takes jobs again in a moment."
         }

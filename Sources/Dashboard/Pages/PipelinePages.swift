@@ -148,9 +148,14 @@ private struct ServicesPage {
         var lately: String
         var channels: [Channel]
         var runs: String
+        /// Since when and by whom. Already HTML.
+        var paused: String?
+        var pausedMark: String?
+        var isPaused: Bool
+        var queued: String?
     }
 
-    /// A channel that the service's jobs want: pausing it is how a service is paused.
+    /// A channel that the service's jobs want.
     struct Channel {
         var name: String
         var isPaused: Bool
@@ -286,7 +291,14 @@ extension PageController {
                 bar: Markup.bar(service.lately),
                 lately: total == 0 ? "no jobs in 24 h" : "\(Display.count(total, "job")) in 24 h, \(Display.number(failed)) failed",
                 channels: Set(service.jobs.map(\.channel)).sorted().map { .init(name: $0, isPaused: paused.contains($0)) },
-                runs: PagerModel.path("/runs", [("service", service.name)]))
+                runs: PagerModel.path("/runs", [("service", service.name)]),
+                paused: service.pause.map { pause in
+                    "since \(Markup.time(pause.at, isRelative: true))" + (pause.actor.map { " by \(HTMLText.escape($0))" } ?? "")
+                },
+                pausedMark: service.pause.map { _ in StateMark.html("paused", like: "paused") },
+                isPaused: service.pause != nil,
+                queued: service.pause == nil || service.queued == 0
+                    ? nil : service.queued == 1 ? "1 job waits" : "\(Display.number(service.queued)) jobs wait")
         }
         return try pages.response(
             "services", ServicesPage(graph: ServiceGraph.svg(overview.services), rows: rows), title: "Services", context,

@@ -54,7 +54,7 @@
 
   // What people opened or are typing into stays as they left it.
   function isBusy(part) {
-    return part.contains(document.activeElement) && document.activeElement.matches("input, button, summary")
+    return part.contains(document.activeElement) && document.activeElement.matches("input, textarea, button, summary")
       || part.querySelector("details.confirm[open], input[type=checkbox]:checked") !== null;
   }
 

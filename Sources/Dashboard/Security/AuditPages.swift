@@ -147,8 +147,8 @@ extension APISchemas {
             "addedParams": Schema.anything,
             "jobs": Schema.list(
                 Schema.object([
-                    "id": Schema.text, "name": Schema.text, "params": Schema.anything, "addedParams": Schema.anything,
-                    "result": Schema.anything,
+                    "id": Schema.text, "name": Schema.text, "params": Schema.anything, "plannedParams": Schema.anything,
+                    "addedParams": Schema.anything, "result": Schema.anything,
                 ])),
         ]),
     ]
@@ -192,6 +192,8 @@ extension AuditPage.Row {
         case "bulk": "/bulk/\(id)"
         case "channel": "/queues#channel-\(id)"
         case "worker": "/workers#worker-\(id)"
+        case "service": "/services#service-\(id)"
+        case "message": "/dead#messages"
         default: nil
         }
     }

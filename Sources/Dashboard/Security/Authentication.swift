@@ -85,12 +85,15 @@ extension Authentication {
             }
             return
         }
-        let body = try await request.body.collect(upTo: 16 * 1024)
+        let body = try await request.body.collect(upTo: Self.longestForm)
         context.form = FormDecoding.fields(String(buffer: body))
         guard let session = context.session, let given = context.form["csrf"], Secret.matches(given, session.formToken) else {
             throw Problem.forbidden("This page was open for too long. Go back, reload it, and send the form again.")
         }
     }
+
+    /// Params of a job, with each character as three.
+    private static let longestForm = 128 * 1024
 
     private static func isSameOrigin(_ request: Request) -> Bool {
         if let site = request.headers[.secFetchSite], !["same-origin", "none"].contains(site) { return false }

@@ -56,7 +56,7 @@ struct RevealController: Sendable {
         for job in detail.jobs {
             guard let job = try await ledger.job(job.id) else { continue }
             jobs.append([
-                "id": .string(job.job.id), "name": .string(job.job.name), "params": job.definition.params,
+                "id": .string(job.job.id), "name": .string(job.job.name), "params": job.params, "plannedParams": job.definition.params,
                 "addedParams": job.addedParams ?? .null, "result": job.result ?? .null,
             ])
         }

@@ -43,6 +43,8 @@ struct RouteRoles: Sendable {
     private static let `operator` = [
         "POST /runs/{id}/retry", "POST /runs/{id}/cancel", "POST /runs/{id}/reprocess", "POST /runs/{id}/reveal", "POST /runs/{id}/hide",
         "POST /jobs/{id}/retry", "POST /jobs/{id}/cancel", "POST /jobs/{id}/rerun", "POST /jobs/{id}/priority",
+        "POST /jobs/{id}/discard", "POST /services/{id}/pause", "POST /services/{id}/resume",
+        "POST /dead/undecodable/{id}/requeue", "POST /dead/undecodable/{id}/discard",
         "POST /workers/{id}/drain", "POST /workers/{id}/resume", "POST /channels/{id}/pause", "POST /channels/{id}/resume",
         "GET /audit", "POST /bulk", "POST /bulk/{id}/cancel",
     ]
@@ -50,5 +52,6 @@ struct RouteRoles: Sendable {
     private static let admin = [
         "GET /users", "POST /users", "POST /users/{id}/role", "POST /users/{id}/password", "POST /users/{id}/disable",
         "POST /users/{id}/enable", "POST /users/{id}/remove", "POST /users/{id}/sign-out", "POST /tokens", "POST /tokens/{id}/revoke",
+        "POST /dead/undecodable/{id}/reveal",
     ]
 }

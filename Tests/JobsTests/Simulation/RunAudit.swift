@@ -44,9 +44,16 @@ struct RunAudit {
     }
 
     mutating func check(
-        _ input: RunInput, before: Run, after: Run, _ effects: [RunEffect], isPaused: [Bool], now: Double
+        _ input: RunInput, before: Run, after: Run, _ effects: [RunEffect], paused: PausedWork, now: Double
     ) throws(Violation) {
         try noteRestarts(input, before, after)
+        // Of its own knowledge, not what the run was told.
+        for case .grant(let index, _, let token) in effects where !grants.keys.contains(Key(job: index, attempt: 0, number: token)) {
+            let job = after.jobs[index].definition
+            if paused.channels.contains(job.channel) || paused.services.contains(job.service) {
+                throw Violation(rule: "pause", text: "job \(index) starts although it is paused")
+            }
+        }
         for effect in effects { try check(effect, input, before, after, now) }
         for index in after.jobs.indices {
             try checkStep(input, index, before.jobs[index], after.jobs[index])
@@ -95,7 +102,7 @@ extension RunAudit {
             }
             try checkEnding(index, ending, old, after.jobs[index], effects: after)
         case .refused(let reason), .deny(let reason): refusals.insert(reason.code)
-        case .renewed, .leaseLost, .stop, .attemptStarted, .deadLetter, .jobChanged, .runChanged: break
+        case .renewed, .leaseLost, .stop, .attemptStarted, .deadLetter, .jobChanged, .runChanged, .discarded: break
         }
     }
 
@@ -103,11 +110,9 @@ extension RunAudit {
         _ index: Int, _ attempt: Int, _ token: Int, _ input: RunInput, _ before: Run, _ after: Run, _ now: Double
     ) throws(Violation) {
         let id: String
-        let isPaused: Bool
         switch input {
-        case .claim(_, _, _, _, let claim, let paused): (id, isPaused) = (claim, paused)
-        case .result(_, _, _, _, let next?):
-            (id, isPaused) = (next.id, next.floors[after.jobs[index].definition.channel] == nil)
+        case .claim(_, _, _, _, let claim, _): id = claim
+        case .result(_, _, _, _, let next?): id = next.id
         default: throw Violation(rule: "I5", text: "job \(index) is granted without a claim")
         }
         let job = after.jobs[index]
@@ -121,7 +126,6 @@ extension RunAudit {
             return
         }
         grants[key] = id
-        if isPaused { throw Violation(rule: "pause", text: "job \(index) starts in a paused channel") }
         if crashes[index] >= Run.crashLimit { throw Violation(rule: "I11", text: "job \(index) starts after \(crashes[index]) crashes") }
         if let due = old.notBefore?.timeIntervalSince1970, due > now + 1 {
             throw Violation(rule: "backoff", text: "job \(index) starts \(due - now) s early")
@@ -221,6 +225,8 @@ extension RunAudit {
         if new.token < old.token || new.attempt < old.attempt || (new.attempt == old.attempt && new.dispatch < old.dispatch) {
             throw Violation(rule: "I5", text: "job \(index): a number went backwards")
         }
+        try checkWishes(input, index, old, new)
+        if case .discard = input { return }
         if old.state.isTerminal, !input.beginsAnew {
             throw Violation(rule: "I9", text: "\(input.name) changed job \(index), which had ended \(old.state.rawValue)")
         }
@@ -242,6 +248,26 @@ extension RunAudit {
                 }
             guard isRight else { throw Violation(rule: "I14", text: "\(input.name) made job \(index) \(new.priority.name)") }
         }
+    }
+
+    /// What only people set: that a dead job is off the list, and what a job is given instead of what was planned.
+    private func checkWishes(_ input: RunInput, _ index: Int, _ old: Job, _ new: Job) throws(Violation) {
+        if case .discard = input {
+            var same = new
+            same.discarded = nil
+            guard input.job == index, old.state == .dead, old.discarded == nil, new.discarded != nil, same == old else {
+                throw Violation(rule: "discard", text: "job \(index), \(old.state.rawValue), is another one after it was discarded")
+            }
+        } else if new.discarded != old.discarded, !input.beginsAnew || new.discarded != nil {
+            throw Violation(rule: "discard", text: "\(input.name) changed who discarded job \(index)")
+        }
+        if new.discarded != nil, new.state != .dead {
+            throw Violation(rule: "discard", text: "job \(index) is \(new.state.rawValue) and discarded")
+        }
+        if new.definition != old.definition { throw Violation(rule: "params", text: "the plan of job \(index) changed") }
+        var wanted = old.params
+        if case .retry(index, _, let params?) = input { wanted = params }
+        guard new.params == wanted else { throw Violation(rule: "params", text: "\(input.name) gave job \(index) other params") }
     }
 
     private func checkStanding(_ index: Int, _ run: Run) throws(Violation) {
@@ -312,10 +338,10 @@ extension RunInput {
     fileprivate var job: Int? {
         switch self {
         case .hintConfirmed(let job, _, _), .hintLost(let job, _, _), .aged(let job, _, _), .claim(let job, _, _, _, _, _),
-            .renewal(let job, _, _), .result(let job, _, _, _, _), .leaseExpired(let job, _), .cancel(let job, _), .retry(let job, _),
-            .rerun(let job, _), .setPriority(let job, _, _):
+            .renewal(let job, _, _), .result(let job, _, _, _, _), .leaseExpired(let job, _), .cancel(let job, _), .retry(let job, _, _),
+            .rerun(let job, _), .setPriority(let job, _, _), .discard(let job, _):
             job
-        case .start, .channelResumed, .cancelAll, .retryAll: nil
+        case .start, .resumed, .cancelAll, .retryAll: nil
         }
     }
 
@@ -342,7 +368,8 @@ extension RunInput {
         case .leaseExpired:
             guard isSubject, old == .running else { return follows }
             return [.ready, .dead, .cancelled].contains(new)
-        case .channelResumed: return old == .ready && new == .ready
+        case .resumed: return old == .ready && new == .ready
+        case .discard: return isSubject && old == .dead && new == .dead
         case .cancel, .cancelAll:
             if follows { return true }
             return old == .running ? new == .running : !old.isTerminal && new == .cancelled

@@ -21,6 +21,9 @@ struct SimulatedPlan: Sendable, Hashable, CustomStringConvertible {
     }
 
     static let channels = ["default", "gpu"]
+    static let services = ["s0", "s1"]
+    /// What a person can pause.
+    static let pausable = channels.map(PauseTarget.channel) + services.map(PauseTarget.service)
 
     var entries: [Entry]
 
@@ -29,7 +32,7 @@ struct SimulatedPlan: Sendable, Hashable, CustomStringConvertible {
             jobs: entries.enumerated().map { index, entry in
                 RunPlan.Entry(
                     definition: JobDefinition(
-                        name: "job\(index)", service: "s", stage: entry.stage, entry: "m.f",
+                        name: "job\(index)", service: Self.services[index % 2], stage: entry.stage, entry: "m.f",
                         channel: Self.channels[entry.usesSecondChannel ? 1 : 0], priority: entry.priority,
                         retry: RetryPolicy(max: entry.retries, delay: 5), isFinalizer: entry.isFinalizer, isStoring: entry.isStoring,
                         onLeaseLoss: entry.onLeaseLoss),

@@ -245,7 +245,7 @@ extension SimulatedWorld {
     /// Nobody interferes any more: the run has to end by itself, and nothing may be left over.
     mutating func settleDown() throws(Violation) {
         for worker in isCutOff.indices { _ = try perform(.reconnect(worker)) }
-        for channel in isPaused.indices { _ = try perform(.command(.resume(channel))) }
+        for number in SimulatedPlan.pausable.indices { _ = try perform(.command(.resume(number))) }
         for round in 0..<600 {
             var progress = false
             while try perform(.send(0, .confirmed)) { progress = true }

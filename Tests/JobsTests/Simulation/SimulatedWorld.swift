@@ -99,7 +99,7 @@ struct SimulatedWorld {
     // The ledger.
     private(set) var run: Run
     var outbox: [Row] = []
-    var isPaused = [false, false]
+    var paused = PausedWork.none
     var doneCommands: Set<Int> = []
     // The router's memory.
     var leases: [Lease] = []
@@ -157,10 +157,10 @@ extension SimulatedWorld {
                 write(Row(id: nextID(), isHint: false, hint: Hint(job: job, attempt: attempt, dispatch: run.jobs[job].dispatch)))
             case .attemptEnded(let job, _, _, _): after.append(.releaseLease(job))
             case .stop(let job, let token): after.append(.stop(job, token: token))
-            case .grant, .deny, .renewed, .leaseLost, .attemptStarted, .jobChanged, .runChanged, .refused: continue
+            case .grant, .deny, .renewed, .leaseLost, .attemptStarted, .jobChanged, .runChanged, .discarded, .refused: continue
             }
         }
-        try audit.check(input, before: before, after: run, effects, isPaused: isPaused, now: now)
+        try audit.check(input, before: before, after: run, effects, paused: paused, now: now)
         return effects
     }
 
@@ -226,10 +226,9 @@ extension SimulatedWorld {
     mutating func take(_ message: Message) throws(Violation) {
         switch message.letter {
         case .claim(let claim):
-            let channel = run.jobs[claim.hint.job].definition.channel == SimulatedPlan.channels[0] ? 0 : 1
             let input = RunInput.claim(
                 job: claim.hint.job, attempt: claim.hint.attempt, dispatch: claim.hint.dispatch, worker: Self.workers[claim.worker],
-                id: String(claim.id), isPaused: isPaused[channel])
+                id: String(claim.id), paused: paused)
             for effect in try commit(input) {
                 switch effect {
                 case .grant(let job, _, let token):
@@ -252,9 +251,9 @@ extension SimulatedWorld {
                 }
             }
         case .result(let told, let question):
-            let open = [0, 1].filter { !isPaused[$0] }.map { (SimulatedPlan.channels[$0], Priority.low) }
+            let floors = Dictionary(uniqueKeysWithValues: run.channelsWaiting(behind: told.job).map { ($0, Priority.low) })
             let next = question.map {
-                NextClaim(worker: Self.workers[$0.worker], id: String($0.id), floors: Dictionary(uniqueKeysWithValues: open))
+                NextClaim(worker: Self.workers[$0.worker], id: String($0.id), floors: floors, paused: paused)
             }
             var reply = Reply.no
             for case .grant(let job, let attempt, let token) in try commit(
@@ -279,13 +278,16 @@ extension SimulatedWorld {
         case .cancel(let job): try commit(.cancel(job: job % count, actor: "p"))
         case .cancelRun: try commit(.cancelAll(actor: "p"))
         case .retry(let job): try commit(.retry(job: job % count, actor: "p"))
+        case .retryWith(let job, let number):
+            try commit(.retry(job: job % count, actor: "p", params: ["n": .integer(Int64(number))]))
+        case .discard(let job): try commit(.discard(job: job % count, actor: "p"))
         case .retryRun: try commit(.retryAll(actor: "p"))
         case .rerun(let job): try commit(.rerun(job: job % count, actor: "p"))
         case .setPriority(let job, let priority): try commit(.setPriority(job: job % count, priority: priority, actor: "p"))
-        case .pause(let channel): isPaused[channel] = true
-        case .resume(let channel):
-            isPaused[channel] = false
-            try commit(.channelResumed(channel: SimulatedPlan.channels[channel]))
+        case .pause(let number): paused.set(SimulatedPlan.pausable[number], true)
+        case .resume(let number):
+            paused.set(SimulatedPlan.pausable[number], false)
+            try commit(.resumed(paused: paused))
         }
     }
 
@@ -315,8 +317,8 @@ extension SimulatedWorld {
             case .ready:
                 let (attempt, dispatch) = (run.jobs[index].attempt, run.jobs[index].dispatch)
                 if run.jobs[index].isPaused {
-                    guard isPaused[run.jobs[index].definition.channel == SimulatedPlan.channels[0] ? 0 : 1] else {
-                        throw Violation(rule: "I10", text: "job \(index) waits for the resumption of a channel that is not paused")
+                    guard paused.holds(run.jobs[index].definition) != nil else {
+                        throw Violation(rule: "I10", text: "job \(index) waits for the resumption of what is not paused")
                     }
                 } else if !outbox.contains(where: {
                     $0.isHint && $0.hint.job == index && $0.hint.attempt == attempt && $0.hint.dispatch == dispatch
@@ -343,6 +345,15 @@ extension SimulatedWorld {
         guard after.isEmpty else { return }
         for row in outbox where !relay.contains(row.id) && !confirms.contains(row.id) {
             throw Violation(rule: "I8", text: "row \(row.id) of the outbox is neither to be sent nor waits for its confirmation")
+        }
+    }
+}
+
+extension PausedWork {
+    mutating func set(_ target: PauseTarget, _ isPaused: Bool) {
+        switch target {
+        case .channel(let name): channels.formSymmetricDifference(channels.contains(name) == isPaused ? [] : [name])
+        case .service(let name): services.formSymmetricDifference(services.contains(name) == isPaused ? [] : [name])
         }
     }
 }

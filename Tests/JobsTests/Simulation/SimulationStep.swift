@@ -38,9 +38,13 @@ enum SimulationStep: Sendable, Hashable {
         case cancel(Int)
         case cancelRun
         case retry(Int)
+        /// With other params, told apart by a number.
+        case retryWith(Int, Int)
+        case discard(Int)
         case retryRun
         case rerun(Int)
         case setPriority(Int, Priority)
+        /// One of `SimulatedPlan.pausable`.
         case pause(Int)
         case resume(Int)
     }
@@ -118,7 +122,7 @@ extension SimulationStep {
 extension SimulationStep.Command {
     fileprivate var job: Int? {
         switch self {
-        case .cancel(let job), .retry(let job), .rerun(let job), .setPriority(let job, _): job
+        case .cancel(let job), .retry(let job), .retryWith(let job, _), .discard(let job), .rerun(let job), .setPriority(let job, _): job
         case .cancelRun, .retryRun, .pause, .resume: nil
         }
     }
@@ -127,6 +131,8 @@ extension SimulationStep.Command {
         switch self {
         case .cancel: .cancel(job)
         case .retry: .retry(job)
+        case .retryWith(_, let number): .retryWith(job, number)
+        case .discard: .discard(job)
         case .rerun: .rerun(job)
         case .setPriority(_, let priority): .setPriority(job, priority)
         case .cancelRun, .retryRun, .pause, .resume: self
@@ -225,15 +231,17 @@ struct SimulationMood: Sendable {
     }
 
     private func command(_ job: Int, _ random: inout SeededGenerator) -> SimulationStep.Command {
-        switch random.below(16) {
+        switch random.below(19) {
         case 0..<3: .cancel(job)
         case 3: .cancelRun
         case 4..<7: .retry(job)
         case 7: .retryRun
         case 8..<10: .rerun(job)
         case 10..<12: .setPriority(job, Priority(rawValue: random.below(5)) ?? .default)
-        case 12..<14: .pause(random.below(2))
-        default: .resume(random.below(2))
+        case 12..<14: .pause(random.below(4))
+        case 14..<16: .resume(random.below(4))
+        case 16: .retryWith(job, random.below(3))
+        default: .discard(job)
         }
     }
 }

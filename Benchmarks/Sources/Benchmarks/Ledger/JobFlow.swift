@@ -54,7 +54,7 @@ struct JobFlow {
                     priority: run.jobs[job].priority, delay: delay, pause: pause)
                 hints.append(try ledger.appendOutbox(message))
             case .attemptStarted(let job, let attempt, let token, let worker):
-                try ledger.startAttempt(run.jobID(job), attempt: attempt, token: token, worker: worker, at: now)
+                try ledger.startAttempt(run.jobID(job), attempt: attempt, token: token, worker: worker, params: nil, at: now)
             case .attemptEnded(let job, let attempt, let token, let ending):
                 try ledger.endAttempt(run.jobID(job), attempt: attempt, token: token, ending: ending, at: now)
             case .jobChanged(let job):

@@ -85,9 +85,9 @@ struct LedgerBench: AsyncParsableCommand {
                 switch step {
                 case 0:
                     for run in runs {
-                        _ = try transaction.pausedChannels()
+                        _ = try transaction.pausedWork()
                         try flow.apply(
-                            .claim(job: job, attempt: 1, worker: "worker-1", id: "claim-\(run)-\(job)", isPaused: false), to: run)
+                            .claim(job: job, attempt: 1, worker: "worker-1", id: "claim-\(run)-\(job)"), to: run)
                     }
                 case 1: for run in runs { try flow.apply(.result(job: job, attempt: 1, token: 1, exit: exit), to: run) }
                 default: for hint in hints { try flow.confirm(hint) }
