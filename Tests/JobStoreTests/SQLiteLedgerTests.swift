@@ -190,6 +190,11 @@ import Testing
                 try transaction.removeOutbox(try transaction.appendOutbox(suite.message()).id)
                 _ = try transaction.runningAttempts()
                 _ = try transaction.runsWithReadyJobs(of: .channel("gpu"), after: run.id, limit: 9)
+                _ = try transaction.runsWithReadyJobs(of: .service("s"), after: run.id, limit: 9)
+                _ = try transaction.pausedWork()
+                _ = try transaction.requeueParked(.upTo(9), by: "op", at: now)
+                _ = try transaction.discardParked(.one(9), by: "op", at: now)
+                _ = try transaction.messagesToRequeue(after: 0, limit: 9)
                 _ = try transaction.waitingLanes(at: now)
                 _ = try transaction.overdueHints(of: "gpu", priority: .default, before: now, limit: 9)
                 _ = try transaction.agedHints(before: now, limit: 9)
@@ -209,7 +214,7 @@ import Testing
                     let plan = try Row.fetchAll(statement).map { $0["detail"] as String }
                     for step in plan where step.hasPrefix("SCAN") {
                         // A few rows by nature, a subquery's few rows, or the beginning of a table up to a limit.
-                        let isSmall = ["job_tally", "channel", "retention", "expired_run", "json_each", "(", "CONSTANT"].contains {
+                        let isSmall = ["job_tally", "channel", "pause", "retention", "expired_run", "json_each", "(", "CONSTANT"].contains {
                             step.dropFirst(5).hasPrefix($0)
                         }
                         let limited = ["audit", "dead_message", "inbox", "fact", "event USING INDEX event_unplanned"]
