@@ -61,10 +61,16 @@ extension LedgerConformance {
     func changedParams(engine: LedgerEngineKind) async throws {
         try await engine.withLedger { ledger, folder in
             let reader = LedgerReader(path: Ledger.file(in: folder).path)
-            let before = dispatched(1, at: now)
-            var after = before
-            after.run.jobs[1].changedParams = ["k": ["deep": [1, 2.5, .null, "ü"]]]
-            let changed = after.run
+            var failed = dispatched(1, at: now)
+            for (job, outcome) in [(0, JobExit.Outcome.succeeded), (1, .failed)] {
+                _ = failed.run.apply(.claim(job: job, attempt: 1, worker: "w", id: "c\(job)"), at: now)
+                let kind: JobExit.Kind = outcome == .failed ? .exception : .completed
+                let exit = JobExit(outcome: outcome, kind: kind, startedAt: now, finishedAt: now)
+                _ = failed.run.apply(.result(job: job, attempt: 1, token: 1, exit: exit), at: now)
+            }
+            let before = failed
+            _ = failed.run.apply(.retry(job: 1, actor: "op", params: ["k": ["deep": [1, 2.5, .null, "ü"]]]), at: now)
+            let changed = failed.run
             try await ledger.write { transaction in
                 try insert(before, transaction)
                 try transaction.startAttempt(before.run.jobID(1), attempt: 1, token: 1, worker: "w", params: nil, at: now)
