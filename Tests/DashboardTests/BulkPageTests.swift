@@ -213,6 +213,30 @@ struct BulkPageTests {
             let old = try await dashboard.get("/dead?to=\(hour)")
             let link = try #require(Self.links(old, "/bulk/new?").first { $0.contains("to=") && !$0.contains("reason=") })
             #expect(try await dashboard.get(link).text.contains("Retry 3 jobs"))
+            // Discarding is for dead ones, and what was discarded is off the list.
+            let away = try #require(Self.links(old, "/bulk/new?").first { $0.contains("action=discard") })
+            let (question, cookie) = try await Self.look(dashboard, away)
+            #expect(question.text.contains("Discard 3 jobs") && question.text.contains("leave the dead letters"))
+            let failed = try await dashboard.get("/bulk/new?kind=jobs&action=discard&state=failed").text
+            #expect(failed.contains("Nothing to discard") && failed.contains("Only a dead job can be discarded."))
+            let started = try await dashboard.send("POST", "/bulk", headers: ["Cookie": cookie], form: Self.fields(question))
+            #expect(started.status == 303)
+            let deadline = ContinuousClock.now + .seconds(20)
+            while dashboard.commands.sent.count < 3, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(20)) }
+            #expect(dashboard.commands.sent.allSatisfy { $0.action == .discardJob })
+            #expect(Set(dashboard.commands.sent.map(\.target)) == Set(bones))
+            try await sample.database.write { db in
+                try db.execute(
+                    sql: "UPDATE job SET discarded_at = 1, discarded_by = 'otto' WHERE id = ?", arguments: [bones[0]])
+                try db.execute(sql: "INSERT INTO fact (at, kind, data) VALUES (1, 'job.discarded', '{}')")
+            }
+            var left = try await ids("service=bones")
+            while left.count == 3, ContinuousClock.now < deadline {
+                try await Task.sleep(for: .milliseconds(50))
+                left = try await ids("service=bones")
+            }
+            #expect(left == Set(bones.dropFirst()))
+            #expect(try await ids("discarded=true") == [bones[0]])
         }
     }
 }

@@ -219,7 +219,8 @@ extension APISchemas {
         }
         return [
             "oneOf": [
-                form(.runs, BulkOrder.actions(of: .runs), RunParameters.filter), form(.jobs, BulkOrder.actions(of: .jobs), BulkOrder.jobParameters),
+                form(.runs, BulkOrder.actions(of: .runs), RunParameters.filter),
+                form(.jobs, BulkOrder.actions(of: .jobs), BulkOrder.jobParameters),
             ]
         ]
     }

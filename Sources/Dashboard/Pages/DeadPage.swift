@@ -196,7 +196,8 @@ extension DeadPage.Group {
     fileprivate init(_ group: LedgerJobGroup, isDiscarded: Bool) {
         let service = group.service.isEmpty ? RunFilterQuery.builtIn : group.service
         let fields: [(String, String?)] = [
-            ("discarded", isDiscarded ? "true" : nil), ("service", service), ("name", group.name), ("reason", group.reason), ("type", group.type),
+            ("discarded", isDiscarded ? "true" : nil), ("service", service), ("name", group.name), ("reason", group.reason),
+            ("type", group.type),
         ]
         self.init(
             count: Display.number(group.count), name: group.name, service: service, how: group.reason, type: group.type,
