@@ -83,7 +83,8 @@ private struct RunPage {
     var canRetry: Bool
     var retryCount: String
     var openCount: String
-    var graph: String
+    /// Nil without jobs, and with more than anyone can read in a drawing.
+    var graph: String?
     /// The critical path, first to last; empty when there is none.
     var path: [Step]
     var hasPath: Bool
@@ -139,6 +140,7 @@ extension RunPage {
         let path = CriticalPath.of(detail)
         let steps = Self.steps(path, detail, at: now)
         let verdicts = Dictionary(grouping: detail.decisions, by: \.verdict).mapValues(\.count)
+        let graph = RunGraph.svg(detail, at: now)
         self.init(
             id: run.id,
             level: run.level,
@@ -167,7 +169,7 @@ extension RunPage {
             canRetry: run.state.isTerminal && retriable > 0,
             retryCount: Display.count(retriable, "job"),
             openCount: Display.count(open, "job"),
-            graph: RunGraph.svg(detail, at: now),
+            graph: graph.isEmpty ? nil : graph,
             path: steps.steps,
             hasPath: !path.isEmpty,
             pathTook: steps.took,
