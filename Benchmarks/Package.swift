@@ -40,7 +40,8 @@ let package = Package(
         .target(name: "Jobs", swiftSettings: settings),
         .target(name: "Orthanc", dependencies: ["CCurl", "CLinux", "CMD5", "COpenSSL", "Jobs", logging], swiftSettings: settings),
         .target(name: "Pipeline", dependencies: ["AMQP", "Jobs"], swiftSettings: settings),
-        .target(name: "Stack", dependencies: [logging], swiftSettings: settings),
+        .target(name: "Registry", dependencies: ["Jobs"], swiftSettings: settings),
+        .target(name: "Stack", dependencies: ["CLinux", "COpenSSL", "Jobs", "Registry", logging], swiftSettings: settings),
 
         // MARK: Measuring
         .executableTarget(

@@ -4,6 +4,7 @@ package import JobStore
 package import Logging
 import NIOCore
 import ServiceLifecycle
+import Synchronization
 
 /// The monitor's web server: pages, JSON API, live feed, metrics.
 package struct DashboardServer: Service {
@@ -77,9 +78,7 @@ package struct DashboardServer: Service {
         let folders = [
             ("DATA", configuration.data), ("LOGS", configuration.logs), ("STATE", URL(filePath: ledger.path).deletingLastPathComponent()),
         ]
-        let overview = Recent(for: .seconds(1), spacing: .milliseconds(500), version: { [feed] in feed.latest }) { [ledger, journal] in
-            try await Overview.read(ledger, journal, folders: folders)
-        }
+        let overview = Self.overview(ledger, journal, feed, folders)
         let explanations = Explanations(ledger: ledger, overview: overview)
         let parked = ParkedMessages(ledger: ledger, store: store, commands: commands)
         let reveal = RevealController(ledger: ledger, access: access)
@@ -117,6 +116,21 @@ package struct DashboardServer: Service {
         return (router, roles)
     }
 
+    /// Every page shows something of it and few more than that, so nobody waits for the newest: who follows the facts comes again.
+    private static func overview(
+        _ ledger: LedgerReader, _ journal: IngestJournalReader, _ feed: FactFeed, _ folders: [(name: String, url: URL)]
+    ) -> Recent<Overview> {
+        let last = LastReading()
+        return Recent(
+            for: .seconds(1), spacing: .milliseconds(500), patience: .seconds(1), version: { feed.latest }
+        ) {
+            let fact = last.next(feed.latest)
+            var overview = try await Overview.read(ledger, journal, folders: folders)
+            overview.fact = fact
+            return overview
+        }
+    }
+
     private func bindError(_ error: IOError) -> DashboardError {
         let place = "\(configuration.host):\(configuration.port)"
         if error.errnoCode == EADDRINUSE {
@@ -135,5 +149,20 @@ package struct DashboardServer: Service {
         var logger = logger
         if logger.logLevel == .info { logger.logLevel = .notice }
         return logger
+    }
+}
+
+/// What the reading before this one was sure to see: a page that began with that one's answer must not say that it has seen more.
+private final class LastReading: Sendable {
+    private let last = Mutex<(fact: Int64, at: ContinuousClock.Instant)?>(nil)
+
+    /// - Parameter fact: the newest that the reading that begins now is sure to see.
+    func next(_ fact: Int64) -> Int64 {
+        last.withLock { last in
+            defer { last = (fact, .now) }
+            // Nobody holds an answer for so long.
+            guard let last, last.at + .seconds(10) > .now else { return fact }
+            return last.fact
+        }
     }
 }

@@ -1,5 +1,6 @@
 import Foundation
 package import JobStore
+import Jobs
 package import Logging
 import ServiceLifecycle
 import Synchronization
@@ -13,7 +14,7 @@ package final class FactFeed: Service, Sendable {
     private struct State {
         var latest: Int64?
         /// In order, without gaps, ending at `latest`.
-        var recent: [LedgerFact] = []
+        var recent: [FactNotice] = []
         var watchers: [Int: AsyncStream<Void>.Continuation] = [:]
         /// Those that are the monitor itself, no page.
         var own: Set<Int> = []
@@ -93,14 +94,14 @@ package final class FactFeed: Service, Sendable {
     }
 
     /// Facts after `sequence`, oldest first, at most `limit`; an empty answer means that there are none yet.
-    func facts(after sequence: Int64, limit: Int = 500) async throws -> [LedgerFact] {
-        let remembered: [LedgerFact]? = state.withLock { state in
+    func facts(after sequence: Int64, limit: Int = 500) async throws -> [FactNotice] {
+        let remembered: [FactNotice]? = state.withLock { state in
             guard let first = state.recent.first, first.sequence <= sequence + 1 else { return state.latest == sequence ? [] : nil }
             let start = state.recent.partitioningIndex { $0.sequence > sequence }
             return Array(state.recent[start...].prefix(limit))
         }
         if let remembered { return remembered }
-        return try await ledger.facts(after: sequence, limit: limit)
+        return try await ledger.facts(after: sequence, limit: limit).map(FactNotice.init)
     }
 
     private func readOn() async {
@@ -115,8 +116,9 @@ package final class FactFeed: Service, Sendable {
                 let facts = try await ledger.facts(after: position, limit: 500)
                 guard let last = facts.last else { return }
                 position = last.sequence
+                let notices = facts.map(FactNotice.init)
                 state.withLock { state in
-                    state.recent.append(contentsOf: facts)
+                    state.recent.append(contentsOf: notices)
                     if state.recent.count > capacity { state.recent.removeFirst(state.recent.count - capacity) }
                     state.latest = position
                 }
@@ -146,9 +148,24 @@ package final class FactFeed: Service, Sendable {
     }
 }
 
-extension [LedgerFact] {
+/// A fact as open pages hear of it, put into words once for all of them.
+struct FactNotice: Sendable {
+    var sequence: Int64
+    var runID: String?
+    /// A server-sent event.
+    var text: String
+
+    init(_ fact: LedgerFact) {
+        sequence = fact.sequence
+        runID = fact.runID
+        // JSON has no line breaks of its own, so one data line is enough.
+        text = "id: \(fact.sequence)\nevent: fact\ndata: \(JSONValue(fact).text)\n\n"
+    }
+}
+
+extension [FactNotice] {
     /// The first index whose element fulfils `belongsAfter`; elements are sorted by it.
-    fileprivate func partitioningIndex(_ belongsAfter: (LedgerFact) -> Bool) -> Int {
+    fileprivate func partitioningIndex(_ belongsAfter: (FactNotice) -> Bool) -> Int {
         var low = 0
         var high = count
         while low < high {

@@ -1,30 +1,42 @@
 /// A value that many ask for at the same time: computed once, shared until something has happened or a moment has passed.
+///
+/// Where things happen all the time, a value that is always the newest is always waited for. With a patience, one that is not older than
+/// that is given out at once, and the next one is read meanwhile: nobody waits while somebody asks now and then.
 actor Recent<Value: Sendable> {
     private let lifetime: Duration
     /// At least so long passes from one computation's start to the next one's, however much happens.
     private let spacing: Duration
+    private let patience: Duration
     private let version: @Sendable () -> Int64
     private let load: @Sendable () async throws -> Value
-    private var latest: (value: Value, version: Int64, until: ContinuousClock.Instant)?
+    private var latest: (value: Value, version: Int64, began: ContinuousClock.Instant, until: ContinuousClock.Instant)?
     private var started: ContinuousClock.Instant?
     /// One that has not begun to read: whoever comes now is content with what it will find.
     private var coming: Task<Value, any Error>?
     /// The last one that has begun, and what it was sure to see.
     private var running: (version: Int64, task: Task<Value, any Error>)?
 
-    /// - Parameter version: grows with everything that happens; a value of an older version is not given out any more.
+    /// - Parameters:
+    ///   - patience: for how long after its reading began a value of an older version is still given out.
+    ///   - version: grows with everything that happens.
     init(
-        for lifetime: Duration, spacing: Duration = .milliseconds(250), version: @escaping @Sendable () -> Int64 = { 0 },
+        for lifetime: Duration, spacing: Duration = .milliseconds(250), patience: Duration = .zero,
+        version: @escaping @Sendable () -> Int64 = { 0 },
         _ load: @escaping @Sendable () async throws -> Value
     ) {
         self.lifetime = lifetime
         self.spacing = spacing
+        self.patience = patience
         self.version = version
         self.load = load
     }
 
     func get() async throws -> Value {
         if let latest, latest.until > .now, latest.version >= version() { return latest.value }
+        if let latest, latest.began + patience > .now {
+            if coming == nil, running == nil, latest.began + spacing <= .now { coming = Task { try await self.next() } }
+            return latest.value
+        }
         if let running, running.version >= version() { return try await running.task.value }
         if let coming { return try await coming.value }
         // Not the caller's child: whoever asked first may go away while others wait.
@@ -38,21 +50,25 @@ actor Recent<Value: Sendable> {
         let version = version()
         running = coming.map { (version, $0) }
         coming = nil
-        started = .now
+        let began = ContinuousClock.now
+        started = began
         defer { if running?.version == version { running = nil } }
         let value = try await load()
-        if latest.map({ $0.version <= version }) ?? true { latest = (value, version, .now + lifetime) }
+        if latest.map({ $0.version <= version }) ?? true { latest = (value, version, began, .now + lifetime) }
         return value
     }
 }
 
 /// What pages read, by a key: fifty open pages of one run are one look at the ledger for each change.
 actor SharedReads {
-    private var reads: [String: (read: any Sendable, used: ContinuousClock.Instant)] = [:]
+    private var reads: [String: (read: any Sendable, used: ContinuousClock.Instant, kept: Duration)] = [:]
+    private var swept = ContinuousClock.now
     private let version: @Sendable () -> Int64
     private let lifetime: Duration
     /// More keys than pages that are open at a time.
     private static let limit = 200
+    /// What nobody has asked for meanwhile is not kept: a page of a list can be a megabyte.
+    private static let rest = Duration.seconds(5)
 
     init(lifetime: Duration = .milliseconds(500), version: @escaping @Sendable () -> Int64) {
         self.lifetime = lifetime
@@ -75,12 +91,20 @@ actor SharedReads {
             reads[key]?.used = .now
             return known
         }
-        if reads.count >= Self.limit {
-            let old = reads.sorted { $0.value.used < $1.value.used }.prefix(Self.limit / 2).map(\.key)
-            for key in old { reads[key] = nil }
-        }
+        sweep()
         let fresh = moment.map { Recent(for: $0, load) } ?? Recent(for: lifetime, version: version, load)
-        reads[key] = (fresh, .now)
+        reads[key] = (fresh, .now, max(Self.rest, moment ?? .zero))
         return fresh
+    }
+
+    private func sweep() {
+        let now = ContinuousClock.now
+        if swept + .seconds(1) < now {
+            swept = now
+            reads = reads.filter { $0.value.used + $0.value.kept > now }
+        }
+        guard reads.count >= Self.limit else { return }
+        let old = reads.sorted { $0.value.used < $1.value.used }.prefix(Self.limit / 2).map(\.key)
+        for key in old { reads[key] = nil }
     }
 }

@@ -179,7 +179,7 @@ extension IngestJournalReader {
     package func accounts() async throws -> [IngestAccount] {
         guard let database = try open() else { return [] }
         return try await database.read { db in
-            guard try db.tableExists("pending") else { return [] }
+            guard try db.tableExists("account") else { return [] }
             var accounts: [String: IngestAccount] = [:]
             func change(_ row: Row, _ body: (inout IngestAccount) -> Void) {
                 guard let level = ResourceLevel(rawValue: row["level"]) else { return }
@@ -192,15 +192,13 @@ extension IngestJournalReader {
                     account.sweptAt = (row["swept_at"] as Double?).map(Date.init(timeIntervalSince1970:))
                 }
             }
-            let recorded = """
-                SELECT server, level, origin, reason_code, gone_since IS NOT NULL AS is_gone, COUNT(*) AS count
-                FROM snapshot GROUP BY server, level, origin, reason_code, is_gone
-                """
-            for row in try Row.fetchAll(db, sql: recorded) { change(row) { $0.count(row, row["count"]) } }
+            for row in try Row.fetchAll(db, sql: "SELECT *, resources AS count FROM account WHERE resources > 0") {
+                change(row) { $0.count(row, row["count"]) }
+            }
             // What has a record and waits again counts as what waits.
             let both = """
                 SELECT pending.server, pending.level, origin, snapshot.reason_code, gone_since IS NOT NULL AS is_gone, COUNT(*) AS count
-                FROM pending JOIN snapshot USING (server, level, resource) GROUP BY 1, 2, 3, 4, 5
+                FROM pending CROSS JOIN snapshot USING (server, level, resource) GROUP BY 1, 2, 3, 4, 5
                 """
             for row in try Row.fetchAll(db, sql: both) { change(row) { $0.count(row, -(row["count"] as Int)) } }
             let waiting = """

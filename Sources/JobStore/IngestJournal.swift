@@ -243,9 +243,12 @@ package final class IngestJournal: Sendable {
             for record in records {
                 try db.execute(
                     sql: """
-                        INSERT OR REPLACE INTO snapshot
+                        INSERT INTO snapshot
                         (server, level, resource, snapshot, last_update, origin, series, filter, reason_code, reason_text, recorded_at)
                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        ON CONFLICT DO UPDATE SET snapshot = excluded.snapshot, last_update = excluded.last_update, origin = excluded.origin,
+                            series = excluded.series, filter = excluded.filter, reason_code = excluded.reason_code,
+                            reason_text = excluded.reason_text, recorded_at = excluded.recorded_at, gone_since = NULL
                         """,
                     arguments: [
                         server, record.level.rawValue, record.resource, record.snapshot, record.lastUpdate, record.origin.rawValue,

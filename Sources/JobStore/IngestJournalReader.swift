@@ -7,10 +7,14 @@ import Synchronization
 package final class IngestJournalReader: Sendable {
     package let path: String
     private let pool = Mutex<DatabasePool?>(nil)
+    private let onStatement: (@Sendable (String) -> Void)?
 
-    /// - Parameter path: `STATE/ingest.sqlite`. It need not exist yet.
-    package init(path: String) {
+    /// - Parameters:
+    ///   - path: `STATE/ingest.sqlite`. It need not exist yet.
+    ///   - onStatement: hears the SQL of everything that is read, without values.
+    package init(path: String, onStatement: (@Sendable (String) -> Void)? = nil) {
         self.path = path
+        self.onStatement = onStatement
     }
 
     /// The configured Orthanc servers by name; none while ingest has not started yet.
@@ -40,6 +44,7 @@ package final class IngestJournalReader: Sendable {
             configuration.busyMode = .timeout(5)
             configuration.maximumReaderCount = 2
             configuration.label = "ingest.reader"
+            configuration.hear(onStatement)
             let database = try DatabasePool(path: path, configuration: configuration)
             opened = database
             return database

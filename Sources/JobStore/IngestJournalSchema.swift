@@ -15,6 +15,10 @@ enum IngestJournalSchema {
         migrator.registerMigration("v3") { db in
             try db.execute(sql: version3)
         }
+        // How many of each kind there are: the monitor asks every second, and a hospital has a million of them.
+        migrator.registerMigration("v4") { db in
+            try db.execute(sql: version4)
+        }
         return migrator
     }
 
@@ -80,5 +84,35 @@ enum IngestJournalSchema {
         -- How many resources Orthanc listed when the last sweep came to its end.
         ALTER TABLE level ADD COLUMN listed INTEGER;
         ALTER TABLE level ADD COLUMN swept_at REAL;
+        """
+
+    private static let version4 = """
+        CREATE TABLE account (
+            server      TEXT NOT NULL,
+            level       TEXT NOT NULL,
+            origin      TEXT NOT NULL,
+            reason_code TEXT NOT NULL,
+            is_gone     INTEGER NOT NULL,
+            resources   INTEGER NOT NULL,
+            PRIMARY KEY (server, level, origin, reason_code, is_gone)
+        ) WITHOUT ROWID;
+        INSERT INTO account
+            SELECT server, level, origin, reason_code, gone_since IS NOT NULL, COUNT(*) FROM snapshot GROUP BY 1, 2, 3, 4, 5;
+        CREATE TRIGGER snapshot_counted AFTER INSERT ON snapshot BEGIN
+            INSERT INTO account VALUES (new.server, new.level, new.origin, new.reason_code, new.gone_since IS NOT NULL, 1)
+                ON CONFLICT DO UPDATE SET resources = resources + 1;
+        END;
+        CREATE TRIGGER snapshot_recounted AFTER UPDATE OF origin, reason_code, gone_since ON snapshot
+        WHEN new.origin <> old.origin OR new.reason_code <> old.reason_code OR (new.gone_since IS NULL) <> (old.gone_since IS NULL) BEGIN
+            UPDATE account SET resources = resources - 1 WHERE server = old.server AND level = old.level AND origin = old.origin
+                AND reason_code = old.reason_code AND is_gone = (old.gone_since IS NOT NULL);
+            INSERT INTO account VALUES (new.server, new.level, new.origin, new.reason_code, new.gone_since IS NOT NULL, 1)
+                ON CONFLICT DO UPDATE SET resources = resources + 1;
+        END;
+        CREATE TRIGGER snapshot_uncounted AFTER DELETE ON snapshot BEGIN
+            UPDATE account SET resources = resources - 1 WHERE server = old.server AND level = old.level AND origin = old.origin
+                AND reason_code = old.reason_code AND is_gone = (old.gone_since IS NOT NULL);
+        END;
+        CREATE INDEX pending_since ON pending (since);
         """
 }

@@ -99,16 +99,16 @@ extension LedgerReader {
         _ filter: LedgerRunFilter, ids: [String]? = nil, isOfResource: Bool = false, limit: Int
     ) async throws -> [LedgerMatch] {
         try await read { db in
-            var (conditions, arguments) = try Self.conditions(filter, db)
-            Self.add(ids, "run.id", &conditions, &arguments)
+            var search = try LedgerRunSearch(filter, db)
+            if let ids { search.add("\(search.id) IN (\(databaseQuestionMarks(count: ids.count)))", StatementArguments(ids)) }
             return try Row.fetchAll(
                 db,
-                sql: """
-                    SELECT run.id, run.state, \(Self.runMark(isOfResource: isOfResource)) AS mark, run.begun_cleaning,
-                        EXISTS (SELECT 1 FROM job WHERE job.run_id = run.id AND job.state IN ('failed', 'dead', 'cancelled')) AS broken,
-                        \(isOfResource ? Self.newestRun : "NULL") AS newest
-                    FROM run \(conditions.isEmpty ? "" : "WHERE " + conditions.joined(separator: " AND ")) ORDER BY run.id LIMIT ?
-                    """, arguments: arguments + [limit]
+                sql: search.sql(
+                    """
+                    run.id, run.state, \(Self.runMark(isOfResource: isOfResource)) AS mark, run.begun_cleaning,
+                    EXISTS (SELECT 1 FROM job WHERE job.run_id = run.id AND job.state IN ('failed', 'dead', 'cancelled')) AS broken,
+                    \(isOfResource ? Self.newestRun : "NULL") AS newest
+                    """) + " ORDER BY \(search.id) LIMIT ?", arguments: search.arguments + [limit]
             ).map { row in
                 LedgerMatch(
                     id: row["id"], state: row["state"], mark: row["mark"], hasBroken: row["broken"], runID: row["id"],

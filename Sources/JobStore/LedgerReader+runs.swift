@@ -65,16 +65,10 @@ extension LedgerReader {
         _ filter: LedgerRunFilter = LedgerRunFilter(), limit: Int, cursor: String? = nil
     ) async throws -> LedgerPage<LedgerRun> {
         try await read { db in
-            var (conditions, arguments) = try Self.conditions(filter, db)
-            if let cursor {
-                conditions.append("run.id < ?")
-                arguments += [cursor]
-            }
-            let filtered = conditions.isEmpty ? "" : "WHERE " + conditions.joined(separator: " AND ")
+            var search = try LedgerRunSearch(filter, db)
+            if let cursor { search.add("\(search.id) < ?", [cursor]) }
             let rows = try Row.fetchAll(
-                db, sql: "SELECT \(LedgerRun.columns) FROM run \(filtered) ORDER BY run.id DESC LIMIT ?",
-                arguments: arguments + [limit + 1]
-            )
+                db, sql: search.sql(LedgerRun.columns) + " ORDER BY \(search.id) DESC LIMIT ?", arguments: search.arguments + [limit + 1])
             var page = LedgerPage(try rows.map(LedgerRun.init(row:)), limit: limit, key: \.id)
             page.items = try LedgerRun.count(page.items, db)
             return page
@@ -89,19 +83,20 @@ extension LedgerReader {
         filter.states = []
         return try await read { [filter] db in
             var counts = LedgerRunCounts(states: [:], isCut: false)
-            let (conditions, arguments) = try Self.conditions(filter, db)
+            let isOpen = filter.isOpen
+            let search = try LedgerRunSearch(filter, db)
             let sql =
-                conditions.isEmpty
+                isOpen
                 ? "SELECT state, runs FROM run_tally WHERE runs > 0"
                 : """
                 SELECT state, COUNT(*) AS runs FROM (
-                    SELECT run.state FROM run WHERE \(conditions.joined(separator: " AND ")) ORDER BY run.id DESC LIMIT \(limit + 1))
+                    \(search.sql("run.state", isCounting: true)) ORDER BY \(search.id) DESC LIMIT \(limit + 1))
                 GROUP BY state
                 """
-            for row in try Row.fetchAll(db, sql: sql, arguments: arguments) {
+            for row in try Row.fetchAll(db, sql: sql, arguments: isOpen ? [] : search.arguments) {
                 counts.states[try row.raw(RunState.self, "state")] = row["runs"]
             }
-            counts.isCut = !conditions.isEmpty && counts.total > limit
+            counts.isCut = !isOpen && counts.total > limit
             return counts
         }
     }
@@ -120,64 +115,6 @@ extension LedgerReader {
                     SELECT name FROM found WHERE name IS NOT NULL LIMIT 100
                     """)
         }
-    }
-
-    /// So many are looked up one by one faster than all runs are asked.
-    private static let few = 5000
-
-    static func conditions(_ filter: LedgerRunFilter, _ db: Database) throws -> ([String], StatementArguments) {
-        var conditions: [String] = []
-        var arguments = StatementArguments()
-        func add(_ condition: String, _ values: StatementArguments) {
-            conditions.append(condition)
-            arguments += values
-        }
-        if !filter.states.isEmpty {
-            add(
-                "run.state IN (\(databaseQuestionMarks(count: filter.states.count)))", StatementArguments(filter.states.map(\.rawValue)))
-        }
-        if let event = filter.event {
-            if let sequence = Int64(event) {
-                add("run.event_seq = ?", [sequence])
-            } else {
-                add("(run.resource_id = ? OR run.event_seq = (SELECT seq FROM event WHERE snapshot = ?))", [event, event])
-            }
-        }
-        if let text = filter.text {
-            // A prefix as a range, so that the indexes serve it.
-            let run = String(text.uppercased().prefix { $0 != "." })
-            add(
-                """
-                ((run.id >= ? AND run.id < ?) OR (run.resource_id >= ? AND run.resource_id < ?)
-                OR run.id IN (SELECT run_id FROM job WHERE name = ? ORDER BY job.id DESC LIMIT 10000))
-                """, [run, run + "\u{10FFFF}", text, text + "\u{10FFFF}", text])
-        }
-        /// What few runs have is looked up by itself; what many have is asked of each run, newest first, until the page is full.
-        func addRuns(having column: String, _ value: String, of table: String) throws {
-            let probe = "SELECT COUNT(*) FROM (SELECT 1 FROM \(table) WHERE \(column) = ? LIMIT \(Self.few + 1))"
-            let isRare = try Int.fetchOne(db, sql: probe, arguments: [value]) ?? 0 <= Self.few
-            add(
-                isRare
-                    ? "run.id IN (SELECT run_id FROM \(table) WHERE \(column) = ?)"
-                    : "EXISTS (SELECT 1 FROM \(table) WHERE \(column) = ? AND run_id = run.id)", [value])
-        }
-        if let level = filter.level { add("run.level = ?", [level]) }
-        if let modality = filter.modality { try addRuns(having: "modality", modality, of: "run_modality") }
-        if let service = filter.service { try addRuns(having: "service", service, of: "job") }
-        if let error = filter.error {
-            let pattern = "%" + error.replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
-            add(
-                """
-                (run.id IN (SELECT run_id FROM job WHERE (state = 'failed' OR state = 'dead')
-                 AND (json_extract(error, '$.type') LIKE ? ESCAPE '\\' OR json_extract(error, '$.message') LIKE ? ESCAPE '\\'
-                      OR json_extract(reason, '$.text') LIKE ? ESCAPE '\\'))
-                 OR (run.state = 'failed' AND json_extract(run.reason, '$.text') LIKE ? ESCAPE '\\'))
-                """, [pattern, pattern, pattern, pattern])
-        }
-        // Runs' ids begin with the time of their making.
-        if let from = filter.from { add("run.id >= ?", [Self.firstID(at: from)]) }
-        if let to = filter.to { add("run.id < ?", [Self.firstID(at: to)]) }
-        return (conditions, arguments)
     }
 
     /// Ids sort by creation: everything made at `date` or later comes after this one.

@@ -38,10 +38,14 @@ package struct LedgerReaderError: Error, CustomStringConvertible {
 package final class LedgerReader: Sendable {
     package let path: String
     private let pool = Mutex<DatabasePool?>(nil)
+    private let onStatement: (@Sendable (String) -> Void)?
 
-    /// - Parameter path: the ledger's file, `STATE/ledger.sqlite`. It need not exist yet.
-    package init(path: String) {
+    /// - Parameters:
+    ///   - path: the ledger's file, `STATE/ledger.sqlite`. It need not exist yet.
+    ///   - onStatement: hears the SQL of everything that is read, without values.
+    package init(path: String, onStatement: (@Sendable (String) -> Void)? = nil) {
         self.path = path
+        self.onStatement = onStatement
     }
 
     /// - Throws: `LedgerReaderError` when there is no ledger that this version can read.
@@ -64,6 +68,7 @@ package final class LedgerReader: Sendable {
             configuration.busyMode = .timeout(5)
             configuration.label = "ledger.reader"
             configuration.maximumReaderCount = 4
+            configuration.hear(onStatement)
             let database = try DatabasePool(path: path, configuration: configuration)
             try database.read(Self.checkSchema)
             opened = database
@@ -79,6 +84,18 @@ package final class LedgerReader: Sendable {
         }
         guard try migrator.hasCompletedMigrations(db) else {
             throw LedgerReaderError(code: .unmigrated, message: "The ledger's tables are not there yet: the router is starting.")
+        }
+    }
+}
+
+extension Configuration {
+    /// - Parameter onStatement: hears the SQL of everything that is read or written, without values.
+    mutating func hear(_ onStatement: (@Sendable (String) -> Void)?) {
+        guard let onStatement else { return }
+        prepareDatabase { db in
+            db.trace { event in
+                if case .statement(let statement) = event { onStatement(statement.sql) }
+            }
         }
     }
 }

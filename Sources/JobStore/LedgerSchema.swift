@@ -31,6 +31,27 @@ enum LedgerSchema {
         """
     }
 
+    /// Nobody searches for more than the beginning of a message.
+    private static func jobFailure(_ name: String, _ event: String, _ condition: String) -> String {
+        """
+        CREATE TRIGGER job_failed_\(name) AFTER \(event) ON job WHEN \(condition) AND new.state IN ('failed', 'dead') BEGIN
+            INSERT OR REPLACE INTO failure VALUES (new.run_id, new.id,
+                coalesce(json_extract(new.error, '$.type'), '') || char(10)
+                || coalesce(substr(json_extract(new.error, '$.message'), 1, 4000), '') || char(10)
+                || coalesce(json_extract(new.reason, '$.text'), ''));
+        END;
+        """
+    }
+
+    private static func runFailure(_ name: String, _ event: String, _ condition: String) -> String {
+        """
+        CREATE TRIGGER run_failed_\(name) AFTER \(event) ON run
+        WHEN \(condition) AND new.state = 'failed' AND new.reason IS NOT NULL BEGIN
+            INSERT OR REPLACE INTO failure VALUES (new.id, '', coalesce(json_extract(new.reason, '$.text'), ''));
+        END;
+        """
+    }
+
     private static let version1 = """
         CREATE TABLE inbox (
             message_id   TEXT PRIMARY KEY,
@@ -63,6 +84,7 @@ enum LedgerSchema {
         CREATE INDEX event_received ON event(received_at);
         CREATE INDEX event_resource ON event(resource_id, seq);
         CREATE INDEX event_filter ON event(filter_code, seq);
+        CREATE INDEX event_filtered ON event(seq) WHERE filter_code IS NOT NULL;
 
         CREATE TABLE run (
             id           TEXT PRIMARY KEY,
@@ -87,6 +109,8 @@ enum LedgerSchema {
         CREATE INDEX run_event ON run(event_seq);
         CREATE INDEX run_resource ON run(resource_id, id);
         CREATE INDEX run_level ON run(level, id);
+        -- For counting: all that is needed, without the runs themselves.
+        CREATE INDEX run_brief ON run(id, state);
 
         CREATE TABLE run_modality (
             modality     TEXT NOT NULL,
@@ -139,6 +163,26 @@ enum LedgerSchema {
         CREATE INDEX job_queued ON job(channel, queued_at) WHERE state = 'ready' OR state = 'dispatched';
         CREATE INDEX job_broken ON job(state, id) WHERE state = 'failed' OR state = 'dead';
         CREATE INDEX job_dead ON job(discarded_at IS NULL, id) WHERE state = 'dead';
+
+        -- What failed and dead jobs, and failed runs, give as the reason: little to search where the jobs themselves are much. Kept by
+        -- triggers.
+        CREATE TABLE failure (
+            run_id       TEXT NOT NULL REFERENCES run(id) ON DELETE CASCADE,
+            job_id       TEXT NOT NULL,      -- '' for the run's own reason
+            words        TEXT NOT NULL,      -- lines: the error's type, its message, the reason's text
+            PRIMARY KEY (run_id, job_id)
+        ) WITHOUT ROWID;
+        \(jobFailure("at_once", "INSERT", "true"))
+        \(jobFailure("later", "UPDATE OF state", "new.state <> old.state"))
+        CREATE TRIGGER job_mended AFTER UPDATE OF state ON job
+        WHEN old.state IN ('failed', 'dead') AND new.state NOT IN ('failed', 'dead') BEGIN
+            DELETE FROM failure WHERE run_id = new.run_id AND job_id = new.id;
+        END;
+        \(runFailure("at_once", "INSERT", "true"))
+        \(runFailure("later", "UPDATE OF state", "new.state <> old.state"))
+        CREATE TRIGGER run_mended AFTER UPDATE OF state ON run WHEN old.state = 'failed' AND new.state <> 'failed' BEGIN
+            DELETE FROM failure WHERE run_id = new.id AND job_id = '';
+        END;
 
         CREATE TABLE edge (
             run_id       TEXT NOT NULL REFERENCES run(id) ON DELETE CASCADE,

@@ -301,6 +301,23 @@ struct SharingTests {
         }
     }
 
+    @Test("With patience nobody waits for the newest, and it comes all the same")
+    func patient() async throws {
+        let truth = Counter()
+        let recent = Recent<Int64>(for: .seconds(60), spacing: .zero, patience: .seconds(60), version: { truth.now }) { truth.now }
+        let first = try await recent.get()
+        _ = truth.next()
+        let second = try await recent.get()
+        #expect(first == 0 && second == 0)
+        let deadline = ContinuousClock.now + .seconds(20)
+        var last = second
+        while last == 0, .now < deadline {
+            try await Task.sleep(for: .milliseconds(5))
+            last = try await recent.get()
+        }
+        #expect(last == 1)
+    }
+
     @Test("A failure is nobody's last word")
     func failure() async throws {
         struct Away: Error {}

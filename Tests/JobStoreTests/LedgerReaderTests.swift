@@ -6,7 +6,7 @@ import Testing
 @testable import JobStore
 
 /// A ledger on disk, filled through plain SQL.
-private final class SmallLedger {
+final class SmallLedger {
     let folder: URL
     let database: DatabasePool
 

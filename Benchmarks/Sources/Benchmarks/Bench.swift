@@ -7,6 +7,7 @@ struct Bench: AsyncParsableCommand {
         AMQPBench.self,
         ExportBench.self,
         LedgerBench.self,
+        MonitorBench.self,
         RouterBench.self,
         WorkerBench.self,
     ]

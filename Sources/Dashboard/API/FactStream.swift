@@ -46,7 +46,7 @@ struct FactStream: Sendable {
                     // Whoever reads so slowly that facts went before they were read, or that more come than are read.
                     let isBehind = Self.needsReset(after: position, oldest: first.sequence, latest: max(last.sequence, feed.latest))
                     position = isBehind ? max(last.sequence, feed.latest) : last.sequence
-                    let text = isBehind ? Self.reset(position) : facts.filter { run == nil || $0.runID == run }.map(Self.event).joined()
+                    let text = isBehind ? Self.reset(position) : facts.lazy.filter { run == nil || $0.runID == run }.map(\.text).joined()
                     guard !text.isEmpty else { continue }
                     try await writer.write(ByteBuffer(string: text))
                     lastWrite = .now
@@ -77,7 +77,7 @@ struct FactStream: Sendable {
     }
 
     /// A ledger that cannot be read now ends nothing: the next look may succeed.
-    private static func facts(_ feed: FactFeed, after position: Int64) async throws -> [LedgerFact] {
+    private static func facts(_ feed: FactFeed, after position: Int64) async throws -> [FactNotice] {
         do {
             return try await feed.facts(after: position)
         } catch is CancellationError {
@@ -93,10 +93,5 @@ struct FactStream: Sendable {
     /// Without an id: the number of the last fact stays what a browser goes on from.
     private static func event(_ records: [BulkRecord]) -> String {
         "event: bulk\ndata: \(JSONValue.array(records.map { JSONValue($0) }).text)\n\n"
-    }
-
-    private static func event(_ fact: LedgerFact) -> String {
-        // JSON has no line breaks of its own, so one data line is enough.
-        "id: \(fact.sequence)\nevent: fact\ndata: \(JSONValue(fact).text)\n\n"
     }
 }

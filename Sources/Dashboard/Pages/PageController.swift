@@ -85,10 +85,12 @@ struct PageController: Sendable {
 
     func frame(_ current: String, _ request: Request, run: String? = nil) async throws -> PageFrame {
         var frame = PageFrame()
-        frame.fact = String(try await feed.newest())
         frame.run = run
         frame.notice = Self.notice(request)
+        let newest = try await feed.newest()
         let overview = try await overview.get()
+        // What happened since then is told to the page again, and it comes for it.
+        frame.fact = String(min(newest, overview.fact))
         let troubled = overview.services.count { $0.condition == .error }
         let dead = overview.totals.jobs(.dead) + overview.totals.deadMessages
         frame.links = PageFrame.links(current: current, troubled: troubled, dead: dead)

@@ -98,6 +98,8 @@
         if (fresh && !isBusy(part)) replace(part, fresh);
       }
       readAt = new Date();
+      // While much happens, a page may be a moment older than what the stream has told.
+      if (Number(page.body.dataset.fact) < Number(last)) soon();
     } catch {
       // The stream's own state says that the monitor is away.
     } finally {

@@ -10,6 +10,8 @@ struct JobFlow {
     /// As the router's cache holds them between commits.
     private(set) var runs: [RunID: StoredRun]
     private(set) var hints: [OutboxRow] = []
+    /// What is to be published after the commit.
+    private(set) var facts: [FactMessage] = []
 
     init(ledger: any LedgerTransaction, now: Date, runs: [RunID: StoredRun]) {
         self.ledger = ledger
@@ -35,7 +37,7 @@ struct JobFlow {
         try ledger.insertRun(
             stored, event: sequence, dedupeKey: event.snapshot, origin: "event", filteredHeaders: nil, decisions: decisions, at: now)
         runs[stored.run.id] = stored
-        _ = try ledger.appendFact(kind: "run.created", run: stored.run.id, job: nil, data: ["origin": "event"], at: now)
+        facts.append(try ledger.appendFact(kind: "run.created", run: stored.run.id, job: nil, data: ["origin": "event"], at: now))
         try carryOut(effects, stored.run)
     }
 
@@ -61,10 +63,11 @@ struct JobFlow {
                 let data: JSONValue = [
                     "attempt": .integer(Int64(run.jobs[job].attempt)), "reason": .string(run.jobs[job].reason.code),
                 ]
-                _ = try ledger.appendFact(
-                    kind: "job.\(run.jobs[job].state.rawValue)", run: run.id, job: run.jobID(job), data: data, at: now)
+                facts.append(
+                    try ledger.appendFact(
+                        kind: "job.\(run.jobs[job].state.rawValue)", run: run.id, job: run.jobID(job), data: data, at: now))
             case .runChanged:
-                _ = try ledger.appendFact(kind: "run.\(run.state.rawValue)", run: run.id, job: nil, data: [:], at: now)
+                facts.append(try ledger.appendFact(kind: "run.\(run.state.rawValue)", run: run.id, job: nil, data: [:], at: now))
             default: continue
             }
         }

@@ -1,0 +1,244 @@
+import AMQP
+import ArgumentParser
+import Foundation
+import JobStore
+import Pipeline
+import Stack
+
+/// The monitor as it is delivered, a process of its own, with a large ledger that is written to.
+struct MonitorBench: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "monitor",
+        abstract: "Every page and read of the API while a large ledger is written to; the cost of open pages; memory.",
+    )
+
+    @Option(help: "How many jobs the ledger holds.")
+    var jobs = 1_000_000
+
+    @Option(help: "A folder that keeps the ledger for the next time; one in the temporary folder, removed afterwards, unless given.")
+    var folder: String?
+
+    @Option(help: "The checkout whose monitor is measured.")
+    var checkout = ProcessInfo.processInfo.environment["DCM_CHECKOUT"] ?? FileManager.default.currentDirectoryPath
+
+    @Option(help: "The dcm-monitor to measure; the release build of the checkout unless given.")
+    var monitor: String?
+
+    @Option(help: "How many read at once.")
+    var readers = 10
+
+    @Option(help: "Milliseconds that a reader waits between an answer and the next question.")
+    var pause = 100
+
+    @Option(help: "Seconds that they read.")
+    var seconds = 90
+
+    @Option(help: "How many times each route is asked by one reader alone.")
+    var alone = 12
+
+    @Option(help: "Jobs that end in a second meanwhile.")
+    var rate = 100
+
+    @Option(help: ArgumentHelp("How many pages are open; each number is measured.", valueName: "pages"))
+    var pages = [0, 10, 50]
+
+    @Flag(help: "Only makes the ledger.")
+    var fillOnly = false
+
+    private var executable: String { monitor ?? "\(checkout)/.build/release/dcm-monitor" }
+
+    func validate() throws {
+        guard jobs >= 10_000, readers > 0, seconds > 0, alone > 0, rate > 0, pause >= 0 else {
+            throw ValidationError("There are at least 10,000 jobs; the other numbers are at least 1.")
+        }
+        guard fillOnly || FileManager.default.isExecutableFile(atPath: executable) else {
+            throw ValidationError("There is no monitor at \(executable): swift build -c release --product dcm-monitor")
+        }
+    }
+
+    func run() async throws {
+        let place =
+            folder.map { URL(filePath: $0) } ?? FileManager.default.temporaryDirectory.appending(path: "bench-\(UUID().uuidString)")
+        defer { if folder == nil { try? FileManager.default.removeItem(at: place) } }
+        print("## Monitor\n\n\(Host.description)\n")
+        let ledger = MonitorLedger(folder: place.appending(path: "state"))
+        let known = try ledger.jobs()
+        if known == 0 {
+            let began = ContinuousClock.now
+            try await ledger.fill(jobs: jobs)
+            print("The ledger was made in \((ContinuousClock.now - began).inSeconds.fraction(0)) s.")
+        }
+        let size = (try? FileManager.default.attributesOfItem(atPath: ledger.file.path)[.size] as? NSNumber)?.doubleValue ?? .nan
+        print("\(try ledger.jobs()) jobs in \((size / 1_048_576).fraction(0)) MiB.\n")
+        guard !fillOnly else { return }
+        try await PrivateBroker.withTemporary("bench-broker") { broker in
+            try await AMQPClient.with(broker.amqpURL, topology: PipelineTopology.router(channels: ["default"])) { client in
+                try await measure(ledger, broker, client, place)
+            }
+        }
+    }
+
+    private func measure(_ ledger: MonitorLedger, _ broker: PrivateBroker, _ client: AMQPClient, _ place: URL) async throws {
+        let writer = MonitorWriter(ledger: try Ledger(folder: ledger.folder), client: client, jobsPerSecond: rate)
+        let process = try await start(ledger, broker, place)
+        let writing = Task { try await writer.run() }
+        do {
+            let port = try Self.port(process)
+            let routes = try MonitorRoutes(folder: ledger.folder, port: port).routes
+            try await read(routes, port, process, writer)
+            try await follow(port, process, writer)
+            let memory = ProcessUsage.memory(of: process.pid)
+            print(
+                "Memory of the monitor at the end: \(memory?.resident.fraction(0) ?? "?") MiB, at most \(memory?.peak.fraction(0) ?? "?") MiB.\n"
+            )
+            writing.cancel()
+            _ = try? await writing.value
+            await process.terminate()
+        } catch {
+            writing.cancel()
+            _ = try? await writing.value
+            await process.terminate()
+            throw error
+        }
+    }
+
+    // MARK: Pages and the API
+
+    private func read(
+        _ routes: [MonitorRoutes.Route], _ port: Int, _ process: ManagedProcess, _ writer: MonitorWriter
+    ) async throws {
+        // Whoever asks first pays for what is read into memory.
+        let connection = try HTTPConnection(port: port)
+        for route in routes { for path in route.paths.prefix(3) { _ = try connection.get(path) } }
+        // The writer's own needs of the monitor are no part of an answer.
+        let idle = try await cost(of: process) { try await Task.sleep(for: .seconds(3)) }
+        var single: [(median: Double, processor: Double)] = []
+        for route in routes {
+            var took: [Double] = []
+            let cost = try await cost(of: process) {
+                for number in 0..<alone { took.append(try connection.get(route.paths[(number + 3) % route.paths.count]).seconds) }
+            }
+            single.append((took.median, max(0, cost.processor - idle.processor / idle.wall * cost.wall) / Double(alone)))
+        }
+        let before = writer.jobs
+        let began = ContinuousClock.now
+        var busy = (processor: 0.0, wall: 1.0)
+        let seconds = try await MonitorReaders(port: port, routes: routes).read(readers, pause: .milliseconds(pause)) {
+            busy = try await cost(of: process) { try await Task.sleep(for: .seconds(self.seconds)) }
+        }
+        let written = Double(writer.jobs - before) / (ContinuousClock.now - began).inSeconds
+        let floor = seconds[routes.firstIndex { $0.name == MonitorRoutes.floor } ?? 0].percentile(0.95)
+        var table = MarkdownTable("", "alone, ms", "processor ms", "p50 ms", "p95 ms", "p99 ms", "longest", "p95 to the floor's")
+        for (index, route) in routes.enumerated() {
+            let all = seconds[index]
+            table.append(
+                "`\(route.name)`", (single[index].median * 1000).fraction(1), (single[index].processor * 1000).fraction(1),
+                (all.percentile(0.5) * 1000).fraction(1), (all.percentile(0.95) * 1000).fraction(1),
+                (all.percentile(0.99) * 1000).fraction(1),
+                ((all.max() ?? .nan) * 1000).fraction(1), (all.percentile(0.95) / floor).fraction(1))
+        }
+        let all = seconds.flatMap { $0 }
+        print(
+            """
+            \(readers) readers, a pause of \(pause) ms; \((Double(all.count) / Double(self.seconds)).fraction(0)) answers/s, \
+            the monitor used \((busy.processor / busy.wall).percent) of a core; meanwhile \(written.fraction(0)) jobs/s ended. \
+            All answers: p50 \((all.percentile(0.5) * 1000).fraction(1)) ms, p95 \((all.percentile(0.95) * 1000).fraction(1)) ms, \
+            p99 \((all.percentile(0.99) * 1000).fraction(1)) ms. Load after: \(Host.load).
+
+            \(table)
+
+            Memory of the monitor now: \(ProcessUsage.memory(of: process.pid)?.resident.fraction(0) ?? "?") MiB.
+
+            """)
+    }
+
+    // MARK: Open pages
+
+    private func follow(_ port: Int, _ process: ManagedProcess, _ writer: MonitorWriter) async throws {
+        var table = MarkdownTable(
+            "open pages", "facts/s", "processor of the monitor", "resident MiB", "commit to the last page, p50 ms", "p95 ms", "longest")
+        for count in pages {
+            let streams = try MonitorStreams(count, port: port)
+            try await Task.sleep(for: .seconds(3))
+            let first = ContinuousClock.now
+            let cost = try await cost(of: process) { try await Task.sleep(for: .seconds(20)) }
+            let last = ContinuousClock.now
+            // What was committed at the very end is still on its way.
+            try await Task.sleep(for: .seconds(2))
+            var delays: [Double] = []
+            for (fact, arrival) in streams.complete() {
+                guard let commit = writer.commitTime(of: fact), commit > first, commit < last else { continue }
+                delays.append((arrival - commit).inSeconds)
+            }
+            let memory = ProcessUsage.memory(of: process.pid)?.resident.fraction(0) ?? "?"
+            let isFollowed = count > 0
+            if isFollowed, delays.isEmpty { throw BenchmarkError("No fact reached all of \(count) open pages.") }
+            table.append(
+                String(count), isFollowed ? (Double(delays.count) / (last - first).inSeconds).fraction(0) : "",
+                (cost.processor / cost.wall).percent, memory, isFollowed ? (delays.percentile(0.5) * 1000).fraction(0) : "",
+                isFollowed ? (delays.percentile(0.95) * 1000).fraction(0) : "", isFollowed ? ((delays.max() ?? 0) * 1000).fraction(0) : "")
+            streams.end()
+        }
+        print("\(table)\n\nLoad after: \(Host.load)\n")
+    }
+
+    /// Processor seconds of a process while `body` runs, and the seconds that it took.
+    private func cost(of process: ManagedProcess, _ body: () async throws -> Void) async throws -> (processor: Double, wall: Double) {
+        let before = ProcessUsage.threadSeconds(of: process.pid)
+        let began = ContinuousClock.now
+        try await body()
+        return (ProcessUsage.threadSeconds(of: process.pid) - before, (ContinuousClock.now - began).inSeconds)
+    }
+
+    // MARK: The monitor
+
+    private func start(_ ledger: MonitorLedger, _ broker: PrivateBroker, _ place: URL) async throws -> ManagedProcess {
+        let readyFile = place.appending(path: "monitor.ready")
+        let log = place.appending(path: "monitor.log")
+        try? FileManager.default.removeItem(at: log)
+        let own = [
+            "AMQP_URL": broker.amqpURL, "STATE": ledger.folder.path, "DATA": place.appending(path: "data").path,
+            "LOGS": place.appending(path: "logs").path, "READY_FILE": readyFile.path, "MONITOR_PORT": "0", "LOG_LEVEL": "info",
+        ]
+        let started = try ManagedProcess(
+            Command(name: "monitor", executable: executable, environment: Command.plainEnvironment.merging(own) { $1 }, logFile: log))
+        do {
+            try await poll(for: .seconds(60), orThrow: StackError(.timedOut, "The monitor was not ready after 60 s.", logFile: log)) {
+                try started.checkIsRunning()
+                return ReadyFile.readiness(of: readyFile, pid: started.pid) == .ready ? true : nil
+            }
+        } catch {
+            await started.kill()
+            throw error
+        }
+        return started
+    }
+
+    /// The port that it says it listens on.
+    private static func port(_ process: ManagedProcess) throws -> Int {
+        let log = try String(contentsOf: process.command.logFile, encoding: .utf8)
+        for line in log.split(separator: "\n") where line.contains("Monitor is listening") {
+            if let port = line.firstMatch(of: /port[=":]+\s*"?(\d+)/)?.1, let number = Int(port) { return number }
+        }
+        throw BenchmarkError("The monitor's log does not tell its port: \(process.command.logFile.path)")
+    }
+}
+
+extension Collection<Double> {
+    /// The value that `share` of them (0...1) do not exceed; not a number without values.
+    func percentile(_ share: Double) -> Double {
+        let sorted = sorted()
+        return sorted.isEmpty ? .nan : sorted[Swift.min(sorted.count - 1, Int(Double(sorted.count) * share))]
+    }
+}
+
+extension ProcessUsage {
+    /// Processor seconds of all threads that a process has now, exact where ``status(of:)`` counts ticks of the clock.
+    static func threadSeconds(of pid: pid_t) -> Double {
+        let threads = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
+        return threads.reduce(0) { sum, thread in
+            let text = (try? String(contentsOfFile: "/proc/\(pid)/task/\(thread)/schedstat", encoding: .utf8)) ?? ""
+            return sum + (text.split(separator: " ").first.flatMap { Double($0) } ?? 0) / 1e9
+        }
+    }
+}

@@ -1,0 +1,160 @@
+import Foundation
+import GRDB
+import Jobs
+
+/// How the runs that a filter matches are found: in the order of their ids, from the condition that leaves the fewest of them.
+///
+/// Each condition is either where the runs come from, an index in the order of runs, or what each of them is asked. So a page costs what
+/// it shows and not what the ledger holds: what few have is walked along by itself, and what many have fills the page soon. Which it is
+/// is counted first, up to a limit. The other conditions are written so that SQLite does not take their indexes too and sort.
+struct LedgerRunSearch {
+    /// The run's id, in which order the rows come.
+    private(set) var id = "run.id"
+    private(set) var arguments = StatementArguments()
+    private var source = "run"
+    private var conditions: [String] = []
+
+    /// So many are counted of a value to see how common it is.
+    static let probe = 30_000
+
+    private struct Condition {
+        /// Runs, at most, that it leaves; nil when nobody knows.
+        var runs: Int?
+        /// Where runs come from, their id there, and on what condition.
+        var source: (table: String, id: String, condition: String)
+        /// What a run is asked instead; `$run` is its id.
+        var test: String
+        var arguments: StatementArguments
+    }
+
+    /// - Parameter probe: from how many on something is too common to be looked up whole.
+    init(_ filter: LedgerRunFilter, _ db: Database, probe: Int = Self.probe) throws {
+        var sets: [(String, StatementArguments)] = []
+        var choices: [Condition] = []
+        var tests: [(String, StatementArguments)] = []
+        if filter.states.count == 1, let state = filter.states.first {
+            let runs = try Int.fetchOne(db, sql: "SELECT runs FROM run_tally WHERE state = ?", arguments: [state.rawValue]) ?? 0
+            choices.append(
+                Condition(
+                    runs: runs, source: ("run", "run.id", "run.state = ?"), test: "+run.state = ?", arguments: [state.rawValue]))
+        } else if !filter.states.isEmpty {
+            let states = "IN (\(databaseQuestionMarks(count: filter.states.count)))"
+            let arguments = StatementArguments(filter.states.map(\.rawValue))
+            let runs = try Int.fetchOne(db, sql: "SELECT sum(runs) FROM run_tally WHERE state \(states)", arguments: arguments) ?? 0
+            if runs < probe {
+                sets.append(("SELECT id FROM run WHERE state \(states)", arguments))
+            } else {
+                tests.append(("+run.state \(states)", arguments))
+            }
+        }
+        if let level = filter.level {
+            choices.append(
+                Condition(
+                    runs: try Self.count("run WHERE level = ?", [level], db, probe), source: ("run", "run.id", "run.level = ?"),
+                    test: "+run.level = ?", arguments: [level]))
+        }
+        if let modality = filter.modality {
+            choices.append(
+                Condition(
+                    runs: try Self.count("run_modality WHERE modality = ?", [modality], db, probe),
+                    source: ("run_modality AS found CROSS JOIN", "found.run_id", "found.modality = ?"),
+                    test: "EXISTS (SELECT 1 FROM run_modality WHERE modality = ? AND run_id = $run)", arguments: [modality]))
+        }
+        if let service = filter.service {
+            choices.append(
+                Condition(
+                    runs: try Self.count("job WHERE service = ?", [service], db, probe),
+                    // A run with several jobs of the service comes once.
+                    source: (
+                        "job AS found CROSS JOIN", "found.run_id",
+                        """
+                        found.service = ? AND NOT EXISTS (SELECT 1 FROM job AS other
+                            WHERE other.service = found.service AND other.run_id = found.run_id AND other.rowid < found.rowid)
+                        """
+                    ),
+                    test: "EXISTS (SELECT 1 FROM job WHERE service = ? AND run_id = $run)", arguments: [service]))
+        }
+        if let event = filter.event {
+            if let sequence = Int64(event) {
+                sets.append(("SELECT id FROM run WHERE event_seq = ?", [sequence]))
+            } else {
+                sets.append(
+                    (
+                        """
+                        SELECT id FROM run WHERE resource_id = ?
+                        UNION ALL SELECT id FROM run WHERE event_seq = (SELECT seq FROM event WHERE snapshot = ?)
+                        """, [event, event]
+                    ))
+            }
+        }
+        if let text = filter.text {
+            let (set, test, arguments) = try Self.text(text, db, probe)
+            if let set { sets.append((set, arguments)) } else { tests.append((test, arguments)) }
+        }
+        if let error = filter.error {
+            let pattern = "%" + error.replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
+            sets.append(("SELECT run_id FROM failure WHERE words LIKE ? ESCAPE '\\'", [pattern]))
+        }
+        // A set is looked up whole, so it is where the runs come from.
+        let best = sets.isEmpty ? choices.indices.min { choices[$0].runs ?? .max < choices[$1].runs ?? .max } : nil
+        if let best {
+            let choice = choices.remove(at: best)
+            (source, id) = (choice.source.table, choice.source.id)
+            add(choice.source.condition, choice.arguments)
+        }
+        for (set, arguments) in sets { add("run.id IN (\(set))", arguments) }
+        // Runs' ids begin with the time of their making.
+        if let from = filter.from { add("\(id) >= ?", [LedgerReader.firstID(at: from)]) }
+        if let to = filter.to { add("\(id) < ?", [LedgerReader.firstID(at: to)]) }
+        for choice in choices { tests.append((choice.test, choice.arguments)) }
+        for (test, arguments) in tests { add(test.replacing("$run", with: id), arguments) }
+    }
+
+    mutating func add(_ condition: String, _ values: StatementArguments) {
+        conditions.append(condition)
+        arguments += values
+    }
+
+    /// - Parameter isCounting: nothing but the runs' ids and states is asked for.
+    func sql(_ columns: String, isCounting: Bool = false) -> String {
+        let joined = source == "run" ? "run" : "\(source) run\(isCounting ? " INDEXED BY run_brief" : "") ON run.id = \(id)"
+        let filtered = conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")
+        return "SELECT \(columns) FROM \(joined)\(filtered)"
+    }
+
+    private static func count(_ rows: String, _ arguments: StatementArguments, _ db: Database, _ probe: Int) throws -> Int {
+        try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM (SELECT 1 FROM \(rows) LIMIT \(probe))", arguments: arguments) ?? 0
+    }
+
+    /// The beginning of a run's or an Orthanc id, a job's id, or a job's name.
+    ///
+    /// - Returns: the runs' ids as a set, nil when they are many; else what to ask each run.
+    private static func text(
+        _ text: String, _ db: Database, _ probe: Int
+    ) throws -> (set: String?, test: String, arguments: StatementArguments) {
+        // A prefix as a range, so that the indexes serve it.
+        let run = String(text.uppercased().prefix { $0 != "." })
+        let end = "\u{10FFFF}"
+        let parts: [(rows: String, set: String, test: String, arguments: StatementArguments)] = [
+            (
+                "run WHERE id >= ? AND id < ?", "SELECT id FROM run WHERE id >= ? AND id < ?", "(+run.id >= ? AND +run.id < ?)",
+                [run, run + end]
+            ),
+            (
+                "run WHERE resource_id >= ? AND resource_id < ?", "SELECT id FROM run WHERE resource_id >= ? AND resource_id < ?",
+                "(+run.resource_id >= ? AND +run.resource_id < ?)", [text, text + end]
+            ),
+            (
+                // A job's id begins with its run's, and the index has the one only.
+                "job WHERE name = ?", "SELECT substr(id, 1, 26) FROM job WHERE name = ?",
+                "EXISTS (SELECT 1 FROM job WHERE name = ? AND id >= $run || '.' AND id < $run || '/')", [text]
+            ),
+        ]
+        let found = try parts.map { part in try (part, Self.count(part.rows, part.arguments, db, probe)) }.filter { $0.1 > 0 }
+        let arguments = found.reduce(StatementArguments()) { $0 + $1.0.arguments }
+        guard found.reduce(0, { $0 + $1.1 }) >= probe else {
+            return (found.isEmpty ? "NULL" : found.map(\.0.set).joined(separator: " UNION ALL "), "", arguments)
+        }
+        return (nil, "(" + found.map(\.0.test).joined(separator: " OR ") + ")", arguments)
+    }
+}
