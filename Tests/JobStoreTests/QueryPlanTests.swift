@@ -47,6 +47,7 @@ struct QueryPlanTests {
                 for cursor in [nil, "01ZZZZZZZZZZZZZZZZZZZZZZZZ"] { _ = try await reader.runs(filter, limit: 5, cursor: cursor) }
                 _ = try await reader.runCounts(filter)
                 _ = try await reader.matches(filter, limit: 10)
+                _ = try await reader.matches(filter, ids: [run], isOfResource: true, limit: 10)
             }
         }
     }
@@ -92,6 +93,14 @@ struct QueryPlanTests {
             let all = LedgerJobFilter(
                 states: [.dead], service: "s", name: "job-1", channel: "default", reason: "timeout", from: Date(), to: Date())
             _ = try await reader.matches(all, limit: 5)
+            _ = try await reader.matches(all, ids: ["\(run).0"], limit: 5)
+            for filter in [LedgerJobFilter(), all] {
+                for cursor in [nil, run] { _ = try await reader.brokenJobs(filter, limit: 5, cursor: cursor) }
+                _ = try await reader.brokenGroups(filter)
+            }
+            _ = try await reader.jobs(["\(run).0"])
+            _ = try await reader.runs([run])
+            _ = try await reader.marks(of: [run], areRuns: true, isOfResource: true)
             _ = try await reader.marks(of: ["\(run).0"], areRuns: false)
             _ = try await reader.marks(of: [run], areRuns: true)
         },

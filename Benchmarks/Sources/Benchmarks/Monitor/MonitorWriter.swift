@@ -108,7 +108,12 @@ final class MonitorWriter: Sendable {
             for fact in facts { committed[fact.sequence] = now }
             if committed.count > 20_000, let newest = facts.last?.sequence { committed = committed.filter { $0.key > newest - 10_000 } }
         }
-        for fact in facts { client.publishTransient(.fact(fact)) }
+        for fact in facts {
+            client.publishTransient(
+                .pipeline(
+                    exchange: PipelineExchange.events, routingKey: fact.kind, type: FactMessage.type, body: fact,
+                    correlationID: fact.run?.rawValue, persistent: false, mandatory: false))
+        }
         return (known, pending + hints)
     }
 }

@@ -27,7 +27,7 @@ struct SimulatedRun {
             source: JobSource(
                 server: event.server, level: event.level, resourceID: event.resourceID, series: event.series, dcmpath: "dicom/\(id)"),
             headers: event.headers, addedParams: [:])
-        var pending = try step(ledger) { [id, now] flow in
+        var pending = try step(ledger) { [id] flow in
             try flow.create(
                 StoredRun(run: Jobs.Run(id: id, plan: plan), context: context), event: event, decisions: plan.decisions)
         }
