@@ -85,6 +85,7 @@ struct QueryPlanTests {
         Question("dead jobs", needs: ["job_broken"]) { reader in
             _ = try await reader.deadJobs(limit: 5)
             _ = try await reader.deadJobs(limit: 5, cursor: run)
+            _ = try await reader.deadJobs(limit: 5, discarded: true)
             _ = try await reader.deadMessages(limit: 5, cursor: "9")
             try await reader.checkReadable()
         },

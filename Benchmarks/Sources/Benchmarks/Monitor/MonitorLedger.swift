@@ -234,8 +234,10 @@ struct MonitorLedger {
                     ServiceRecord(name: service.name, jobs: [Hospital.definition(service.name)], problems: [], needs: [:])
                 }, at: now)
             for number in 0..<300 {
-                try transaction.recordDeadMessage(
-                    queue: "dcm.router", reason: "not JSON", messageID: "message-\(number)", type: "dcm.result.v1", size: 512, at: now)
+                let message = ParkedMessage(
+                    queue: "dcm.router", routingKey: "result", reason: "not JSON", messageID: "message-\(number)", type: "dcm.result.v1",
+                    body: [UInt8](repeating: 32, count: 512))
+                try transaction.park(message, at: now)
             }
         }
         try await Self.beat(ledger, at: now)

@@ -71,7 +71,7 @@ final class MonitorWriter: Sendable {
                     try flow.apply(
                         .claim(
                             job: job.index, attempt: hint.message.attempt, worker: Hospital.workers[job.index],
-                            id: "claim-\(job)-\(hint.message.attempt)", isPaused: false), to: job.run)
+                            id: "claim-\(job)-\(hint.message.attempt)"), to: job.run)
                 }
             }
             let number = random.below(300)

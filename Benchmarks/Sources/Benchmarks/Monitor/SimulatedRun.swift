@@ -67,7 +67,7 @@ struct SimulatedRun {
         _ = try step(ledger, after: seconds) { [id] flow in
             let worker = Hospital.workers[hint.job.index % Hospital.workers.count]
             try flow.apply(
-                .claim(job: hint.job.index, attempt: hint.attempt, worker: worker, id: "claim-\(id)-\(hint.job.index)", isPaused: false),
+                .claim(job: hint.job.index, attempt: hint.attempt, worker: worker, id: "claim-\(id)-\(hint.job.index)"),
                 to: id)
         }
         return (runs[id]?.run.jobs[hint.job.index].token ?? 0, now)
