@@ -135,7 +135,8 @@
     const query = new URLSearchParams({ after: last });
     if (body.dataset.run) query.set("run", body.dataset.run);
     source = new EventSource(`/api/v1/stream?${query}`);
-    source.onopen = () => say(true, "live");
+    // The page knows of its newest fact, but its parts may have been read a moment before: what came in between is shown now.
+    source.onopen = () => { say(true, "live"); soon(); };
     source.onerror = () => {
       say(false, "reconnecting");
       // A refusal ends the stream for good, so ask again ourselves.
