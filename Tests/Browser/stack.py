@@ -138,6 +138,18 @@ class Stack:
         )
         assert answer["routed"], f"{queue} has taken nothing"
 
+    def send_and_lose(self, images):
+        """A study that has gone from Orthanc when it is to be exported: its export is dead."""
+        self.api("/channels/default/pause", {})
+        try:
+            sent = self.send(images)
+            self.job_in(sent, "export", "ready", "dispatched")
+            self.orthanc(f"/studies/{sent}", method="DELETE")
+        finally:
+            self.api("/channels/default/resume", {})
+        self.job_in(sent, "export", "dead")
+        return sent
+
     # MARK: What the jobs of the tests are told
 
     def mend(self, study):

@@ -84,7 +84,7 @@ def test_draining_a_worker_and_bringing_it_back(visit, stack, studies):
 
 def test_a_dead_letter_is_retried_when_its_cause_is_mended(visit, stack, studies):
     images = list(study("MR"))
-    sent = make_dead(stack, images)
+    sent = stack.send_and_lose(images)
     page = visit("/dead")
     run = stack.run_of(sent)["id"]
     row = page.locator("#jobs tbody tr", has=page.locator(f"a[href='/runs/{run}']"))
@@ -95,19 +95,6 @@ def test_a_dead_letter_is_retried_when_its_cause_is_mended(visit, stack, studies
     row.get_by_role("button", name="Retry").first.click()
     expect(page.locator("#jobs tbody tr", has=page.locator(f"a[href='/runs/{run}']"))).to_have_count(0)
     until("the run that was dead has succeeded", lambda: stack.api(f"/runs/{run}")["state"] == "succeeded")
-
-
-def make_dead(stack, images):
-    """A study that has gone from Orthanc when it is to be exported: its export is dead."""
-    stack.api("/channels/default/pause", {})
-    try:
-        sent = stack.send(images)
-        stack.job_in(sent, "export", "ready", "dispatched")
-        stack.orthanc(f"/studies/{sent}", method="DELETE")
-    finally:
-        stack.api("/channels/default/resume", {})
-    stack.job_in(sent, "export", "dead")
-    return sent
 
 
 def test_what_was_done_is_in_the_audit(visit, stack, studies):

@@ -32,7 +32,7 @@ def test_the_log_grows_and_its_colours_are_classes(visit, stack, send):
     expect(page.locator("#tail")).to_have_count(0)
     assert page.evaluate("window.sameDocument"), "the page was loaded again"
     # The lines of the page are those of the file.
-    raw = page.request.get(page.locator("#log a", has_text="raw").get_attribute("href")).text()
+    raw = page.request.get(page.locator("#log a", has_text="raw").get_attribute("href")).json()["text"]
     assert [line for line in raw.splitlines() if "line" in line] == [line for line in log.inner_text().splitlines() if "line" in line]
 
 

@@ -8,9 +8,8 @@ from playwright.sync_api import expect
 STOP = """() => {
     const element = document.activeElement, box = element.getBoundingClientRect(), style = getComputedStyle(element);
     const parts = [style, ...[...element.querySelectorAll("rect.box, rect")].map((part) => getComputedStyle(part))];
-    const marked = element.matches(":focus-visible") && parts.some((style) =>
-        (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1) || style.boxShadow !== "none"
-        || parseFloat(style.strokeWidth) > 2);
+    const marked = element.matches(":focus-visible, :focus-within") && parts.some((style) =>
+        (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1) || parseFloat(style.strokeWidth) > 2);
     return {
         name: element.outerHTML.slice(0, 120), tag: element.tagName, marked,
         seen: box.width > 0 && box.height > 0 && box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth,

@@ -1,7 +1,5 @@
 """What identifies a patient, and text that means harm."""
 
-import re
-
 from looks import too_wide
 from playwright.sync_api import expect
 from studies import SCRIPT
