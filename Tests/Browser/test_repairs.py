@@ -7,7 +7,8 @@ from stack import until
 from studies import study
 
 
-def test_retry_with_other_params(visit, stack, send):
+def test_retry_with_other_params(visit, stack, send, complaints):
+    complaints.expect("status of 400")
     sent = send("CT")
     job = stack.job_in(sent, "segment", "failed")
     stack.run_in(sent, "failed")

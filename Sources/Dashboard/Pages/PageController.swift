@@ -89,8 +89,8 @@ struct PageController: Sendable {
         frame.notice = Self.notice(request)
         let newest = try await feed.newest()
         let overview = try await overview.get()
-        // What happened since then is told to the page again, and it comes for it.
-        frame.fact = String(min(newest, overview.fact))
+        // What happened since then is told to the page again, and it comes for it. The answer to a form has no address to come to.
+        if request.method != .post { frame.fact = String(min(newest, overview.fact)) }
         let troubled = overview.services.count { $0.condition == .error }
         let dead = overview.totals.jobs(.dead) + overview.totals.deadMessages
         frame.links = PageFrame.links(current: current, troubled: troubled, dead: dead)

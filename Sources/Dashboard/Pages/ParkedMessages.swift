@@ -134,10 +134,8 @@ struct ParkedMessages: Sendable {
         let model = MessagePage(
             row: ParkedMessagesPanel.Row(message), text: String(shown.prefix(Self.longestShown)), isText: text != nil,
             isCut: shown.count > Self.longestShown || (text == nil && body.count > Self.longestShown))
-        var frame = try await pages.frame("/dead", request)
-        // An answer to a form: it cannot be read again, so it does not follow.
-        frame.fact = nil
-        return try pages.pages.response("message", model, title: "Message \(message.sequence)", context, frame: frame)
+        return try pages.pages.response(
+            "message", model, title: "Message \(message.sequence)", context, frame: await pages.frame("/dead", request))
     }
 
     private static let longestShown = 200_000
