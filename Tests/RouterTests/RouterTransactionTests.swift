@@ -315,21 +315,21 @@ import Testing
             sent += hints(after).map(\.job.run)
             #expect(hints(after).count <= RouterTransaction.resumptionLimit)
             for case .resume(let channel, let last) in after {
-                try await follow(try await bench.commit(.resumed(channel: channel, after: last), at: now))
+                try await follow(try await bench.commit(.resumed(channel, after: last), at: now))
             }
         }
         // The router dies after the first portion; what the next one does first sends the rest.
         let first = try await bench.commit(command(.resumeChannel), at: now)
         sent += hints(first).map(\.job.run)
         #expect(sent.count == RouterTransaction.resumptionLimit)
-        try await follow(try await bench.commit(.resumed(channel: "default", after: nil), at: now))
+        try await follow(try await bench.commit(.resumed(.channel("default"), after: nil), at: now))
         #expect(Set(sent) == Set(runs))
         #expect(sent.count == count, "each once")
         // Paused again: nothing is sent.
         let claim = ClaimMessage(job: JobID(run: runs[0], index: 0), attempt: 1, worker: "w1", id: "late")
         let pause = RouterInput.command(
             CommandMessage(id: "again", action: .pauseChannel, target: "default", actor: "op", at: now), delivery())
-        let paused = try await bench.commit(pause, .claim(claim, delivery()), .resumed(channel: "default", after: nil), at: now)
+        let paused = try await bench.commit(pause, .claim(claim, delivery()), .resumed(.channel("default"), after: nil), at: now)
         #expect(hints(paused).isEmpty)
     }
 
