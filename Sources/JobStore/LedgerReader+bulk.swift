@@ -13,7 +13,7 @@ package struct LedgerJobFilter: Sendable, Hashable {
     package var channel: String?
     /// The reason's code: the exit class of a failed job, why it died of a dead one.
     package var reason: String?
-    /// The error's type, exactly: `ValueError`.
+    /// The error's type, exactly: `ValueError`; the empty text is those without one, as after lost workers.
     package var type: String?
     /// Part of what its error or its reason says. Upper and lower case are the same.
     package var error: String?
@@ -79,10 +79,10 @@ extension LedgerReader {
     private static let runMark = "run.state || ':' || coalesce(run.finished_at, '')"
     private static let jobMark =
         "job.state || ':' || job.attempt || ':' || coalesce(job.finished_at, '') || coalesce(':' || job.discarded_at, '')"
-    /// One step into an index.
+    /// One step into an index, `run_resource`. The `+` keeps the others away: of one level there may be a million runs.
     private static let newestRun = """
         (SELECT max(other.id) FROM run AS other
-         WHERE other.resource_id = run.resource_id AND other.server = run.server AND other.level = run.level)
+         WHERE other.resource_id = run.resource_id AND +other.server = run.server AND +other.level = run.level)
         """
 
     private static func runMark(isOfResource: Bool) -> String {
@@ -158,11 +158,12 @@ extension LedgerReader {
             conditions.append(condition)
             arguments += [value]
         }
-        add("job.service = ?", filter.service)
-        add("job.name = ?", filter.name)
+        // With the `+`, as the indexes of these columns lead through all jobs that ever succeeded.
+        add("+job.service = ?", filter.service)
+        add("+job.name = ?", filter.name)
         add("job.channel = ?", filter.channel)
         add("json_extract(job.reason, '$.code') = ?", filter.reason)
-        add("json_extract(job.error, '$.type') = ?", filter.type)
+        add("coalesce(json_extract(job.error, '$.type'), '') = ?", filter.type)
         if let error = filter.error {
             let pattern = "%" + error.replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
             conditions.append(
@@ -229,7 +230,7 @@ extension LedgerReader {
                 sql: """
                     SELECT service, name, code, type, COUNT(*) AS n, max(id) AS newest FROM (
                         SELECT job.id, job.service, job.name, json_extract(job.reason, '$.code') AS code,
-                            json_extract(job.error, '$.type') AS type
+                            nullif(json_extract(job.error, '$.type'), '') AS type
                         FROM job WHERE \(conditions.joined(separator: " AND ")) ORDER BY job.id DESC LIMIT \(limit + 1))
                     GROUP BY service, name, code, type ORDER BY n DESC, newest DESC
                     """, arguments: arguments)

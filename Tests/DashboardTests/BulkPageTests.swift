@@ -149,6 +149,33 @@ struct BulkPageTests {
         }
     }
 
+    @Test("A group without an error's type is one of its own; the channel of a record's list is kept")
+    func withoutType() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        _ = try Self.addDead(3, sample)
+        _ = try Self.addDead(2, sample, type: "MemoryError")
+        try await RunningDashboard.serving(sample) { dashboard in
+            func count(_ path: String) async throws -> Int {
+                try await dashboard.get(path).text.matches(of: /name="id" value="/).count
+            }
+            let page = try await dashboard.get("/dead?service=lungs")
+            let groups = Self.links(page, "/dead?").filter { $0.contains("reason=out") && $0.contains("service=lungs") }
+            #expect(groups.count == 2)
+            var found: [Int] = []
+            for group in groups { found.append(try await count(group)) }
+            #expect(found == [3, 2])
+            let none = try await dashboard.get(groups[0]).text
+            #expect(none.contains("Error type: none") && none.contains("Retry all 3 that match"))
+            let retry = try #require(Self.links(page, "/bulk/new?").first { $0.contains("type=%2D") })
+            let question = try await dashboard.get(retry).text
+            #expect(question.contains("Retry 3 jobs") && question.contains("Error type: none"))
+            #expect(try await count("/dead?service=lungs&channel=default") == 5)
+            #expect(try await count("/dead?service=lungs&channel=other") == 0)
+            #expect(try await dashboard.get("/bulk/new?kind=jobs&action=discard&state=dead&discarded=true").status == 400)
+        }
+    }
+
     @Test("A viewer sees what would be done and the records, and starts nothing; the cancel button stops the rest")
     func roles() async throws {
         let sample = try SampleLedger()

@@ -28,6 +28,9 @@ struct OpenAPITests {
             #expect(described.count == served.count && described.count > 20)
             let names = paths.values.flatMap { ($0.object ?? [:]).values.compactMap { $0["operationId"]?.string } }
             #expect(Set(names).count == described.count)
+            // Texts of several lines are joined where they are written: nothing of how they are written is published.
+            let texts = paths.values.flatMap { ($0.object ?? [:]).values.compactMap { $0["description"]?.string } }
+            #expect(texts.count > 3 && !texts.contains { $0.contains("\\") })
         }
     }
 

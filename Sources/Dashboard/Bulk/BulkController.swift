@@ -13,10 +13,10 @@ struct BulkController: Sendable {
             .post(
                 "/bulk/preview", "previewBulk", "bulk", "Counts and pins what a command for everything that matches would do",
                 details: """
-                    Of runs: retry, cancel or reprocess; the filter's keys are the parameters of GET /runs. Of jobs that failed or are dead: \\
-                    retry or, of dead ones, discard; the keys are state (failed, dead), service, name, channel, reason, type, error, run, \\
-                    discarded, from, to. With `ids`, \\
-                    only those of them. Reprocessing takes the newest run of each series, study or patient. `count` is exactly what will be \\
+                    Of runs: retry, cancel or reprocess; the filter's keys are the parameters of GET /runs. Of jobs that failed or are dead: \
+                    retry or, of dead ones, discard; the keys are state (failed, dead), service, name, channel, reason, type, error, run, \
+                    discarded, from, to. With `ids`, \
+                    only those of them. Reprocessing takes the newest run of each series, study or patient. `count` is exactly what will be \
                     sent; start it with its `token` within 15 minutes.
                     """,
                 body: "BulkOrder", status: .ok, answer: Schema.ref("BulkPreview"), failures: [.conflict], handler: preview),

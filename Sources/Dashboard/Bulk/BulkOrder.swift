@@ -38,6 +38,9 @@ struct BulkOrder: Sendable {
     /// As many as one page of a list can hold.
     static let longestChoice = 500
 
+    /// As `type`: jobs without an error, as after lost workers. No type is named so.
+    static let noType = "-"
+
     static let jobParameters: [APIParameter] = [
         .query("state", .several(["failed", "dead"]), "Only jobs in these states; without it both.", example: "dead"),
         .query("service", .text(longest: 200), "Only jobs of this service."),
@@ -46,7 +49,9 @@ struct BulkOrder: Sendable {
         .query(
             "reason", .text(longest: 100), "Only jobs that ended so: exception, timeout, killed, out-of-memory, crash-limit, ...",
             example: "timeout"),
-        .query("type", .text(longest: 200), "Only jobs whose error is of exactly this type.", example: "ValueError"),
+        .query(
+            "type", .text(longest: 200), "Only jobs whose error is of exactly this type; `\(noType)`: those without one.",
+            example: "ValueError"),
         .query("error", .text(longest: 200), "Only jobs whose error or reason says this."),
         .query("run", .text(longest: 64), "Only jobs of this run."),
         .query("discarded", .flag, "Only dead jobs that were discarded; without it all others."),
@@ -101,6 +106,9 @@ struct BulkOrder: Sendable {
         case .runs: filter = .runs(try RunParameters.filter(self.fields))
         case .jobs: filter = .jobs(Self.jobFilter(self.fields))
         }
+        if wanted == .discard, case .jobs(let filter) = filter, filter.discarded {
+            throw .parameter("discarded", self.fields["discarded"], allowed: "nothing with discard: such jobs are off the list already")
+        }
         self.ids = try ids.map { (ids) throws(Problem) in try Self.checked(ids, known) }
     }
 
@@ -144,7 +152,8 @@ struct BulkOrder: Sendable {
         LedgerJobFilter(
             states: (fields["state"] ?? "").split(separator: ",").compactMap { JobState(rawValue: String($0)) },
             service: fields["service"] == RunFilterQuery.builtIn ? "" : fields["service"], name: fields["name"],
-            channel: fields["channel"], reason: fields["reason"], type: fields["type"], error: fields["error"], run: fields["run"],
+            channel: fields["channel"], reason: fields["reason"], type: fields["type"] == noType ? "" : fields["type"],
+            error: fields["error"], run: fields["run"],
             from: fields["from"].flatMap(APITime.date), to: fields["to"].flatMap(APITime.date), discarded: fields["discarded"] == "true")
     }
 }
@@ -188,6 +197,7 @@ extension BulkOrder {
             switch name {
             case "state": return "\(word): \(value.replacing(",", with: " or "))"
             case "from", "to": return "\(word): \(APITime.date(value).map { Display.time($0) } ?? value)"
+            case "type" where value == noType: return "\(word): none"
             default: return "\(word): \(value)"
             }
         }

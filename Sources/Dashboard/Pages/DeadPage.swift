@@ -53,6 +53,7 @@ private struct DeadPage {
     var reasons: [Choice]
     var name: String
     var type: String
+    var channel: String
     var run: String
     var error: String
     var from: String
@@ -76,7 +77,7 @@ private struct DeadPage {
 
 /// The fields by which the dead letters are asked, in the page's address.
 private struct DeadFilterQuery {
-    private static let names = ["service", "name", "reason", "type", "error", "run", "from", "to"]
+    private static let names = ["service", "name", "channel", "reason", "type", "error", "run", "from", "to"]
 
     /// Those that are set, in the order of `names`.
     var fields: [(name: String, value: String)]
@@ -145,10 +146,12 @@ extension PageController {
             count: number,
             services: Self.choices(every.groups.map { $0.service.isEmpty ? RunFilterQuery.builtIn : $0.service }, query.value("service")),
             reasons: Self.choices(every.groups.map(\.reason), query.value("reason")),
-            name: query.value("name"), type: query.value("type"), run: query.value("run"), error: query.value("error"),
-            from: query.value("from"), to: query.value("to"), zone: TimeZone.current.abbreviation(for: now) ?? "the monitor's time",
+            name: query.value("name"), type: query.value("type"), channel: query.value("channel"), run: query.value("run"),
+            error: query.value("error"), from: query.value("from"), to: query.value("to"),
+            zone: TimeZone.current.abbreviation(for: now) ?? "the monitor's time",
             conditions: query.fields.map { name, value in
-                .init(words: "\(Self.deadWords[name] ?? name): \(value)", url: query.path(without: [name]))
+                let shown = name == "type" && value == BulkOrder.noType ? "none" : value
+                return DeadPage.Condition(words: "\(Self.deadWords[name] ?? name): \(shown)", url: query.path(without: [name]))
             },
             isFiltered: !query.fields.isEmpty,
             summary: count == 1 ? "1 dead job" : "\(number) dead jobs",
@@ -165,8 +168,8 @@ extension PageController {
     }
 
     private static let deadWords = [
-        "service": "Service", "name": "Job", "reason": "Cause", "type": "Error type", "error": "Error holds", "run": "Run",
-        "from": "From", "to": "Until",
+        "service": "Service", "name": "Job", "channel": "Channel", "reason": "Cause", "type": "Error type", "error": "Error holds",
+        "run": "Run", "from": "From", "to": "Until",
     ]
 
     private static func choices(_ values: [String], _ chosen: String) -> [DeadPage.Choice] {
@@ -197,7 +200,7 @@ extension DeadPage.Group {
         let service = group.service.isEmpty ? RunFilterQuery.builtIn : group.service
         let fields: [(String, String?)] = [
             ("discarded", isDiscarded ? "true" : nil), ("service", service), ("name", group.name), ("reason", group.reason),
-            ("type", group.type),
+            ("type", group.type ?? BulkOrder.noType),
         ]
         self.init(
             count: Display.number(group.count), name: group.name, service: service, how: group.reason, type: group.type,
