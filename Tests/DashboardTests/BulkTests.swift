@@ -180,14 +180,59 @@ struct BulkTests {
         let order = try BulkOrder(["kind": "runs", "action": "cancel", "filter": ["service": "bulk-service"]])
         let preview = try await bench.desk.preview(order, by: identity)
         _ = try await bench.desk.start(preview.record.id, by: identity)
-        _ = try await bench.run(until: { _ in router.patience.withLock { $0 ?? 0 } < 0 }, preview.record.id)
+        _ = try await bench.run(until: { $0.done == 49 && $0.position == BulkRunner.window }, preview.record.id)
         #expect(try await bench.desk.cancel(preview.record.id, by: identity).state == .cancelling)
+        // The broker comes back: what it did not confirm is not sent now.
         router.patience.withLock { $0 = nil }
         let again = try self.bench(sample, router)
         let record = try await again.run(until: { $0.state.isOver }, preview.record.id)
         #expect(record.state == .cancelled)
-        #expect(record.done == BulkRunner.window && record.skipped == 300 - BulkRunner.window)
-        #expect(router.count == BulkRunner.window)
+        #expect(record.done == 49 && record.failed == BulkRunner.window - 49 && record.skipped == 300 - BulkRunner.window)
+        #expect(router.count == 49)
+        let reasons = try await bench.store.bulkReasons(record.id)
+        #expect(reasons.first { $0.state == .failed }?.reason == BulkRunner.unconfirmed)
+        #expect(reasons.first { $0.state == .skipped }?.reason == "Cancelled by api.")
+    }
+
+    @Test("What the broker did not confirm is sent again only while it is what it was; an answer that came meanwhile counts")
+    func unconfirmed() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        let failed = try addRuns(4, .failed, sample).sorted()
+        let router = AnsweringRouter(sample)
+        router.patience.withLock { $0 = 0 }
+        let first = try bench(sample, router)
+        let order = try BulkOrder(["kind": "runs", "action": "retry", "filter": ["service": "bulk-service"]])
+        let preview = try await first.desk.preview(order, by: identity)
+        _ = try await first.desk.start(preview.record.id, by: identity)
+        // Each is tried more than once, as long as nothing has changed.
+        let tried = try await first.run(until: { _ in router.patience.withLock { $0 ?? 0 } <= -8 }, preview.record.id)
+        #expect(tried.position == 4 && tried.failed == 0 && router.count == 0)
+        // Somebody else retries two of them; of the second it was this very command, and the answer is there.
+        let answer: JSONValue = ["id": .string("\(preview.record.id):1"), "outcome": "done"]
+        try await sample.database.write { db in
+            for id in failed[0...1] {
+                try db.execute(sql: "UPDATE run SET state = 'active', finished_at = NULL WHERE id = ?", arguments: [id])
+            }
+            try db.execute(sql: "INSERT INTO fact (at, kind, data) VALUES (1, 'command.done', ?)", arguments: [answer.text])
+        }
+        router.patience.withLock { $0 = nil }
+        let second = try bench(sample, router)
+        let record = try await second.run(until: { $0.state.isOver }, preview.record.id)
+        #expect(record.state == .done && record.done == 3 && record.failed == 1 && record.skipped == 0)
+        let sent = router.seen.withLock { Set($0.keys) }
+        #expect(sent == ["\(record.id):2", "\(record.id):3"])
+        let given = try await second.store.bulkItems(record.id, states: [.failed], from: 0, limit: 5)
+        #expect(given.map(\.target) == [failed[0]] && given.map(\.reason) == [BulkRunner.unconfirmed])
+    }
+
+    @Test("To discard what was discarded is refused, not counted")
+    func discardedAlready() throws {
+        let wrong: JSONValue = ["kind": "jobs", "action": "discard", "filter": ["state": "dead", "discarded": "true"]]
+        let problem = #expect(throws: Problem.self) { try BulkOrder(wrong) }
+        #expect(problem?.members["parameter"] == "discarded")
+        #expect(throws: Never.self) { try BulkOrder(["kind": "jobs", "action": "retry", "filter": ["discarded": "true"]]) }
+        #expect(throws: Never.self) { try BulkOrder(["kind": "jobs", "action": "discard", "filter": ["discarded": "false"]]) }
     }
 
     @Test("Reprocessing does the newest run of each study once; one that came meanwhile is not done over")

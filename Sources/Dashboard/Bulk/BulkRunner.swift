@@ -15,6 +15,8 @@ final class BulkRunner: Sendable {
     static let window = 200
     /// Sent at the same time; each waits for the broker's confirmation.
     private static let parallelism = 20
+    /// Of what was handed to the broker, which did not say that it has it.
+    static let unconfirmed = "The broker had not confirmed it: it may have been done."
 
     private let ledger: LedgerReader
     private let store: MonitorStore
@@ -74,8 +76,7 @@ final class BulkRunner: Sendable {
             let before = record
             record = try await readAnswers(record)
             if unconfirmed[record.id] == nil {
-                let sent = try await store.bulkItems(record.id, states: [.sent], from: 0, limit: Self.window * 2)
-                unconfirmed[record.id] = Set(sent.map(\.sequence))
+                unconfirmed[record.id] = Set(try await sentItems(of: record).map(\.sequence))
             }
             if record.state == .running, let objection = try await BulkStarter(onRecord: record.starter).objection(store, at: Date()) {
                 _ = try await store.cancelBulk(record.id, reason: objection)
@@ -109,18 +110,24 @@ final class BulkRunner: Sendable {
     private func sendOn(_ record: BulkRecord, _ unconfirmed: inout Set<Int>) async throws -> BulkRecord {
         guard let action = BulkOrder.command(of: record) else { return record }
         var record = record
-        let outstanding = record.position - record.done - record.skipped - record.failed
-        let room = min(Self.window - outstanding, record.total - record.position)
         var items: [BulkItem] = []
         if !unconfirmed.isEmpty {
-            items = try await store.bulkItems(record.id, states: [.sent], from: 0, limit: Self.window * 2).filter {
-                unconfirmed.contains($0.sequence)
+            items = try await sentItems(of: record).filter { unconfirmed.contains($0.sequence) }
+            // A command that nobody waits for any more is not sent late, and none to what has changed since: perhaps by this very command.
+            let marks = record.state == .running ? try await marks(of: items, action, record) : [:]
+            let given = items.filter { marks[$0.target] != $0.mark }
+            if !given.isEmpty {
+                record = try await give(up: given, of: record)
+                items.removeAll { marks[$0.target] != $0.mark }
             }
+            unconfirmed = Set(items.map(\.sequence))
         }
+        guard record.state == .running else { return record }
+        let outstanding = record.position - record.done - record.skipped - record.failed
+        let room = min(Self.window - outstanding, record.total - record.position)
         if room > 0 {
             var next = try await store.bulkItems(record.id, from: record.position, limit: room)
-            let marks = try await ledger.marks(
-                of: next.map(\.target), areRuns: record.kind == BulkOrder.Kind.runs.rawValue, isOfResource: action == .reprocessRun)
+            let marks = try await marks(of: next, action, record)
             for index in next.indices { next[index] = Self.checked(next[index], marks[next[index].target]) }
             // On record as sent before it is: after a crash in between it is sent again.
             record = try await store.advanceBulk(record.id, items: next, position: record.position + next.count) ?? record
@@ -130,6 +137,25 @@ final class BulkRunner: Sendable {
         }
         unconfirmed.subtract(await send(items, action, record))
         return record
+    }
+
+    private func sentItems(of record: BulkRecord) async throws -> [BulkItem] {
+        try await store.bulkItems(record.id, states: [.sent], from: 0, limit: Self.window * 2)
+    }
+
+    private func marks(of items: [BulkItem], _ action: CommandMessage.Action, _ record: BulkRecord) async throws -> [String: String] {
+        if items.isEmpty { return [:] }
+        return try await ledger.marks(
+            of: items.map(\.target), areRuns: record.kind == BulkOrder.Kind.runs.rawValue, isOfResource: action == .reprocessRun)
+    }
+
+    /// Settles what was handed to the broker and not confirmed. What the router has answered meanwhile counts as it has answered.
+    private func give(up items: [BulkItem], of record: BulkRecord) async throws -> BulkRecord {
+        let answered = try await readAnswers(record)
+        let failed = items.map { item in
+            BulkItem(sequence: item.sequence, target: item.target, mark: item.mark, state: .failed, reason: Self.unconfirmed)
+        }
+        return try await store.advanceBulk(record.id, items: failed) ?? answered
     }
 
     /// - Returns: the numbers of those that the broker has confirmed.

@@ -3,7 +3,9 @@ import JobStore
 
 /// By which right somebody has started a bulk operation, and whether the right still stands: it may take hours.
 ///
-/// Kept with the record as `user:anna`, `proxy:anna`, `token:<id>`, or the empty text for the rights of the settings, which end with the process.
+/// Kept with the record as `user:anna`, `proxy:anna`, `token:<id>`, or the empty text for the rights of the settings: MONITOR_TOKEN, or that
+/// nobody has to sign in. Whoever changes these settings cancels what was started by them; nothing else ends it. Of somebody whom a proxy
+/// signs in only the account on record counts, if there is one: what the proxy would say today, nobody can ask it.
 struct BulkStarter: Sendable {
     private enum Right {
         case user(String)
@@ -53,7 +55,6 @@ struct BulkStarter: Sendable {
             if user.isDisabled { return "Stopped: the user \(name), who started it, was disabled." }
             return user.role >= .operator ? nil : "Stopped: the user \(name), who started it, is no operator any more."
         case .proxied(let name):
-            // Which role the proxy would give today, only its next request says.
             let isDisabled = try await store.user(name)?.isDisabled == true
             return isDisabled ? "Stopped: the user \(name), who started it, was disabled." : nil
         case .token(let id):
