@@ -1,7 +1,6 @@
 import Foundation
 import GRDB
 import Jobs
-import Synchronization
 import Testing
 
 @testable import JobStore
@@ -151,99 +150,6 @@ struct LedgerReaderTests {
                 #expect(plan.contains(index), "\(sql): \(plan)")
                 #expect(!plan.contains("SCAN job;") && !plan.hasSuffix("SCAN job") && !plan.hasSuffix("SCAN run"), "\(sql): \(plan)")
             }
-        }
-    }
-
-    @Test("Bulk operations and dead letters: every statement, as it is sent, goes through the index that was made for it")
-    func bulkPlans() async throws {
-        let ledger = try SmallLedger()
-        try ledger.addRuns(1)
-        let reader = LedgerReader(path: ledger.path)
-        let taken = Mutex<[String]>([])
-        /// Which statements of ours `work` sends; one reader after another is one connection.
-        func plans(_ work: () async throws -> Void) async throws -> [(sql: String, steps: [String])] {
-            taken.withLock { $0 = [] }
-            try await reader.read { db in
-                db.trace { event in
-                    guard case .statement(let statement) = event, statement.sql.hasPrefix("SELECT") else { return }
-                    let sql = statement.sql
-                    taken.withLock { $0.append(sql) }
-                }
-            }
-            try await work()
-            try await reader.read { db in db.trace(nil) }
-            let statements = taken.withLock { $0 }.filter { $0.contains("FROM run") || $0.contains("FROM job") || $0.contains("FROM fact") }
-            return try await ledger.database.read { db in
-                try statements.map { sql in
-                    let statement = try db.makeStatement(sql: "EXPLAIN QUERY PLAN " + sql)
-                    statement.setUncheckedArguments([])
-                    return (sql, try Row.fetchAll(statement).map { $0["detail"] as String })
-                }
-            }
-        }
-        func step(_ table: String, _ index: String...) -> [String] {
-            index.map { "SEARCH \(table) USING INDEX \($0)" } + index.map { "SEARCH \(table) USING COVERING INDEX \($0)" }
-        }
-        let (from, to) = (Date(timeIntervalSince1970: 1), Date(timeIntervalSince1970: 9))
-        let runs = [
-            LedgerRunFilter(), LedgerRunFilter(states: [.failed]), LedgerRunFilter(states: [.failed, .cancelled], level: "study"),
-            LedgerRunFilter(level: "study"), LedgerRunFilter(states: [.succeeded], level: "study", from: from, to: to),
-        ]
-        for filter in runs {
-            for ids in [nil, ["a", "b"]] {
-                for isOfResource in [false, true] {
-                    let found = try await plans { _ = try await reader.matches(filter, ids: ids, isOfResource: isOfResource, limit: 9) }
-                    #expect(found.count == 1)
-                    for (sql, steps) in found {
-                        // All runs, in the order of their ids, is what some of these are about.
-                        let scans = steps.filter { $0.hasPrefix("SCAN") }
-                        #expect(scans.allSatisfy { $0.hasPrefix("SCAN run USING INDEX sqlite_autoindex_run_1") }, "\(sql): \(scans)")
-                        let broken = steps.filter { $0.hasPrefix("SEARCH job") }
-                        #expect(broken.allSatisfy { $0.contains("sqlite_autoindex_job_2 (run_id=?") } && broken.count == 1, "\(steps)")
-                        let newest = steps.filter { $0.hasPrefix("SEARCH other") }
-                        #expect(newest.allSatisfy { $0.contains("INDEX run_resource (resource_id=?") }, "\(steps)")
-                        #expect(newest.isEmpty == !isOfResource, "\(steps)")
-                    }
-                }
-            }
-        }
-        for isOfResource in [false, true] {
-            let found = try await plans { _ = try await reader.marks(of: ["a", "b"], areRuns: true, isOfResource: isOfResource) }
-            let steps = found.flatMap(\.steps)
-            #expect(found.count == 1 && steps.contains { $0.hasPrefix("SEARCH run USING INDEX sqlite_autoindex_run_1 (id=?)") }, "\(steps)")
-            #expect(steps.contains { $0.hasPrefix("SEARCH other USING") && $0.contains("run_resource (") } == isOfResource, "\(steps)")
-            #expect(!steps.contains { $0.contains("run_level") || $0.hasPrefix("SCAN") }, "\(steps)")
-        }
-        let jobs = [
-            LedgerJobFilter(), LedgerJobFilter(service: "s"), LedgerJobFilter(name: "n"), LedgerJobFilter(service: "s", name: "n"),
-            LedgerJobFilter(states: [.dead]), LedgerJobFilter(states: [.dead], service: "s", name: "n", reason: "r", type: "t"),
-            LedgerJobFilter(states: [.failed], service: "s"), LedgerJobFilter(channel: "c"), LedgerJobFilter(run: "r"),
-            LedgerJobFilter(error: "e", from: from, to: to), LedgerJobFilter(states: [.dead], service: "s", discarded: true),
-        ]
-        // What failed and died is a small part of all jobs; what a service has, or jobs of one name, may be all of them.
-        let good = step("job", "job_broken", "job_dead", "sqlite_autoindex_job_1", "sqlite_autoindex_job_2")
-        for filter in jobs {
-            let found = try await plans {
-                for ids in [nil, ["a", "b"]] { _ = try await reader.matches(filter, ids: ids, limit: 9) }
-                for cursor in [nil, "a"] { _ = try await reader.brokenJobs(filter, limit: 9, cursor: cursor) }
-                _ = try await reader.brokenGroups(filter)
-            }
-            #expect(found.count == 5)
-            for (sql, steps) in found {
-                let reads = steps.filter { $0.hasPrefix("SEARCH job") }
-                #expect(reads.count == 1 && reads.allSatisfy { read in good.contains { read.hasPrefix($0) } }, "\(sql): \(steps)")
-                #expect(!steps.contains { $0.hasPrefix("SCAN") && !$0.hasPrefix("SCAN (") }, "\(sql): \(steps)")
-            }
-        }
-        let rest = try await plans {
-            _ = try await reader.marks(of: ["a", "b"], areRuns: false)
-            _ = try await reader.runs(["a", "b"])
-            _ = try await reader.jobs(["a", "b"])
-            _ = try await reader.outcomes(after: 0)
-        }
-        #expect(rest.count == 5)
-        for (sql, steps) in rest where sql != "SELECT max(seq) FROM fact" {
-            #expect(steps.allSatisfy { $0.hasPrefix("SEARCH") }, "\(sql): \(steps)")
         }
     }
 

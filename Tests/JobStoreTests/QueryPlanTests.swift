@@ -34,11 +34,17 @@ struct QueryPlanTests {
         var description: String
         /// Indexes without which something would be read that is not asked for.
         var needs: [String] = []
+        /// What SQLite likes to take instead, and what leads it through far more rows.
+        var refuses: [String] = []
         var ask: @Sendable (LedgerReader) async throws -> Void
 
-        init(_ description: String, needs: [String] = [], _ ask: @escaping @Sendable (LedgerReader) async throws -> Void) {
+        init(
+            _ description: String, needs: [String] = [], refuses: [String] = [],
+            _ ask: @escaping @Sendable (LedgerReader) async throws -> Void
+        ) {
             self.description = description
             self.needs = needs
+            self.refuses = refuses
             self.ask = ask
         }
 
@@ -105,6 +111,42 @@ struct QueryPlanTests {
             _ = try await reader.marks(of: ["\(run).0"], areRuns: false)
             _ = try await reader.marks(of: [run], areRuns: true)
         },
+        // A million runs are of one level: those of one resource are few.
+        Question("the newest run of each resource", needs: ["other USING INDEX run_resource (resource_id=?)"], refuses: ["run_level"]) {
+            for filter in [LedgerRunFilter(), LedgerRunFilter(states: [.failed]), LedgerRunFilter(states: [.failed, .cancelled])] {
+                for ids in [nil, [run]] { _ = try await $0.matches(filter, ids: ids, isOfResource: true, limit: 5) }
+            }
+        },
+        Question("whether a newer one came", needs: ["other USING INDEX run_resource (resource_id=?)"], refuses: ["run_level"]) {
+            _ = try await $0.marks(of: [run], areRuns: true, isOfResource: true)
+        },
+        // What failed is a small part of what a service, or what has a name, ever did.
+        Question("broken jobs of a service", needs: ["job_broken"], refuses: ["job_service", "job_name"]) { reader in
+            for filter in [
+                LedgerJobFilter(service: "s"), LedgerJobFilter(name: "job-1"), LedgerJobFilter(service: "s", name: "job-1", type: ""),
+                LedgerJobFilter(states: [.failed], service: "s"), LedgerJobFilter(states: [.failed, .dead], name: "job-1", error: "e"),
+            ] {
+                _ = try await reader.matches(filter, limit: 5)
+                for cursor in [nil, run] { _ = try await reader.brokenJobs(filter, limit: 5, cursor: cursor) }
+                _ = try await reader.brokenGroups(filter)
+            }
+        },
+        Question("dead jobs of a service", needs: ["job_dead"], refuses: ["job_service", "job_name"]) { reader in
+            for filter in [
+                LedgerJobFilter(states: [.dead], service: "s"), LedgerJobFilter(states: [.dead], name: "job-1", discarded: true),
+            ] {
+                _ = try await reader.matches(filter, limit: 5)
+                for cursor in [nil, run] { _ = try await reader.brokenJobs(filter, limit: 5, cursor: cursor) }
+                _ = try await reader.brokenGroups(filter)
+            }
+        },
+        Question("broken jobs of a run or a channel", refuses: ["job_queued", "job_ready"]) { reader in
+            for filter in [LedgerJobFilter(run: run), LedgerJobFilter(states: [.dead], run: run), LedgerJobFilter(channel: "default")] {
+                _ = try await reader.matches(filter, limit: 5)
+                _ = try await reader.brokenJobs(filter, limit: 5)
+                _ = try await reader.brokenGroups(filter)
+            }
+        },
         Question("all events") { reader in _ = try await reader.events(.all, limit: 5) },
         Question("accepted events", needs: ["event_filter (filter_code=? AND seq<?)"]) { _ = try await $0.events(.accepted, limit: 5) },
         Question("filtered events", needs: ["event_filtered"]) { _ = try await $0.events(.filtered, limit: 5) },
@@ -146,6 +188,7 @@ struct QueryPlanTests {
                 Self.check(plan, of: sql, for: question.description)
             }
             for index in question.needs { #expect(plans.contains(index), "\(question): \(index) is not used:\n\(plans)") }
+            for index in question.refuses { #expect(!plans.contains(index), "\(question): \(index) is used:\n\(plans)") }
         }
     }
 
