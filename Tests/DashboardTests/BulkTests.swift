@@ -180,15 +180,15 @@ struct BulkTests {
         let order = try BulkOrder(["kind": "runs", "action": "cancel", "filter": ["service": "bulk-service"]])
         let preview = try await bench.desk.preview(order, by: identity)
         _ = try await bench.desk.start(preview.record.id, by: identity)
-        _ = try await bench.run(until: { $0.done == 49 && $0.position == BulkRunner.window }, preview.record.id)
+        _ = try await bench.run(until: { $0.done == 50 && $0.position == BulkRunner.window + 50 }, preview.record.id)
         #expect(try await bench.desk.cancel(preview.record.id, by: identity).state == .cancelling)
         // The broker comes back: what it did not confirm is not sent now.
         router.patience.withLock { $0 = nil }
         let again = try self.bench(sample, router)
         let record = try await again.run(until: { $0.state.isOver }, preview.record.id)
         #expect(record.state == .cancelled)
-        #expect(record.done == 49 && record.failed == BulkRunner.window - 49 && record.skipped == 300 - BulkRunner.window)
-        #expect(router.count == 49)
+        #expect(record.done == 50 && record.failed == BulkRunner.window && record.skipped == 50)
+        #expect(router.count == 50)
         let reasons = try await bench.store.bulkReasons(record.id)
         #expect(reasons.first { $0.state == .failed }?.reason == BulkRunner.unconfirmed)
         #expect(reasons.first { $0.state == .skipped }?.reason == "Cancelled by api.")
@@ -281,7 +281,7 @@ struct BulkTests {
     func starter() async throws {
         let sample = try SampleLedger()
         _ = try sample.fillHospital(older: 0)
-        _ = try addRuns(220, .failed, sample)
+        _ = try addRuns(300, .failed, sample)
         let router = AnsweringRouter(sample)
         router.patience.withLock { $0 = 50 }
         let bench = try bench(sample, router)
@@ -290,15 +290,16 @@ struct BulkTests {
         let order = try BulkOrder(["kind": "runs", "action": "retry", "filter": ["service": "bulk-service"]])
         let preview = try await bench.desk.preview(order, by: anna)
         _ = try await bench.desk.start(preview.record.id, by: anna)
-        _ = try await bench.run(until: { _ in router.patience.withLock { $0 ?? 0 } < 0 }, preview.record.id)
+        _ = try await bench.run(until: { $0.done == 50 && $0.position == BulkRunner.window + 50 }, preview.record.id)
         try await bench.store.setDisabled("anna", true, keepsAdmin: false)
         router.patience.withLock { $0 = nil }
         let again = try self.bench(sample, router)
         let record = try await again.run(until: { $0.state.isOver }, preview.record.id)
         let why = "Stopped: the user anna, who started it, was disabled."
         #expect(record.state == .cancelled && record.stopReason == why)
-        #expect(record.done == BulkRunner.window && record.skipped == 220 - BulkRunner.window)
-        #expect(try await bench.store.bulkReasons(record.id).map(\.reason) == [why])
+        #expect(record.done == 50 && record.failed == BulkRunner.window && record.skipped == 50)
+        #expect(router.count == 50)
+        #expect(try await bench.store.bulkReasons(record.id).map(\.reason) == [BulkRunner.unconfirmed, why])
         let audit = try await bench.store.audit(AuditFilter(target: record.id), limit: 5).items
         #expect(audit.first?.entry.detail["why"] == .string(why))
     }

@@ -88,7 +88,7 @@ struct QueryPlanTests {
             _ = try await reader.jobState("\(run).0")
             _ = try await reader.attempts(ofJob: "\(run).0")
         },
-        Question("dead jobs", needs: ["job_broken"]) { reader in
+        Question("dead jobs", needs: ["job_dead"]) { reader in
             _ = try await reader.deadJobs(limit: 5)
             _ = try await reader.deadJobs(limit: 5, cursor: run)
             _ = try await reader.deadJobs(limit: 5, discarded: true)
