@@ -90,8 +90,9 @@ struct RoleTests {
                     let bearer = try await dashboard.send(
                         method, path, headers: ["Authorization": "Bearer \(try #require(tokens[role]))"],
                         form: method == "GET" || isAPI ? nil : [:])
-                    // A program has no account of its own, and so no password, and no browser in which something could be revealed.
-                    let isRefused = !isAllowed || path.hasPrefix("/account/") || path.hasSuffix("/reveal") && !isAPI
+                    // A program has no account of its own, and so no password, and no browser in which a run could stay revealed.
+                    let isReveal = path.hasPrefix("/runs/") && path.hasSuffix("/reveal")
+                    let isRefused = !isAllowed || path.hasPrefix("/account/") || isReveal
                     #expect((bearer.status == 403) == isRefused && bearer.status < 500, "\(name) by a \(role)'s token: \(bearer.status)")
                 }
             }
