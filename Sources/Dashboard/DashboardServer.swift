@@ -122,7 +122,8 @@ package struct DashboardServer: Service {
     ) -> Recent<Overview> {
         let last = LastReading()
         return Recent(
-            for: .seconds(1), spacing: .milliseconds(500), patience: .seconds(1), version: { feed.latest }
+            for: .seconds(1), spacing: .milliseconds(500), patience: .seconds(1), version: { feed.latest },
+            required: { feed.latestCommand }
         ) {
             let fact = last.next(feed.latest)
             var overview = try await Overview.read(ledger, journal, folders: folders)
@@ -160,8 +161,8 @@ private final class LastReading: Sendable {
     func next(_ fact: Int64) -> Int64 {
         last.withLock { last in
             defer { last = (fact, .now) }
-            // Nobody holds an answer for so long.
-            guard let last, last.at + .seconds(10) > .now else { return fact }
+            // Nobody is given an answer that is older.
+            guard let last, last.at + .seconds(2) > .now else { return fact }
             return last.fact
         }
     }

@@ -13,6 +13,8 @@ import Synchronization
 package final class FactFeed: Service, Sendable {
     private struct State {
         var latest: Int64?
+        /// The newest command's end.
+        var command: Int64 = 0
         /// In order, without gaps, ending at `latest`.
         var recent: [FactNotice] = []
         var watchers: [Int: AsyncStream<Void>.Continuation] = [:]
@@ -64,6 +66,9 @@ package final class FactFeed: Service, Sendable {
 
     /// The newest fact's number as far as the feed has read; 0 before the first.
     var latest: Int64 { state.withLock { $0.latest ?? 0 } }
+
+    /// The number of the newest fact that says what became of a command; 0 before the first.
+    var latestCommand: Int64 { state.withLock { $0.command } }
 
     /// The newest fact's number, from the ledger itself while the feed has not read yet.
     func newest() async throws -> Int64 {
@@ -121,6 +126,7 @@ package final class FactFeed: Service, Sendable {
                     state.recent.append(contentsOf: notices)
                     if state.recent.count > capacity { state.recent.removeFirst(state.recent.count - capacity) }
                     state.latest = position
+                    state.command = notices.last { $0.isCommand }?.sequence ?? state.command
                 }
                 if facts.count < 500 { return }
                 announce()
@@ -152,12 +158,15 @@ package final class FactFeed: Service, Sendable {
 struct FactNotice: Sendable {
     var sequence: Int64
     var runID: String?
+    /// What an operator wanted is done, or refused.
+    var isCommand: Bool
     /// A server-sent event.
     var text: String
 
     init(_ fact: LedgerFact) {
         sequence = fact.sequence
         runID = fact.runID
+        isCommand = fact.kind == "command.done"
         // JSON has no line breaks of its own, so one data line is enough.
         text = "id: \(fact.sequence)\nevent: fact\ndata: \(JSONValue(fact).text)\n\n"
     }

@@ -1,13 +1,15 @@
 /// A value that many ask for at the same time: computed once, shared until something has happened or a moment has passed.
 ///
 /// Where things happen all the time, a value that is always the newest is always waited for. With a patience, one that is not older than
-/// that is given out at once, and the next one is read meanwhile: nobody waits while somebody asks now and then.
+/// that is given out at once, and the next one is read meanwhile: nobody waits while somebody asks now and then. What has just been done by
+/// hand is waited for all the same.
 actor Recent<Value: Sendable> {
     private let lifetime: Duration
     /// At least so long passes from one computation's start to the next one's, however much happens.
     private let spacing: Duration
     private let patience: Duration
     private let version: @Sendable () -> Int64
+    private let required: @Sendable () -> Int64
     private let load: @Sendable () async throws -> Value
     private var latest: (value: Value, version: Int64, began: ContinuousClock.Instant, until: ContinuousClock.Instant)?
     private var started: ContinuousClock.Instant?
@@ -19,21 +21,23 @@ actor Recent<Value: Sendable> {
     /// - Parameters:
     ///   - patience: for how long after its reading began a value of an older version is still given out.
     ///   - version: grows with everything that happens.
+    ///   - required: the version that no patience goes without.
     init(
         for lifetime: Duration, spacing: Duration = .milliseconds(250), patience: Duration = .zero,
-        version: @escaping @Sendable () -> Int64 = { 0 },
+        version: @escaping @Sendable () -> Int64 = { 0 }, required: @escaping @Sendable () -> Int64 = { 0 },
         _ load: @escaping @Sendable () async throws -> Value
     ) {
         self.lifetime = lifetime
         self.spacing = spacing
         self.patience = patience
         self.version = version
+        self.required = required
         self.load = load
     }
 
     func get() async throws -> Value {
         if let latest, latest.until > .now, latest.version >= version() { return latest.value }
-        if let latest, latest.began + patience > .now {
+        if let latest, latest.began + patience > .now, latest.version >= required() {
             if coming == nil, running == nil, latest.began + spacing <= .now { coming = Task { try await self.next() } }
             return latest.value
         }
@@ -66,7 +70,7 @@ actor SharedReads {
     private let version: @Sendable () -> Int64
     private let lifetime: Duration
     /// More keys than pages that are open at a time.
-    private static let limit = 200
+    private static let limit = 100
     /// What nobody has asked for meanwhile is not kept: a page of a list can be a megabyte.
     private static let rest = Duration.seconds(5)
 
@@ -87,11 +91,11 @@ actor SharedReads {
     private func read<Value: Sendable>(
         _ key: String, _ moment: Duration?, _ load: @escaping @Sendable () async throws -> Value
     ) -> Recent<Value> {
+        sweep()
         if let known = reads[key]?.read as? Recent<Value> {
             reads[key]?.used = .now
             return known
         }
-        sweep()
         let fresh = moment.map { Recent(for: $0, load) } ?? Recent(for: lifetime, version: version, load)
         reads[key] = (fresh, .now, max(Self.rest, moment ?? .zero))
         return fresh

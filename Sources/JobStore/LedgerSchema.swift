@@ -31,13 +31,13 @@ enum LedgerSchema {
         """
     }
 
-    /// Nobody searches for more than the beginning of a message.
+    /// The words that a search by error goes through. Whoever runs jobs bounds their messages.
     private static func jobFailure(_ name: String, _ event: String, _ condition: String) -> String {
         """
         CREATE TRIGGER job_failed_\(name) AFTER \(event) ON job WHEN \(condition) AND new.state IN ('failed', 'dead') BEGIN
             INSERT OR REPLACE INTO failure VALUES (new.run_id, new.id,
                 coalesce(json_extract(new.error, '$.type'), '') || char(10)
-                || coalesce(substr(json_extract(new.error, '$.message'), 1, 4000), '') || char(10)
+                || coalesce(json_extract(new.error, '$.message'), '') || char(10)
                 || coalesce(json_extract(new.reason, '$.text'), ''));
         END;
         """

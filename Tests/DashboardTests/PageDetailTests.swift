@@ -318,6 +318,18 @@ struct SharingTests {
         #expect(last == 1)
     }
 
+    @Test("What was done by hand is waited for, however patient one is")
+    func commanded() async throws {
+        let (truth, commands) = (Counter(), Counter())
+        let recent = Recent<Int64>(
+            for: .seconds(60), spacing: .zero, patience: .seconds(60), version: { truth.now }, required: { commands.now }
+        ) { truth.now }
+        _ = try await recent.get()
+        _ = (truth.next(), commands.next())
+        let read = try await recent.get()
+        #expect(read == 1)
+    }
+
     @Test("A failure is nobody's last word")
     func failure() async throws {
         struct Away: Error {}

@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Jobs
+import TestSupport
 import Testing
 
 @testable import JobStore
@@ -32,7 +33,9 @@ struct RunSearchTests {
             let state = RunState.allCases.randomElement(using: &random) ?? .active
             let jobs = (0..<Int.random(in: 0...4, using: &random)).map { position in
                 let service = ["a", "b", "c"].randomElement(using: &random) ?? "a"
-                let error = Int.random(in: 0...3, using: &random) == 0 ? "Out of memory 100%_\(position)" : nil
+                // What is looked for may be the end of a long message.
+                let long = String(repeating: "x", count: [0, 6000].randomElement(using: &random) ?? 0)
+                let error = Int.random(in: 0...3, using: &random) == 0 ? "\(long)Out of memory 100%_\(position)" : nil
                 return Made.Job(id: "\(id).\(position)", name: "\(service)-job", service: service, error: error)
             }
             return Made(
@@ -123,7 +126,8 @@ struct RunSearchTests {
 
     @Test("Lists, counts and bulk operations agree with asking every run")
     func agrees() async throws {
-        var random = SystemRandomNumberGenerator()
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededGenerator(seed: seed)
         let runs = Self.make(60, &random)
         let ledger = try SmallLedger()
         try await Self.write(runs, ledger)
@@ -139,21 +143,21 @@ struct RunSearchTests {
                 listed += page.items.map(\.id)
                 cursor = page.next
             } while cursor != nil
-            #expect(listed == expected.reversed(), "\(filter)")
+            #expect(listed == expected.reversed(), "\(filter), seed \(seed)")
             let matched = try await reader.matches(filter, limit: 100).map(\.id)
-            #expect(matched == expected, "\(filter)")
+            #expect(matched == expected, "\(filter), seed \(seed)")
             var open = filter
             open.states = []
             let counts = try await reader.runCounts(filter).states
             let states = Dictionary(grouping: runs.filter { Self.matches($0, open) }, by: \.state).mapValues(\.count)
-            #expect(counts == states, "\(filter)")
+            #expect(counts == states, "\(filter), seed \(seed)")
             // As if everything were too common to be looked up.
             let walked = try await ledger.database.read { db in
                 let search = try LedgerRunSearch(filter, db, probe: 1)
                 let sql = search.sql("run.id") + " ORDER BY \(search.id) DESC"
                 return try String.fetchAll(db, sql: sql, arguments: search.arguments)
             }
-            #expect(walked == expected.reversed(), "\(filter)")
+            #expect(walked == expected.reversed(), "\(filter), seed \(seed)")
             found += expected.count
         }
         #expect(found > 0)
@@ -161,7 +165,8 @@ struct RunSearchTests {
 
     @Test("What was retried and what is gone gives no reason any more")
     func mended() async throws {
-        var random = SystemRandomNumberGenerator()
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededGenerator(seed: seed)
         var runs = Self.make(2, &random)
         for index in runs.indices {
             runs[index].state = .failed

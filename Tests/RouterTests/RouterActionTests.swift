@@ -107,7 +107,9 @@ extension RouterBrokerTests {
         func requeue() async throws {
             try await RouterStage.with { stage in
                 try await stage.withRouter(RouterConfiguration()) {
-                    func open() async throws -> [LedgerDeadMessage] { try await stage.reader.deadMessages(limit: 9).items }
+                    let open: @Sendable () async throws -> [LedgerDeadMessage] = {
+                        try await stage.reader.deadMessages(limit: 9).items
+                    }
                     func order(_ action: CommandMessage.Action, _ target: String) async throws {
                         let command = CommandMessage(id: UUID().uuidString, action: action, target: target, actor: "zoe", at: Date())
                         try await stage.client.publish(
