@@ -11,8 +11,19 @@ package struct ParamsChange: Sendable, Hashable {
     /// `mode, threshold`, or `none`; cut where it would be long.
     package var words: String {
         guard !keys.isEmpty else { return "none" }
-        let shown = keys.prefix(Self.most).map { $0.count > Self.longest ? $0.prefix(Self.longest) + "…" : $0 }.joined(separator: ", ")
+        let shown = keys.prefix(Self.most).map(Self.shown).joined(separator: ", ")
         return keys.count > Self.most ? "\(shown) and \(keys.count - Self.most) more" : shown
+    }
+
+    /// Cut by scalars: one character can be made of any number of them.
+    private static func shown(_ key: String) -> String {
+        let scalars = key.unicodeScalars.lazy.filter {
+            $0.properties.generalCategory != .control && $0.properties.generalCategory != .format
+        }
+        let kept = Array(scalars.prefix(longest + 1))
+        var text = String.UnicodeScalarView()
+        text.append(contentsOf: kept.prefix(longest))
+        return String(text) + (kept.count > longest ? "…" : "")
     }
 
     private static let most = 20

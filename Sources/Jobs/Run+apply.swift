@@ -23,11 +23,13 @@ extension Run {
         case .resumed(let paused): resume(paused, now, &effects)
         case .cancel(let job, let actor): cancel([job], actor: actor, now, &effects)
         case .cancelAll(let actor): cancel(jobs.indices.filter { !jobs[$0].definition.isFinalizer }, actor: actor, now, &effects)
-        case .retry(let job, let actor, let params): retry([job], actor: actor, params: params, now, &effects)
-        case .retryAll(let actor): retry(Array(jobs.indices), actor: actor, now, &effects)
+        case .retry(let job, let actor, let attempt, let params):
+            if isCurrent(attempt, of: job, &effects) { retry([job], actor: actor, params: params, now, &effects) }
+        case .retryAll(let actor): retry(jobs.indices.filter { jobs[$0].discarded == nil }, actor: actor, now, &effects)
         case .rerun(let job, let actor): rerun(job, actor: actor, now, &effects)
         case .setPriority(let job, let priority, let actor): setPriority(job, priority, actor: actor, now, &effects)
-        case .discard(let job, let actor): discard(job, actor: actor, now, &effects)
+        case .discard(let job, let actor, let attempt):
+            if isCurrent(attempt, of: job, &effects) { discard(job, actor: actor, now, &effects) }
         }
         settleDependencies(now, &effects)
         if case .result(let job, _, _, _, let next?) = input { proceed(next, after: job, now, &effects) }

@@ -40,6 +40,14 @@ extension Run {
         for index in wanted { jobs[index].changedParams = params == jobs[index].definition.params ? nil : params }
     }
 
+    /// Whether `attempt` is the one that the job is at; nil is any.
+    func isCurrent(_ attempt: Int?, of index: Int, _ effects: inout [RunEffect]) -> Bool {
+        guard let attempt, let job = existing(index), job.attempt != attempt else { return true }
+        let text = "Job \(job.definition.name) is at attempt \(job.attempt) by now, not at \(attempt): look at it again."
+        effects.append(.refused(Reason("superseded", text, subject: jobID(index).rawValue)))
+        return false
+    }
+
     mutating func discard(_ index: Int, actor: String, _ now: Date, _ effects: inout [RunEffect]) {
         guard let job = existing(index), job.state == .dead else {
             effects.append(.refused(Reason("nothing-to-discard", "Only a dead job can be discarded.")))
@@ -91,7 +99,11 @@ extension Run {
                 let text = "The run's files are being cleaned up: ask again when all its jobs have ended."
                 return .failure(Refusal(reason: Reason("run-active", text)))
             }
-            return .success(Extent(jobs: Set(jobs.indices.filter { !jobs[$0].wasNeverPlanned }), isWholeRun: true))
+            // What somebody discarded comes back by a retry of its own, not by one of the others.
+            let all = jobs.indices.filter { index in
+                !jobs[index].wasNeverPlanned && (includesWhatEnded || jobs[index].discarded == nil || wanted.contains(index))
+            }
+            return .success(Extent(jobs: Set(all), isWholeRun: true))
         }
         var reopened = Set(wanted)
         for index in jobs.indices where !reopened.contains(index) {

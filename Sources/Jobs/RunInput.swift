@@ -23,14 +23,16 @@ package enum RunInput: Sendable, Hashable {
     case cancel(job: Int, actor: String)
     /// Cancels everything but finalizers: they still clean up.
     case cancelAll(actor: String)
-    /// With `params`, an object, it runs with these from now on instead of those that it has.
-    case retry(job: Int, actor: String, params: JSONValue? = nil)
+    /// With `params`, an object, it runs with these from now on instead of those that it has. With `attempt`, only when that is still
+    /// the job's attempt.
+    case retry(job: Int, actor: String, attempt: Int? = nil, params: JSONValue? = nil)
+    /// Leaves out what a person has discarded.
     case retryAll(actor: String)
     /// This job and everything after it once more, whatever became of it.
     case rerun(job: Int, actor: String)
     case setPriority(job: Int, priority: Priority, actor: String)
-    /// A person has looked at a dead job and wants it off the list of the dead. It stays what it is.
-    case discard(job: Int, actor: String)
+    /// A person has looked at a dead job and wants it off the list of the dead. It stays what it is. `attempt` is the one that they saw.
+    case discard(job: Int, actor: String, attempt: Int? = nil)
 }
 
 /// What has to be done about a change. Nothing of it may happen before the change is committed.

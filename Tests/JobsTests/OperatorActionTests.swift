@@ -101,6 +101,44 @@ import Testing
         #expect(words.hasSuffix(" and 10 more") && words.utf8.count < 1000)
     }
 
+    @Test func whatAChangeIsCalledIsShortAndPrintable() {
+        let long = "k" + String(repeating: "\u{301}", count: 500)
+        let words = ParamsChange(from: [:], to: .object([long: 1, "a\u{0}\u{1b}[2J\nb\u{202e}": 1])).words
+        #expect(words.hasPrefix("a[2Jb, ") && words.unicodeScalars.count < 60)
+    }
+
+    // MARK: By whom the job was seen
+
+    @Test func aRetryOrADiscardOfAnAttemptThatIsOverIsRefused() {
+        var run = chain()
+        end(&run, 0)
+        end(&run, 1, .failed)
+        _ = run.apply(.retry(job: 1, actor: "op", attempt: 1), at: now)
+        end(&run, 1, .failed)
+        let before = run
+        #expect(refusal(run.apply(.retry(job: 1, actor: "op", attempt: 1, params: ["x": 1]), at: now)) == "superseded")
+        #expect(refusal(run.apply(.discard(job: 1, actor: "op", attempt: 1), at: now)) == "superseded")
+        #expect(run == before)
+        #expect(refusal(run.apply(.retry(job: 1, actor: "op", attempt: 2, params: ["x": 1]), at: now)) == nil)
+    }
+
+    @Test(arguments: [false, true]) func aRetryOfTheRunLeavesADiscardedJobToARetryOfItsOwn(isCleaned: Bool) {
+        var run = chain()
+        end(&run, 0)
+        for _ in 1...3 {
+            claim(&run, 1)
+            _ = run.apply(.leaseExpired(job: 1, token: run.jobs[1].token), at: now)
+        }
+        _ = run.apply(.discard(job: 1, actor: "zoe"), at: now)
+        #expect(run.jobs[1].state == .dead && run.jobs[2].state == .skipped)
+        if isCleaned { run.hasBegunCleaning = true }
+        let discarded = run
+        #expect(refusal(run.apply(.retryAll(actor: "op"), at: now)) == "skipped-again")
+        #expect(run == discarded)
+        #expect(refusal(run.apply(.retry(job: 1, actor: "op"), at: now)) == nil)
+        #expect(run.jobs[1].discarded == nil && run.jobs[1].state != .dead)
+    }
+
     // MARK: Pauses
 
     @Test func aPausedServiceHoldsItsJobsInAllChannelsAndNoOthers() {

@@ -266,7 +266,7 @@ extension RunAudit {
         }
         if new.definition != old.definition { throw Violation(rule: "params", text: "the plan of job \(index) changed") }
         var wanted = old.params
-        if case .retry(index, _, let params?) = input { wanted = params }
+        if case .retry(index, _, _, let params?) = input { wanted = params }
         guard new.params == wanted else { throw Violation(rule: "params", text: "\(input.name) gave job \(index) other params") }
     }
 
@@ -338,8 +338,8 @@ extension RunInput {
     fileprivate var job: Int? {
         switch self {
         case .hintConfirmed(let job, _, _), .hintLost(let job, _, _), .aged(let job, _, _), .claim(let job, _, _, _, _, _),
-            .renewal(let job, _, _), .result(let job, _, _, _, _), .leaseExpired(let job, _), .cancel(let job, _), .retry(let job, _, _),
-            .rerun(let job, _), .setPriority(let job, _, _), .discard(let job, _):
+            .renewal(let job, _, _), .result(let job, _, _, _, _), .leaseExpired(let job, _), .cancel(let job, _), .retry(let job, _, _, _),
+            .rerun(let job, _), .setPriority(let job, _, _), .discard(let job, _, _):
             job
         case .start, .resumed, .cancelAll, .retryAll: nil
         }
