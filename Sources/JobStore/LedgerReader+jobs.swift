@@ -98,6 +98,20 @@ extension LedgerReader {
         }
     }
 
+    /// How many up to a number wait for a decision, and how many of these can be requeued.
+    package func deadMessagesToDecide(upTo last: Int64) async throws -> (all: Int, requeueable: Int) {
+        try await read { db in
+            let row = try Row.fetchOne(
+                db,
+                sql: """
+                    SELECT COUNT(*) AS every, COALESCE(SUM(body IS NOT NULL), 0) AS requeueable FROM dead_message
+                    WHERE seq <= ? AND state IN ('parked', 'requeueing') AND state = 'parked'
+                    """,
+                arguments: [last])
+            return (row?["every"] ?? 0, row?["requeueable"] ?? 0)
+        }
+    }
+
     /// - Returns: nil when there is no such message.
     package func deadMessage(_ sequence: Int64) async throws -> LedgerDeadMessage? {
         try await read { db in

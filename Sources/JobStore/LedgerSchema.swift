@@ -403,9 +403,11 @@ enum LedgerSchema {
             decided_at   REAL,
             problem      TEXT,               -- why it could not be requeued
             properties   TEXT NOT NULL,      -- JSON: what goes with it to its queue
-            body         BLOB                -- NULL when it is too long, and once it was requeued or discarded
+            held         INTEGER NOT NULL DEFAULT 0,          -- bytes of body
+            body         BLOB                -- NULL when it is not kept, and once it was requeued or discarded
         );
         CREATE INDEX dead_message_open ON dead_message(seq) WHERE state IN ('parked', 'requeueing');
+        CREATE INDEX dead_message_held ON dead_message(held) WHERE held > 0;
 
         CREATE TABLE audit (
             seq          INTEGER PRIMARY KEY AUTOINCREMENT,

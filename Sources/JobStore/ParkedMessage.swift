@@ -1,4 +1,5 @@
 package import Jobs
+import Pipeline
 
 /// A message that nobody could read, as the router keeps it until a person has decided what becomes of it.
 package struct ParkedMessage: Sendable, Hashable {
@@ -16,6 +17,8 @@ package struct ParkedMessage: Sendable, Hashable {
 
     /// Larger ones are not kept here: their bodies lie on the broker alone, and cannot be requeued.
     package static let longestBody = 1024 * 1024
+    /// Bytes of bodies that the ledger keeps together: it shares its disk with all that runs.
+    package static let longestBodies = 256 * 1024 * 1024
 
     /// The queue that it came from.
     package var queue: String
@@ -28,12 +31,15 @@ package struct ParkedMessage: Sendable, Hashable {
     package var properties: JSONValue
     /// Bytes of the body as it came.
     package var size: Int
-    /// nil when it is longer than ``longestBody``, and once it was requeued or discarded.
+    /// nil when it is longer than ``longestBody`` or is never to be sent again, and once it was requeued or discarded.
     package var body: [UInt8]?
+    /// Why it cannot be requeued: what to do instead.
+    package var problem: String?
 
+    /// - Parameter unrepeatable: why the message is never to be sent again; its body is not kept then.
     package init(
         queue: String, routingKey: String, reason: String, messageID: String? = nil, type: String? = nil, properties: JSONValue = [:],
-        body: [UInt8]
+        body: [UInt8], unrepeatable: String? = nil
     ) {
         self.queue = queue
         self.routingKey = routingKey
@@ -42,8 +48,16 @@ package struct ParkedMessage: Sendable, Hashable {
         self.type = type
         self.properties = properties
         size = body.count
-        self.body = body.count <= Self.longestBody ? body : nil
+        if let unrepeatable {
+            problem = unrepeatable
+        } else if body.count > Self.longestBody {
+            problem = Self.elsewhere("It is too long to be kept here")
+        } else {
+            self.body = body
+        }
     }
+
+    static func elsewhere(_ cause: String) -> String { "\(cause): move it on the broker, from \(PipelineQueue.dead)." }
 
     init(
         queue: String, routingKey: String, reason: String, messageID: String?, type: String?, properties: JSONValue, size: Int,
@@ -65,6 +79,9 @@ package enum ParkedSelection: Sendable, Hashable {
     case one(Int64)
     /// All that were there when the person looked: none that came later.
     case upTo(Int64)
+
+    /// How many one command takes, the oldest first: nobody's claim may wait for all that can lie there.
+    package static let most = 500
 
     /// As a command's target: `12`, or `..12`.
     package init?(_ text: String) {

@@ -4,15 +4,24 @@ import Jobs
 
 extension SQLiteTransaction {
     func park(_ message: ParkedMessage, at now: Date) throws {
+        var message = message
+        if let body = message.body, try heldBytes() + body.count > ParkedMessage.longestBodies {
+            message.body = nil
+            message.problem = ParkedMessage.elsewhere("Too much of what nobody could read is kept here already")
+        }
         try run(
             """
-            INSERT INTO dead_message (at, queue, routing_key, reason, message_id, type, size, properties, body)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO dead_message (at, queue, routing_key, reason, message_id, type, size, problem, properties, body, held)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 now.ledgerTime, message.queue, message.routingKey, message.reason, message.messageID, message.type, message.size,
-                message.properties.text, message.body.map { Data($0) },
+                message.problem, message.properties.text, message.body.map { Data($0) }, message.body?.count ?? 0,
             ])
+    }
+
+    private func heldBytes() throws -> Int {
+        try Int.fetchOne(db.cachedStatement(sql: "SELECT COALESCE(SUM(held), 0) FROM dead_message WHERE held > 0")) ?? 0
     }
 
     func requeueParked(_ selection: ParkedSelection, by actor: String, at now: Date) throws -> Int {
@@ -20,7 +29,7 @@ extension SQLiteTransaction {
     }
 
     func discardParked(_ selection: ParkedSelection, by actor: String, at now: Date) throws -> Int {
-        try decide(selection, "state = 'discarded', problem = NULL, body = NULL", "state = 'parked'", actor, now)
+        try decide(selection, "state = 'discarded', body = NULL, held = 0", "state = 'parked'", actor, now)
     }
 
     private func decide(_ selection: ParkedSelection, _ change: String, _ condition: String, _ actor: String, _ now: Date) throws -> Int {
@@ -32,7 +41,9 @@ extension SQLiteTransaction {
         try run(
             """
             UPDATE dead_message SET \(change), decided_by = ?, decided_at = ?
-            WHERE \(which) AND state IN ('parked', 'requeueing') AND \(condition)
+            WHERE seq IN (
+                SELECT seq FROM dead_message WHERE \(which) AND state IN ('parked', 'requeueing') AND \(condition)
+                ORDER BY seq LIMIT \(ParkedSelection.most))
             """, [actor, now.ledgerTime, number])
         return db.changesCount
     }
@@ -57,7 +68,7 @@ extension SQLiteTransaction {
         if let problem {
             try run("UPDATE dead_message SET state = 'parked', problem = ? WHERE seq = ? AND state = 'requeueing'", [problem, sequence])
         } else {
-            try run("UPDATE dead_message SET state = 'requeued', body = NULL WHERE seq = ? AND state = 'requeueing'", [sequence])
+            try run("UPDATE dead_message SET state = 'requeued', body = NULL, held = 0 WHERE seq = ? AND state = 'requeueing'", [sequence])
         }
     }
 }

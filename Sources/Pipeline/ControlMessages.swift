@@ -53,9 +53,12 @@ package struct CommandMessage: Sendable, Hashable, Codable {
     package var priority: String?
     /// What `retry-job` gives the job instead of the params that it has: an object, the whole of it.
     package var params: JSONValue?
+    /// The attempt of the job that `retry-job` or `discard-job` is about: at another one by then, it is refused. nil is any.
+    package var attempt: Int?
 
     package init(
-        id: String, action: Action, target: String, actor: String, at: Date, priority: String? = nil, params: JSONValue? = nil
+        id: String, action: Action, target: String, actor: String, at: Date, priority: String? = nil, params: JSONValue? = nil,
+        attempt: Int? = nil
     ) {
         self.id = id
         self.action = action
@@ -64,6 +67,7 @@ package struct CommandMessage: Sendable, Hashable, Codable {
         self.at = at
         self.priority = priority
         self.params = params
+        self.attempt = attempt
     }
 
     package init(from decoder: any Decoder) throws {
@@ -75,6 +79,7 @@ package struct CommandMessage: Sendable, Hashable, Codable {
         at = try values.decodeIfPresent(Date.self, forKey: .at) ?? Date()
         priority = try values.decodeIfPresent(String.self, forKey: .priority)
         params = try values.decodeIfPresent(JSONValue.self, forKey: .params)
+        attempt = try values.decodeIfPresent(Int.self, forKey: .attempt)
     }
 }
 
@@ -89,6 +94,14 @@ extension AMQPDelivery {
         let longest = CommandMessage.longestText
         guard [command.id, command.target, command.actor, command.priority ?? ""].allSatisfy({ $0.utf8.count <= longest }) else {
             throw UndecodableMessage(reason: "id, target, actor and priority of a command hold at most \(longest) bytes each")
+        }
+        // Who sends one to the wrong action means something else than what would be done.
+        guard command.params == nil || command.action == .retryJob else {
+            throw UndecodableMessage(
+                reason: "\(command.action.rawValue) takes no params: only \(CommandMessage.Action.retryJob.rawValue) does")
+        }
+        guard command.attempt == nil || command.action == .retryJob || command.action == .discardJob else {
+            throw UndecodableMessage(reason: "\(command.action.rawValue) takes no attempt: only retry-job and discard-job do")
         }
         if let fault = command.params.flatMap(CommandMessage.fault(ofParams:)) {
             throw UndecodableMessage(reason: "params of a command \(fault)")

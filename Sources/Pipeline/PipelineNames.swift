@@ -46,4 +46,6 @@ package enum PipelineHeader {
     package static let deadReason = "x-dcm-reason"
     /// The queue that a dead message came from.
     package static let deadQueue = "x-dcm-queue"
+    /// What the message is about is in the ledger already: it is for people to read, and nothing can be sent again.
+    package static let deadNote = "x-dcm-note"
 }

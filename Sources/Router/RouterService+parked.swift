@@ -111,19 +111,36 @@ extension ParkedMessage {
         kept["timestamp"] = properties.timestamp.map { .number($0.timeIntervalSince1970) }
         // What the broker and we have written on it says how it came here, and would be wrong on its next way.
         let headers = properties.headers.filter { name, _ in
-            name != PipelineHeader.deadReason && name != PipelineHeader.deadQueue && name != "x-death" && !name.hasPrefix("x-first-death-")
+            name != PipelineHeader.deadReason && name != PipelineHeader.deadQueue && name != PipelineHeader.deadNote && name != "x-death"
+                && !name.hasPrefix("x-first-death-")
         }
         if !headers.isEmpty { kept["headers"] = .object(headers.compactMapValues(JSONValue.init(header:))) }
+        let queue = properties.headers[PipelineHeader.deadQueue]?.string ?? death?["queue"]?.string ?? delivery.routingKey
         self.init(
-            queue: properties.headers[PipelineHeader.deadQueue]?.string ?? death?["queue"]?.string ?? delivery.routingKey,
+            queue: queue,
             routingKey: death?["routing-keys"]?.array?.first?.string ?? delivery.routingKey,
             reason: properties.headers[PipelineHeader.deadReason]?.string ?? death?["reason"]?.string ?? "rejected",
-            messageID: properties.messageID, type: properties.type, properties: .object(kept), body: delivery.body)
+            messageID: properties.messageID, type: properties.type, properties: .object(kept), body: delivery.body,
+            unrepeatable: Self.objection(to: properties, fromQueue: queue))
+    }
+
+    /// Why such a message is never sent again, nil when it may be.
+    private static func objection(to properties: AMQPProperties?, fromQueue queue: String) -> String? {
+        switch queue {
+        // What is granted to a claim goes to who asked: nobody would hear it, and the job would count as lost with its worker.
+        case PipelineQueue.claims: "Who asked asks again: discard it."
+        // What somebody wanted then can do harm now.
+        case PipelineQueue.commands: "Give the command again when it is still wanted, and discard this one."
+        default:
+            properties?.headers[PipelineHeader.deadNote] == nil
+                ? nil : "The run of this event says what became of it: reprocess that run when the cause is gone, and discard this one."
+        }
     }
 
     /// To the queue that it came from, and to no other: who else hears of that queue's exchange has had it.
     var publishing: Result<AMQPPublishing, Obstacle> {
-        guard let body else { return .failure(Obstacle(text: "Its body is not in the ledger.")) }
+        if let objection = Self.objection(to: nil, fromQueue: queue) { return .failure(Obstacle(text: objection)) }
+        guard let body else { return .failure(Obstacle(text: problem ?? "Its body is not in the ledger.")) }
         guard queue.hasPrefix("dcm."), queue != PipelineQueue.dead, queue != PipelineQueue.deadRecord else {
             return .failure(Obstacle(text: "It came from no queue of the pipeline."))
         }

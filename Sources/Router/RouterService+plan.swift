@@ -107,7 +107,10 @@ extension RouterService {
             .pipeline(
                 exchange: PipelineExchange.deadLetter, routingKey: PipelineQueue.ingest, type: EventMessage.type, body: event,
                 messageID: event.snapshot,
-                headers: [PipelineHeader.deadReason: .string(reason.text), PipelineHeader.deadQueue: .string(PipelineQueue.ingest)]))
+                headers: [
+                    PipelineHeader.deadReason: .string(reason.text), PipelineHeader.deadQueue: .string(PipelineQueue.ingest),
+                    PipelineHeader.deadNote: true,
+                ]))
         inputs.append(.event(event, planner.failure(of: event, reason), nil))
     }
 }

@@ -231,7 +231,7 @@ extension RouterTransaction {
         let outcome: String
         switch command.action {
         case .retryJob: outcome = try retry(command)
-        case .discardJob: outcome = try applyToJob(command) { .discard(job: $0, actor: command.actor) }
+        case .discardJob: outcome = try applyToJob(command) { .discard(job: $0, actor: command.actor, attempt: command.attempt) }
         case .cancelJob: outcome = try applyToJob(command) { .cancel(job: $0, actor: command.actor) }
         case .rerunJob: outcome = try applyToJob(command) { .rerun(job: $0, actor: command.actor) }
         case .setPriority: outcome = try setPriority(command)
@@ -267,7 +267,9 @@ extension RouterTransaction {
     private mutating func retry(_ command: CommandMessage) throws -> String {
         let job = JobID(rawValue: command.target)
         let before = try job.flatMap { try stored($0.run)?.run.params(ofJob: $0.index) }
-        let outcome = try applyToJob(command) { .retry(job: $0, actor: command.actor, params: command.params) }
+        let outcome = try applyToJob(command) {
+            .retry(job: $0, actor: command.actor, attempt: command.attempt, params: command.params)
+        }
         guard outcome == "done", let params = command.params, let before else { return outcome }
         // Keys and no values: those may be patient data.
         return "done: other params (\(ParamsChange(from: before, to: params).words))"
@@ -342,7 +344,7 @@ extension RouterTransaction {
     private mutating func requeueMessages(_ command: CommandMessage) throws -> String {
         guard let selection = ParkedSelection(command.target) else { return Self.noMessage(command) }
         let count = try ledger.requeueParked(selection, by: command.actor, at: now)
-        guard count > 0 else { return "refused: no such message waits for a decision, or its body is on the broker alone" }
+        guard count > 0 else { return "refused: no such message waits for a decision, or it cannot be sent again" }
         after.append(.requeue)
         return "done: \(count) on the way"
     }

@@ -41,6 +41,7 @@ struct OperatorActionTests {
                 let answer = try await post(text)
                 #expect(answer.status == 400 && answer.text.contains(why), "\(why)")
                 #expect(answer.text.contains("<details class=\"confirm wide\" id=\"params-form\" open>"))
+                #expect(answer.text.contains("data-source=\"\(path)\""), "the script reads the job's page, not the form's address")
                 #expect(
                     answer.text.contains(HTMLText.escape(text)) && !answer.text.contains("oops<script>"), "what was typed is kept: \(why)")
             }
@@ -52,6 +53,17 @@ struct OperatorActionTests {
             let entry = try #require(try await dashboard.store.audit(limit: 1).items.first).entry
             #expect(entry.detail["params"] == "patient, threshold")
             #expect(!entry.detail.text.contains("DOE") && !entry.detail.text.contains("0.75"))
+            // A page that was open while somebody else retried.
+            let seen = try #require(page.firstMatch(of: /name="attempt" value="(\d+)"/)?.output.1)
+            for (attempt, status) in [(String(seen), 303), ("7", 409), ("x", 400)] {
+                let fields = ["csrf": form.token, "params": "{}", "attempt": attempt]
+                let answer = try await dashboard.send("POST", path + "/retry", headers: ["Cookie": form.cookie], form: fields)
+                #expect(answer.status == status, "\(attempt)")
+            }
+            #expect(dashboard.commands.sent.map(\.attempt) == [nil, Int(seen)])
+            // As long as params may be, each character as three.
+            let most = "{\"a\": \"\(String(repeating: "<", count: 32_700))\"\(String(repeating: "\n", count: 40_000))}"
+            #expect(try await post(most).status == 303)
             // Without the field it is the retry that it always was.
             let plain = try await dashboard.send("POST", path + "/retry", headers: ["Cookie": form.cookie], form: ["csrf": form.token])
             #expect(plain.status == 303 && dashboard.commands.sent.last?.params == nil)
@@ -101,8 +113,11 @@ struct OperatorActionTests {
             #expect(try await retry("{\"params\": {\"level\": 3}}").status == 202)
             #expect(try await retry("{}").status == 202)
             #expect(dashboard.commands.sent.map(\.params) == [["level": 3], nil])
+            #expect(try await retry("{\"attempt\": 9}").status == 409)
+            #expect(page.contains("with its changed params"))
             for (body, name) in [
                 ("{\"params\": 1}", "params"), ("{\"params\": null}", "params"), ("{\"parms\": {}}", "parms"), ("[]", nil),
+                ("{\"attempt\": \"2\"}", "attempt"), ("{\"attempt\": 1e300}", "attempt"),
                 ("{\"params\": {\"PatientID\": \"hidden\"}}", "params"),
             ] as [(String, String?)] {
                 let answer = try await retry(body)
@@ -165,6 +180,12 @@ struct OperatorActionTests {
             #expect(try await dashboard.send("POST", "/api/v1/jobs/\(job)/discard").status == 202)
             #expect(try await dashboard.send("POST", "/api/v1/jobs/\(hospital.failed).2/discard").status == 409)
             #expect(dashboard.commands.sent.map(\.action) == [.discardJob, .discardJob])
+            for (body, status) in [("{\"attempt\": 99}", 409), ("{\"params\": {}}", 400)] {
+                let answer = try await dashboard.send(
+                    "POST", "/api/v1/jobs/\(job)/discard", headers: ["Content-Type": "application/json"], body: Data(body.utf8))
+                #expect(answer.status == status, "\(body)")
+            }
+            #expect(try await dashboard.get("/dead").text.contains("name=\"attempt\""))
         }
         try sample.write {
             try $0.execute(sql: "UPDATE job SET discarded_by = 'zoe<b>', discarded_at = ? WHERE id = ?", arguments: [sample.time(5), job])
@@ -226,6 +247,34 @@ struct OperatorActionTests {
             let refused = try await dashboard.send(
                 "POST", "/dead/undecodable/2/reveal", headers: ["Cookie": oli], form: ["csrf": theirs.token])
             #expect(refused.status == 403)
+        }
+        try sample.write { db in
+            try db.execute(
+                sql: """
+                    INSERT INTO dead_message (at, queue, routing_key, reason, size, problem, properties)
+                    VALUES (9, 'dcm.claims.v1', 'claim', 'r', 9, 'Who asked asks again: discard it.', '{}')
+                    """)
+        }
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/dead").text
+            #expect(page.contains("Requeue 2 messages") && page.contains("Discard 3 messages") && page.contains("Who asked asks again"))
+            let one = try await dashboard.send("POST", "/api/v1/dead/undecodable/3/requeue")
+            #expect(one.status == 409 && one.text.contains("Who asked asks again"))
+            try sample.write { try $0.execute(sql: "UPDATE dead_message SET body = NULL") }
+            let none = try await dashboard.get("/dead").text
+            #expect(!none.contains("undecodable/all/requeue") && none.contains("undecodable/all/discard"))
+            #expect(try await dashboard.send("POST", "/api/v1/dead/undecodable/all/requeue?through=3").status == 409)
+            try sample.write {
+                try $0.execute(sql: "DELETE FROM dead_message WHERE seq = 3; UPDATE dead_message SET body = x'00'")
+                // As many as no single command takes.
+                try $0.execute(
+                    sql: """
+                        WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 700)
+                        INSERT INTO dead_message (seq, at, queue, routing_key, reason, size, properties) SELECT i, 9, 'q', 'q', 'r', 1, '{}' FROM n
+                        """)
+            }
+            #expect(try await dashboard.get("/dead").text.contains("Discard the oldest 500 messages"))
+            try sample.write { try $0.execute(sql: "DELETE FROM dead_message WHERE seq > 2") }
         }
         try await RunningDashboard.serving(sample, token: "secret") { dashboard in
             let bearer = ["Authorization": "Bearer secret"]

@@ -1,4 +1,5 @@
 import Foundation
+import GRDB
 import JobStore
 import Jobs
 import Pipeline
@@ -131,6 +132,61 @@ extension LedgerConformance {
             let alive = retried
             try await ledger.write { try $0.update(alive, from: gone) }
             #expect(try await counts() == [2, 0, 2, 2, 0, 2, 0])
+        }
+    }
+
+    @Test("One command takes the oldest of many messages, and all up to a number are counted", arguments: LedgerEngineKind.allCases)
+    func manyParked(engine: LedgerEngineKind) async throws {
+        try await engine.withLedger { ledger, folder in
+            let reader = LedgerReader(path: Ledger.file(in: folder).path)
+            let message = ParkedMessage(queue: "q", routingKey: "q", reason: "r", body: [1])
+            let past = ParkedMessage(queue: "q", routingKey: "q", reason: "r", body: [1], unrepeatable: "Ask again.")
+            try await ledger.write { transaction in
+                try transaction.park(past, at: now)
+                for _ in 0...ParkedSelection.most { try transaction.park(message, at: now) }
+            }
+            let last = Int64(ParkedSelection.most + 1)
+            let first = try await reader.deadMessagesToDecide(upTo: last)
+            #expect(first.all == ParkedSelection.most + 1 && first.requeueable == ParkedSelection.most)
+            let shown = try await reader.deadMessage(1)
+            #expect(shown?.hasBody == false && shown?.problem == "Ask again." && shown?.size == 1)
+            let requeued = try await ledger.write { try $0.requeueParked(.upTo(last + 1), by: "zoe", at: now) }
+            let left = try await reader.deadMessagesToDecide(upTo: .max)
+            let newest = try await reader.deadMessage(last + 1)
+            #expect(requeued == ParkedSelection.most && left.all == 2 && left.requeueable == 1 && newest?.state == .parked)
+            let discarded = try await ledger.write { try $0.discardParked(.upTo(last + 1), by: "zoe", at: now) }
+            #expect(discarded == 2)
+        }
+    }
+
+    @Test(
+        "The bodies of what nobody could read have a limit together; what comes then is listed without",
+        arguments: LedgerEngineKind.allCases)
+    func heldBodies(engine: LedgerEngineKind) async throws {
+        try await engine.withLedger { ledger, folder in
+            let reader = LedgerReader(path: Ledger.file(in: folder).path)
+            let message = ParkedMessage(queue: "q", routingKey: "q", reason: "r", body: [1, 2])
+            try await ledger.write { try $0.park(message, at: now) }
+            let queue = try DatabaseQueue(path: Ledger.file(in: folder).path)
+            let held = try await queue.write { db in
+                let held = try Int.fetchOne(db, sql: "SELECT held FROM dead_message")
+                try db.execute(sql: "UPDATE dead_message SET held = ?", arguments: [ParkedMessage.longestBodies - 2])
+                return held
+            }
+            try queue.close()
+            #expect(held == 2)
+            try await ledger.write { transaction in
+                try transaction.park(message, at: now)
+                try transaction.park(message, at: now)
+            }
+            let full = try await reader.deadMessages(limit: 9).items
+            #expect(full.map(\.hasBody) == [false, true, true] && full[0].problem?.contains(PipelineQueue.dead) == true)
+            try await ledger.write { transaction in
+                _ = try transaction.discardParked(.one(1), by: "zoe", at: now)
+                try transaction.park(message, at: now)
+            }
+            let after = try await reader.deadMessage(4)
+            #expect(after?.hasBody == true)
         }
     }
 

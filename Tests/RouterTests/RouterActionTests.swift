@@ -69,6 +69,55 @@ import Testing
         #expect(stored?.state == .dead && stored?.discarded?.actor == "anna")
     }
 
+    @Test func whatAnOldPageAsksForIsNotDoneToALaterAttempt() async throws {
+        let bench = try await started()
+        for attempt in 1...2 {
+            let order = try #require(try await bench.commit(RouterBench.claim(0, attempt: attempt)).granted)
+            try await bench.commit(RouterBench.result(order, .failed))
+            guard attempt == 1 else { break }
+            let retried = try await bench.commit(RouterBench.command(.retryJob, job, attempt: 1))
+            #expect(retried.outcome == "done")
+        }
+        let stale = try await bench.commit(RouterBench.command(.retryJob, job, params: ["x": 1], attempt: 1))
+        #expect(stale.outcome == "refused: Job a is at attempt 2 by now, not at 1: look at it again.")
+        let discard = try await bench.commit(RouterBench.command(.discardJob, job, attempt: 1))
+        #expect(discard.outcome == stale.outcome)
+        let kept = try await bench.job(0)
+        #expect(kept?.state == .failed && kept?.changedParams == nil)
+        let current = try await bench.commit(RouterBench.command(.retryJob, job, params: ["x": 1], attempt: 2))
+        #expect(current.outcome == "done: other params (x)")
+    }
+
+    @Test func paramsAndAttemptOfAnActionThatTakesNoneAreNotIgnored() throws {
+        func decode(_ rest: String) throws -> CommandMessage {
+            let body = #"{"id": "c", "target": "x", "# + rest + "}"
+            return try AMQPDelivery(properties: .pipeline(type: CommandMessage.type), body: Array(body.utf8)).decodeCommand()
+        }
+        #expect(throws: UndecodableMessage.self) { try decode(#""action": "rerun-job", "params": {"a": 1}"#) }
+        #expect(throws: UndecodableMessage.self) { try decode(#""action": "retry-run", "attempt": 1"#) }
+        let retry = try decode(#""action": "retry-job", "params": {"a": 1}, "attempt": 3"#)
+        let discard = try decode(#""action": "discard-job", "attempt": 3"#)
+        #expect(retry.params == ["a": 1] && retry.attempt == 3 && discard.attempt == 3)
+    }
+
+    @Test(arguments: [
+        (PipelineQueue.claims, ClaimMessage.type, false), (PipelineQueue.claims, RenewMessage.type, false),
+        (PipelineQueue.commands, CommandMessage.type, false), (PipelineQueue.ingest, EventMessage.type, true),
+    ])
+    func whatWasMeantForThatMomentIsNeverSentAgain(queue: String, type: String, isNote: Bool) {
+        var headers: AMQPTable = [PipelineHeader.deadQueue: .string(queue)]
+        if isNote { headers[PipelineHeader.deadNote] = true }
+        let message = ParkedMessage(AMQPDelivery(routingKey: queue, properties: AMQPProperties(type: type, headers: headers), body: [1]))
+        #expect(message.size == 1 && message.problem?.contains("iscard") == true)
+        #expect(message.body == nil && message.properties == [:])
+        #expect(throws: ParkedMessage.Obstacle.self) { try message.publishing.get() }
+        guard !isNote else { return }
+        // One whose body somebody kept all the same.
+        var kept = message
+        kept.body = [1]
+        #expect(throws: ParkedMessage.Obstacle.self) { try kept.publishing.get() }
+    }
+
     @Test func aParkedMessageKnowsWhereItCameFromAndGoesThereAgain() throws {
         let dead = AMQPDelivery(
             routingKey: "dcm.ingest.v1",
@@ -147,6 +196,45 @@ extension RouterBrokerTests {
                     #expect(first.state == .requeued && first.decidedBy == "zoe" && !first.hasBody)
                     for message in after { try await order(.discardMessage, String(message.sequence)) }
                     _ = try await RouterStage.until("the list is empty") { try await open().isEmpty ? true : nil }
+                }
+            }
+        }
+
+        @Test("A message that can be read by now becomes a run, one, also when the last router stopped between confirm and settling")
+        func stopped() async throws {
+            try await RouterStage.with { stage in
+                let body = PipelineJSON.encode(RouterStage.event("mended", level: .series))
+                let message = ParkedMessage(
+                    queue: PipelineQueue.ingest, routingKey: "series.stable", reason: "r", messageID: "mended", type: EventMessage.type,
+                    body: body)
+                do {
+                    let ledger = try Ledger(folder: stage.state)
+                    try await ledger.write { transaction in
+                        try transaction.park(message, at: Date())
+                        _ = try transaction.requeueParked(.one(1), by: "zoe", at: Date())
+                    }
+                }
+                func send(_ body: [UInt8]) async throws {
+                    try await stage.client.publish(
+                        AMQPPublishing(
+                            exchange: "", routingKey: PipelineQueue.ingest, mandatory: true,
+                            properties: .pipeline(type: EventMessage.type), body: body))
+                }
+                // What the last router had sent.
+                try await send(body)
+                try await stage.withRouter(RouterConfiguration()) {
+                    _ = try await RouterStage.until("it is settled") {
+                        try await stage.reader.deadMessage(1)?.state == .requeued ? true : nil
+                    }
+                    // Behind both of them.
+                    try await send(PipelineJSON.encode(RouterStage.event("behind", level: .series)))
+                    _ = try await RouterStage.until("the one behind is a run") {
+                        try await stage.reader.runs(LedgerRunFilter(event: "behind"), limit: 1).items.first
+                    }
+                    let runs = try await stage.reader.runs(LedgerRunFilter(event: "mended"), limit: 5).items
+                    #expect(runs.count == 1)
+                    let open = try await stage.reader.deadMessages(limit: 5).items
+                    #expect(open.isEmpty)
                 }
             }
         }

@@ -69,10 +69,13 @@ final class RouterBench: Sendable {
     }
 
     static func command(
-        _ action: CommandMessage.Action, _ target: String, priority: String? = nil, params: JSONValue? = nil, id: String = UUID().uuidString
+        _ action: CommandMessage.Action, _ target: String, priority: String? = nil, params: JSONValue? = nil, attempt: Int? = nil,
+        id: String = UUID().uuidString
     ) -> RouterInput {
         .command(
-            CommandMessage(id: id, action: action, target: target, actor: "anna", at: now, priority: priority, params: params), delivery())
+            CommandMessage(
+                id: id, action: action, target: target, actor: "anna", at: now, priority: priority, params: params, attempt: attempt),
+            delivery())
     }
 }
 

@@ -108,6 +108,8 @@ extension RouterBrokerTests {
                         try await stage.reader.deadMessages(limit: 5).items.first
                     }
                     #expect(dead.type == EventMessage.type)
+                    // The event has its run: sent again, it would do nothing.
+                    #expect(!dead.hasBody && dead.problem?.contains("reprocess that run") == true)
                     let waiting = try await stage.client.inspect(PipelineQueue.dead).messages
                     #expect(waiting == 1)
                 }

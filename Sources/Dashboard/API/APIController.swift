@@ -48,11 +48,13 @@ struct APIController: Sendable {
                 "/jobs/{id}/retry", "retryJob", "jobs", "Retries the job and what was skipped because of it", .retryJob,
                 details: """
                     With `params`, the whole of them, the job runs with these from now on instead of those that it has; `plannedParams` of \
-                    the job keeps what was planned. Jobs that have ended well are not repeated.
+                    the job keeps what was planned. Jobs that have ended well are not repeated. With `attempt` it is refused when the job is at \
+                    another one by then.
                     """, body: "RetryOrder"),
             change("/jobs/{id}/cancel", "cancelJob", "jobs", "Cancels the job; what it runs is ended", .cancelJob),
             change(
-                "/jobs/{id}/discard", "discardJob", "jobs", "Takes a dead job off the list of the dead; it stays what it is", .discardJob),
+                "/jobs/{id}/discard", "discardJob", "jobs", "Takes a dead job off the list of the dead; it stays what it is", .discardJob,
+                body: "DiscardOrder"),
             change("/jobs/{id}/rerun", "rerunJob", "jobs", "The job and everything after it once more, also what succeeded", .rerunJob),
             change(
                 "/jobs/{id}/priority", "setPriority", "jobs", "Gives a job that has not started another priority", .setPriority,
@@ -202,9 +204,12 @@ struct APIController: Sendable {
     ) async throws -> APIAnswer {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let priority = action == .setPriority ? try await Self.priority(request) : nil
-        let params = action == .retryJob ? try ParamsText.read(try await APIBody.read(request)) : nil
+        let order =
+            action == .retryJob || action == .discardJob
+            ? try JobOrder(try await APIBody.read(request), takesParams: action == .retryJob) : nil
         let id = try await commands.send(
-            action, target: context.parameters.require("id"), priority: priority, params: params, by: identity)
+            action, target: context.parameters.require("id"), priority: priority, params: order?.params,
+            attempt: order?.attempt, by: identity)
         return .json(["command": .string(id)])
     }
 }

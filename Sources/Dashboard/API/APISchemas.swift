@@ -17,6 +17,10 @@ enum APISchemas {
     private static let counts = Schema.object(
         Dictionary(uniqueKeysWithValues: JobState.allCases.map { ($0.rawValue, Schema.count) }), "Jobs by state.")
 
+    private static let attemptSeen: JSONValue = [
+        "type": "integer", "description": "The attempt of the job that is meant: at another one by then, nothing is done.",
+    ]
+
     private static let base: [String: JSONValue] = [
         "Problem": Schema.object(
             [
@@ -192,9 +196,11 @@ enum APISchemas {
                     "type": "object",
                     "description": .string(
                         "The whole of them. At most \(CommandMessage.longestParams) bytes and \(CommandMessage.deepestParams) levels deep."),
-                ]
+                ],
+                "attempt": attemptSeen,
             ],
         ],
+        "DiscardOrder": ["type": "object", "additionalProperties": false, "properties": ["attempt": attemptSeen]],
         "PriorityOrder": Schema.object([
             "priority": [
                 "oneOf": [

@@ -26,16 +26,19 @@ struct Commands: Sendable {
     let store: MonitorStore
     let logger: Logger
 
-    /// - Parameter params: what a job is to be retried with, checked by ``ParamsText``.
+    /// - Parameters:
+    ///   - params: what a job is to be retried with, checked by ``JobOrder``.
+    ///   - attempt: the one that whoever asks has seen; nil when that does not matter.
     /// - Returns: the command's id. The broker has it; the router carries it out.
     func send(
-        _ action: CommandMessage.Action, target: String, priority: String? = nil, params: JSONValue? = nil, by identity: Identity
+        _ action: CommandMessage.Action, target: String, priority: String? = nil, params: JSONValue? = nil, attempt: Int? = nil,
+        by identity: Identity
     ) async throws -> String {
         let priority = action == .setPriority ? try Self.level(priority) : nil
-        let change = try await check(action, target, priority, params)
+        let change = try await check(action, target, priority, params, attempt)
         let command = CommandMessage(
             id: UUID().uuidString.lowercased(), action: action, target: target, actor: identity.actor, at: Date(),
-            priority: priority?.name, params: params)
+            priority: priority?.name, params: params, attempt: attempt)
         var detail: [String: JSONValue] = ["command": .string(command.id)]
         detail["priority"] = priority.map { .string($0.name) }
         // Keys and no values: those may be patient data.
@@ -70,13 +73,13 @@ struct Commands: Sendable {
     ///
     /// - Returns: what becomes of the job's params, when they are to be others.
     private func check(
-        _ action: CommandMessage.Action, _ target: String, _ priority: Priority?, _ params: JSONValue?
+        _ action: CommandMessage.Action, _ target: String, _ priority: Priority?, _ params: JSONValue?, _ attempt: Int?
     ) async throws -> ParamsChange? {
         switch action {
         case .retryJob:
-            let before = try await check(job: target) { .retry(job: $0, actor: "", params: params) }.params
+            let before = try await check(job: target) { .retry(job: $0, actor: "", attempt: attempt, params: params) }.params
             return params.map { ParamsChange(from: before, to: $0) }
-        case .discardJob: try await check(job: target) { .discard(job: $0, actor: "") }
+        case .discardJob: try await check(job: target) { .discard(job: $0, actor: "", attempt: attempt) }
         case .cancelJob: try await check(job: target) { .cancel(job: $0, actor: "") }
         case .rerunJob: try await check(job: target) { .rerun(job: $0, actor: "") }
         case .setPriority: try await check(job: target) { job in priority.map { .setPriority(job: job, priority: $0, actor: "") } }
@@ -108,15 +111,17 @@ struct Commands: Sendable {
     private func check(messages target: String, isRequeue: Bool) async throws {
         switch ParkedSelection(target) {
         case nil: throw Problem.notFound("There is no message '\(target)'.")
-        case .upTo:
-            if try await ledger.deadMessages(limit: 1).items.isEmpty { throw Problem.conflict("No message waits for a decision.") }
+        case .upTo(let last):
+            let count = try await ledger.deadMessagesToDecide(upTo: last)
+            if count.all == 0 { throw Problem.conflict("No message waits for a decision.") }
+            if isRequeue, count.requeueable == 0 { throw Problem.conflict("None of the messages can be requeued: each says why.") }
         case .one(let number):
             guard let message = try await ledger.deadMessage(number) else { throw Problem.notFound("There is no message '\(target)'.") }
             guard message.state == .parked else {
                 throw Problem.conflict("The message is \(message.state.rawValue) already\(message.decidedBy.map { ", by \($0)" } ?? "").")
             }
             if isRequeue, !message.hasBody {
-                throw Problem.conflict("Its body is too long to be kept here: move it on the broker, from \(PipelineQueue.dead).")
+                throw Problem.conflict("It cannot be requeued. \(message.problem ?? "Its body is not kept.")")
             }
         }
     }

@@ -19,19 +19,7 @@ enum ParamsText {
         return try check(value)
     }
 
-    /// - Parameter body: of a request: nil, or `{"params": {...}}`.
-    /// - Returns: nil when it holds none.
-    static func read(_ body: JSONValue?) throws(Problem) -> JSONValue? {
-        guard let body else { return nil }
-        guard let members = body.object else { throw .badRequest("The body is an object with the key params, or nothing.") }
-        if let other = members.keys.sorted().first(where: { $0 != "params" }) {
-            throw .parameter(String(other.prefix(60)), nil, allowed: "only the key params")
-        }
-        guard let params = members["params"] else { return nil }
-        return try check(params)
-    }
-
-    private static func check(_ params: JSONValue) throws(Problem) -> JSONValue {
+    fileprivate static func check(_ params: JSONValue) throws(Problem) -> JSONValue {
         if let fault = CommandMessage.fault(ofParams: params) { throw problem(fault) }
         if let key = HeaderMask.maskedKey(in: params) {
             throw problem("has '\(HeaderMask.mask)' as its \(key.prefix(60)): that stands for a value that is not shown. Reveal it first")
@@ -53,6 +41,38 @@ enum ParamsText {
         guard let match = text.firstMatch(of: /line (\d+), column (\d+)/) else { return "" }
         return " near line \(match.output.1), column \(match.output.2)"
     }
+}
+
+/// What a request says of a retry or a discard.
+struct JobOrder {
+    var params: JSONValue?
+    /// The attempt that whoever asks has seen.
+    var attempt: Int?
+
+    /// - Parameter body: of a request: nil, or `{"params": {...}, "attempt": 2}`, of which either may be missing.
+    init(_ body: JSONValue?, takesParams: Bool) throws(Problem) {
+        guard let body else { return }
+        let keys = takesParams ? ["params", "attempt"] : ["attempt"]
+        let words = keys.joined(separator: ", ")
+        guard let members = body.object else { throw .badRequest("The body is an object, or nothing. Keys that it may have: \(words).") }
+        if let other = members.keys.sorted().first(where: { !keys.contains($0) }) {
+            throw .parameter(String(other.prefix(60)), nil, allowed: "only the keys \(words)")
+        }
+        if let given = members["attempt"] {
+            guard let number = given.integer, let attempt = Int(exactly: number) else { throw Self.noAttempt }
+            self.attempt = attempt
+        }
+        params = if let given = members["params"] { try ParamsText.check(given) } else { nil }
+    }
+
+    /// - Parameter text: of a form's hidden field; nil in a form that has none.
+    static func attempt(_ text: String?) throws(Problem) -> Int? {
+        guard let text else { return nil }
+        guard let attempt = Int(text) else { throw noAttempt }
+        return attempt
+    }
+
+    private static let noAttempt = Problem.parameter("attempt", nil, allowed: "the number of the attempt that is meant")
 }
 
 extension HeaderMask {

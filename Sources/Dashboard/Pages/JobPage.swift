@@ -114,6 +114,8 @@ private struct JobPage {
     var isRunning: Bool
     var run: RunRow
     var runID: String
+    /// What the forms are about.
+    var attempt: String
     var channel: String
     var priority: String
     var timeout: String
@@ -172,7 +174,9 @@ extension PageController {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let id = try context.parameters.require("id")
         do {
-            _ = try await commands.send(.retryJob, target: id, params: try ParamsText.read(text), by: identity)
+            _ = try await commands.send(
+                .retryJob, target: id, params: try ParamsText.read(text), attempt: try JobOrder.attempt(context.form["attempt"]),
+                by: identity)
             return .redirect(to: "/jobs/\(id)?done=\(CommandMessage.Action.retryJob.rawValue)")
         } catch let problem as Problem where [.badRequest, .conflict, .serviceUnavailable].contains(problem.status) {
             return try await jobPage(request, context, refused: JobPage.Refused(text: text, problem: problem))
@@ -203,8 +207,11 @@ extension PageController {
             results: StoredResults(aftermath, server: detail.run.server, configuration.orthanc), explanation: explanation,
             commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
             refused: refused, configuration: configuration, at: Date())
+        var frame = try await frame("/runs", request, run: detail.job.runID)
+        // The answer to a refused form has the form's address, which nobody can read.
+        if refused != nil { frame.source = "/jobs/\(id)" }
         var response = try pages.response(
-            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID),
+            "job", model, title: detail.job.name, context, frame: frame,
             status: refused?.problem.status ?? .ok)
         response.hideAgain(model.concealment, at: "/jobs/\(id)")
         return response
@@ -307,6 +314,7 @@ extension JobPage {
             isRunning: job.state == .running,
             run: RunRow(detail.run, configuration.orthanc, at: now),
             runID: detail.run.id,
+            attempt: String(job.attempt),
             channel: job.channel,
             priority: job.priority.name,
             timeout: definition.timeout.seconds.map { Display.duration(Double($0)) } ?? "none",
@@ -323,7 +331,7 @@ extension JobPage {
             canDiscard: job.state == .dead && job.discarded == nil,
             discarded: job.discarded.map { "\(HTMLText.escape($0.actor)) \(Markup.time($0.at))" },
             canRetry: commands.retry != nil,
-            retryWords: commands.retry ?? "",
+            retryWords: (commands.retry ?? "") + (detail.changedParams == nil ? "" : ", with its changed params"),
             canCancel: !job.state.isTerminal && !job.cancelRequested,
             canRerun: commands.rerun != nil,
             rerunWords: commands.rerun ?? "",

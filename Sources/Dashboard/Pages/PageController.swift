@@ -51,7 +51,9 @@ struct PageController: Sendable {
     ) async throws -> Response {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
         let target = try context.parameters.require("id")
-        _ = try await commands.send(action, target: target, priority: context.form["priority"], by: identity)
+        _ = try await commands.send(
+            action, target: target, priority: context.form["priority"],
+            attempt: action == .discardJob ? try JobOrder.attempt(context.form["attempt"]) : nil, by: identity)
         let list =
             switch action {
             case .drainWorker, .resumeWorker: "/workers"

@@ -34,11 +34,13 @@ struct ParkedMessagesPanel {
     var other: String
     /// The newest that the page shows: "all" means none that came after it.
     var newest: String?
-    var all: String
+    /// What "all" would do: `12 messages`, or `the oldest 500 messages`; nil when there is nothing to do.
+    var requeueable: String?
+    var discardable: String?
     /// Names of queues are the broker's own.
     var deadQueue = PipelineQueue.dead
 
-    init(_ page: LedgerPage<LedgerDeadMessage>, open: Int, newest: Int64?, isDecided: Bool, cursor: String?) {
+    init(_ page: LedgerPage<LedgerDeadMessage>, open: Int, toDecide: (all: Int, requeueable: Int), isDecided: Bool, cursor: String?) {
         rows = page.items.map(Row.init)
         let path = isDecided ? "/dead?decided=true" : "/dead"
         pager = PagerModel(path, cursor, page.next, parameter: "messageCursor")
@@ -46,8 +48,18 @@ struct ParkedMessagesPanel {
         isEmpty = page.items.isEmpty
         self.isDecided = isDecided
         other = isDecided ? "/dead#messages" : "/dead?decided=true#messages"
-        self.newest = isDecided || open < 2 ? nil : newest.map(String.init)
-        all = Display.number(open)
+        newest = isDecided || toDecide.all < 2 ? nil : page.items.first.map { String($0.sequence) }
+        requeueable = Self.all(toDecide.requeueable)
+        discardable = Self.all(toDecide.all)
+    }
+
+    private static func all(_ count: Int) -> String? {
+        switch count {
+        case 0: nil
+        case 1: "1 message"
+        case ...ParkedSelection.most: "\(Display.number(count)) messages"
+        default: "the oldest \(ParkedSelection.most) messages"
+        }
     }
 }
 
@@ -92,8 +104,9 @@ extension LedgerReader {
     /// What the dead letters page shows of them.
     func parkedMessages(cursor: String?, isDecided: Bool, open: Int) async throws -> ParkedMessagesPanel {
         let page = try await deadMessages(limit: 50, cursor: cursor, decided: isDecided)
-        let newest = cursor == nil ? page.items.first : try await deadMessages(limit: 1).items.first
-        return ParkedMessagesPanel(page, open: open, newest: newest?.sequence, isDecided: isDecided, cursor: cursor)
+        var toDecide = (all: 0, requeueable: 0)
+        if !isDecided, let newest = page.items.first { toDecide = try await deadMessagesToDecide(upTo: newest.sequence) }
+        return ParkedMessagesPanel(page, open: open, toDecide: toDecide, isDecided: isDecided, cursor: cursor)
     }
 }
 
@@ -154,7 +167,7 @@ struct ParkedMessages: Sendable {
         guard let body = try await ledger.body(ofDeadMessage: number) else {
             throw Problem.conflict(
                 message.state.isOpen
-                    ? "Its body is too long to be kept here: look on the broker, in the queue \(PipelineQueue.dead)."
+                    ? "Its body is not kept here: look on the broker, in the queue \(PipelineQueue.dead)."
                     : "It was \(message.state.rawValue): its body is not kept any more.")
         }
         try await store.record(identity.entry("reveal-message", .init("message", String(number))))
@@ -203,7 +216,7 @@ extension ParkedMessages {
         .post(
             "/dead/undecodable/{id}/\(verb)", name, "pipeline", summary,
             parameters: [
-                .path("A message's number (`sequence`), or `all`."),
+                .path("A message's number (`sequence`), or `all`: the oldest \(ParkedSelection.most), again and again for more."),
                 .query(
                     "through", .integer(1...Int64.max),
                     "With `all`: the number of the newest message that is meant; none that came later is.",

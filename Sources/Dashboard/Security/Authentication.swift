@@ -92,8 +92,8 @@ extension Authentication {
         }
     }
 
-    /// Params of a job, with each character as three.
-    private static let longestForm = 128 * 1024
+    /// Params of a job, with each character as three, and as long again in indentation.
+    private static let longestForm = 256 * 1024
 
     private static func isSameOrigin(_ request: Request) -> Bool {
         if let site = request.headers[.secFetchSite], !["same-origin", "none"].contains(site) { return false }
