@@ -214,7 +214,7 @@ extension RouterBrokerTests {
                         _ = try transaction.requeueParked(.one(1), by: "zoe", at: Date())
                     }
                 }
-                func send(_ body: [UInt8]) async throws {
+                @Sendable func send(_ body: [UInt8]) async throws {
                     try await stage.client.publish(
                         AMQPPublishing(
                             exchange: "", routingKey: PipelineQueue.ingest, mandatory: true,

@@ -207,11 +207,8 @@ extension PageController {
             results: StoredResults(aftermath, server: detail.run.server, configuration.orthanc), explanation: explanation,
             commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
             refused: refused, configuration: configuration, at: Date())
-        var frame = try await frame("/runs", request, run: detail.job.runID)
-        // The answer to a refused form has the form's address, which nobody can read.
-        if refused != nil { frame.source = "/jobs/\(id)" }
         var response = try pages.response(
-            "job", model, title: detail.job.name, context, frame: frame,
+            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID),
             status: refused?.problem.status ?? .ok)
         response.hideAgain(model.concealment, at: "/jobs/\(id)")
         return response

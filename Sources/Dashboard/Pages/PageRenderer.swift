@@ -114,8 +114,6 @@ private struct PageModel {
 
 /// What all pages share.
 struct PageFrame {
-    /// Where the script reads the page again, when that is not its address.
-    var source: String?
     struct Link {
         var title: String
         var url: String

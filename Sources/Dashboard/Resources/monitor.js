@@ -90,7 +90,7 @@
     if (isLoading) { isStale = true; return; }
     isLoading = true;
     try {
-      const response = await fetch(document.body.dataset.source ?? location.href.split("#")[0], { headers: { Accept: "text/html" }, redirect: "error" });
+      const response = await fetch(location.href.split("#")[0], { headers: { Accept: "text/html" }, redirect: "error" });
       if (!response.ok) return;
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       for (const part of document.querySelectorAll("[data-live][id]")) {
