@@ -7,8 +7,11 @@ import axe_playwright_python
 
 AXE = (pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-# What a theme changes.
+# What a theme changes, and what a narrow window does besides.
 COLOURS = ["color-contrast", "link-in-text-block"]
+NARROW = COLOURS + [
+    "target-size", "scrollable-region-focusable", "button-name", "link-name", "label", "select-name", "summary-name", "empty-heading",
+]
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -44,7 +47,7 @@ def look(page, name):
     wrong["dark"] = violations(page, COLOURS) + picture(page, f"{name}-dark")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size(PHONE)
-    wrong["phone"] = violations(page) + too_wide(page) + picture(page, f"{name}-phone")
+    wrong["phone"] = violations(page, NARROW) + too_wide(page) + picture(page, f"{name}-phone")
     return {way: problems for way, problems in wrong.items() if problems}
 
 

@@ -43,6 +43,8 @@ class Stack:
             "POLL_INTERVAL": "0.2",
             # A job that waits for its test holds up no other.
             "WORKER_SLOTS": "4",
+            # At the end one job still waits for its test.
+            "WORKER_GRACE": "0",
             "BROWSER_TESTS": str(self.control),
         }
         self.lifeline = None
