@@ -258,7 +258,7 @@ extension RunAudit {
             guard input.job == index, old.state == .dead, old.discarded == nil, new.discarded != nil, same == old else {
                 throw Violation(rule: "discard", text: "job \(index), \(old.state.rawValue), is another one after it was discarded")
             }
-        } else if new.discarded != old.discarded, !input.beginsAnew || new.discarded != nil {
+        } else if new.discarded != old.discarded, !input.bringsBack(index) || new.discarded != nil {
             throw Violation(rule: "discard", text: "\(input.name) changed who discarded job \(index)")
         }
         if new.discarded != nil, new.state != .dead {
@@ -330,6 +330,15 @@ extension RunInput {
     var beginsAnew: Bool {
         switch self {
         case .retry, .retryAll, .rerun: true
+        default: false
+        }
+    }
+
+    /// Whether a discarded job may come to life again: by a retry of its own, or done once more with what came before it.
+    fileprivate func bringsBack(_ index: Int) -> Bool {
+        switch self {
+        case .retry(let job, _, _, _): job == index
+        case .rerun: true
         default: false
         }
     }

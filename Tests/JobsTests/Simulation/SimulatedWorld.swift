@@ -279,8 +279,8 @@ extension SimulatedWorld {
         case .cancelRun: try commit(.cancelAll(actor: "p"))
         case .retry(let job): try commit(.retry(job: job % count, actor: "p"))
         case .retryWith(let job, let number):
-            try commit(.retry(job: job % count, actor: "p", params: ["n": .integer(Int64(number))]))
-        case .discard(let job): try commit(.discard(job: job % count, actor: "p"))
+            try commit(.retry(job: chosen(job) { $0.discarded != nil }, actor: "p", params: ["n": .integer(Int64(number))]))
+        case .discard(let job): try commit(.discard(job: chosen(job) { $0.state == .dead && $0.discarded == nil }, actor: "p"))
         case .retryRun: try commit(.retryAll(actor: "p"))
         case .rerun(let job): try commit(.rerun(job: job % count, actor: "p"))
         case .setPriority(let job, let priority): try commit(.setPriority(job: job % count, priority: priority, actor: "p"))
@@ -289,6 +289,12 @@ extension SimulatedWorld {
             paused.set(SimulatedPlan.pausable[number], false)
             try commit(.resumed(paused: paused))
         }
+    }
+
+    /// A job that the command is meant for, when there is one: those that chance points to seldom are.
+    private func chosen(_ number: Int, _ isMeant: (Job) -> Bool) -> Int {
+        let meant = run.jobs.indices.filter { isMeant(run.jobs[$0]) }
+        return meant.isEmpty ? number % run.jobs.count : meant[number % meant.count]
     }
 
     /// What no message tells: leases that ran out, hints that got lost, jobs that have waited long.
