@@ -107,6 +107,8 @@ def test_an_admin_adds_a_user_who_can_sign_in(visit, chromium):
     other = visit("/sign-in", role=None)
     sign_in(other, "nora")
     expect(other).to_have_url(re.compile("/$"))
+    # A page that stands open would ask, and be refused, before the next click.
+    other.goto("about:blank")
     # Disabled, the next click shows the door.
     page.locator("form[action='/users/nora/disable'] button").click()
     expect(page.locator("#users table")).to_contain_text("disabled")

@@ -90,7 +90,9 @@
     if (isLoading) { isStale = true; return; }
     isLoading = true;
     try {
-      const response = await fetch(location.href.split("#")[0], { headers: { Accept: "text/html" }, redirect: "error" });
+      const response = await fetch(location.href.split("#")[0], { headers: { Accept: "text/html" }, redirect: "manual" });
+      // To where one signs in: whoever is typing here keeps what stands here.
+      if (response.type === "opaqueredirect") return leave();
       if (!response.ok) return;
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       for (const part of document.querySelectorAll("[data-live][id]")) {
@@ -130,8 +132,18 @@
     sign.title = isOn ? "This page follows what happens." : "The monitor does not answer: what the page shows is as it was then.";
   }
 
+  // The session is over: nothing follows until somebody has signed in again.
+  let isSignedOut = false;
+
+  function leave() {
+    isSignedOut = true;
+    disconnect();
+    say(false, "signed out");
+    if (sign) sign.title = "Load the page again to sign in. What it shows is as it was then.";
+  }
+
   function connect() {
-    if (source || last === undefined || document.hidden) return;
+    if (source || isSignedOut || last === undefined || document.hidden) return;
     const query = new URLSearchParams({ after: last });
     if (body.dataset.run) query.set("run", body.dataset.run);
     source = new EventSource(`/api/v1/stream?${query}`);
