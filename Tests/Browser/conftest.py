@@ -128,17 +128,23 @@ class Complaints:
     def __init__(self):
         self.texts = []
         self.expected = []
+        self.allowed = []
 
     def expect(self, pattern):
         """Says that one of them belongs to the test."""
         self.expected.append(pattern)
+
+    def allow(self, pattern):
+        """Says that one of them may come."""
+        self.allowed.append(pattern)
 
     def watch(self, context):
         context.on("console", lambda message: message.type in ("error", "warning") and self.texts.append(f"{message.type}: {message.text}"))
         context.on("weberror", lambda error: self.texts.append(f"uncaught: {error.error}"))
 
     def check(self):
-        left = [text for text in self.texts if not any(re.search(pattern, text) for pattern in self.expected)]
+        known = self.expected + self.allowed
+        left = [text for text in self.texts if not any(re.search(pattern, text) for pattern in known)]
         assert not left, "The browser complained:\n" + "\n".join(left)
         missing = [pattern for pattern in self.expected if not any(re.search(pattern, text) for text in self.texts)]
         assert not missing, f"The browser should have complained: {missing}"

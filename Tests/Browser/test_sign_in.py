@@ -114,3 +114,19 @@ def test_an_admin_adds_a_user_who_can_sign_in(visit, chromium):
     expect(page.locator("#users table")).to_contain_text("disabled")
     other.goto("/runs")
     expect(other).to_have_url(re.compile("/sign-in"))
+
+
+def test_a_page_whose_user_was_disabled_says_so(visit, complaints):
+    # Whichever comes first: the stream is refused, or the page is sent to where one signs in.
+    complaints.allow("status of 401")
+    page = visit("/users", role="admin")
+    form = page.locator("form[action='/users']")
+    form.get_by_label("Name").fill("olga")
+    form.get_by_label("Password").fill(PASSWORD)
+    form.get_by_role("button", name="Add").click()
+    expect(page.locator("#users table")).to_contain_text("olga")
+    other = visit("/sign-in", role=None)
+    sign_in(other, "olga")
+    expect(other.locator("#live")).to_have_text("live")
+    page.locator("form[action='/users/olga/disable'] button").click()
+    expect(other.locator("#live")).to_contain_text("signed out")

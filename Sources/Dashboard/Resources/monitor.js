@@ -151,8 +151,8 @@
     source.onopen = () => { say(true, "live"); soon(); };
     source.onerror = () => {
       say(false, "reconnecting");
-      // A refusal ends the stream for good, so ask again ourselves.
-      if (source && source.readyState === EventSource.CLOSED) { disconnect(); setTimeout(connect, 5000); }
+      // A refusal ends the stream for good, so ask again ourselves. The page's own address says whether the session is over.
+      if (source && source.readyState === EventSource.CLOSED) { disconnect(); refresh(); setTimeout(connect, 5000); }
     };
     source.addEventListener("fact", (event) => { last = event.lastEventId; soon(); });
     // What happened in between is not on record any more: the page's parts are read anew, and the stream goes on from there.
