@@ -20,6 +20,8 @@ final class AMQPStatus: Sendable {
     }
 
     private let state = Mutex(State())
+    /// One change at a time is told: the last that a watcher hears is the newest. Taken before `state`, and by nobody who is called back.
+    private let order = Mutex(())
 
     var current: AMQPConnectionState {
         state.withLock { $0.combined }
@@ -30,16 +32,20 @@ final class AMQPStatus: Sendable {
     }
 
     func update(_ part: Part, _ new: AMQPConnectionState) {
-        let ended = state.withLock { state -> [AsyncStream<AMQPConnectionState>.Continuation] in
-            let old = state.combined
-            state.parts[part.rawValue] = new
-            let combined = state.combined
-            guard combined != old else { return [] }
-            for watcher in state.watchers.values { watcher.yield(combined) }
-            return combined == .closed ? Array(state.watchers.values) : []
+        order.withLock { _ in
+            let (combined, watchers) = state.withLock { state -> (AMQPConnectionState, [AsyncStream<AMQPConnectionState>.Continuation]) in
+                let old = state.combined
+                state.parts[part.rawValue] = new
+                let combined = state.combined
+                return (combined, combined == old ? [] : Array(state.watchers.values))
+            }
+            // Not under the state's lock: who is being cancelled while he waits for this holds a lock that the yield needs, and calls back
+            // into `remove`. So does a stream's end.
+            for watcher in watchers {
+                watcher.yield(combined)
+                if combined == .closed { watcher.finish() }
+            }
         }
-        // Not under the lock: a stream's end calls back into `remove`.
-        for watcher in ended { watcher.finish() }
     }
 
     /// The state now and each later one; slow readers see the newest.
