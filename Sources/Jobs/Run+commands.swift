@@ -99,9 +99,12 @@ extension Run {
                 let text = "The run's files are being cleaned up: ask again when all its jobs have ended."
                 return .failure(Refusal(reason: Reason("run-active", text)))
             }
-            // What somebody discarded comes back by a retry of its own, not by one of the others.
+            // What somebody discarded comes back by a retry of its own, not by one of the others. Only a finalizer always does: the files
+            // that are made again have to be deleted again.
             let all = jobs.indices.filter { index in
-                !jobs[index].wasNeverPlanned && (includesWhatEnded || jobs[index].discarded == nil || wanted.contains(index))
+                let job = jobs[index]
+                let mayStay = job.discarded != nil && !job.definition.isFinalizer && !includesWhatEnded && !wanted.contains(index)
+                return !job.wasNeverPlanned && !mayStay
             }
             return .success(Extent(jobs: Set(all), isWholeRun: true))
         }

@@ -139,6 +139,25 @@ import Testing
         #expect(run.jobs[1].discarded == nil && run.jobs[1].state != .dead)
     }
 
+    /// A hole that the simulation found (DCM_SEED=74508): the files were made again, and nothing would have deleted them.
+    @Test(arguments: [false, true]) func theWholeRunBringsADiscardedFinalizerBack(isRetryOfOne: Bool) {
+        var run = Run(
+            id: RunID(milliseconds: 1, random: (2, 3)),
+            plan: RunPlan(jobs: [
+                .init(definition: JobDefinition(name: "a", service: "x", stage: .services, entry: "m.a"), dependencies: []),
+                .init(
+                    definition: JobDefinition(name: "clean", service: "z", stage: .post, entry: "m.clean", isFinalizer: true),
+                    dependencies: [Dependency(parent: 0, condition: .finished, origin: .declared)]),
+            ]))
+        _ = run.apply(.start, at: now)
+        _ = run.apply(.cancelAll(actor: "op"), at: now)
+        end(&run, 1, .failed, isRetriable: false)
+        _ = run.apply(.discard(job: 1, actor: "zoe"), at: now)
+        #expect(run.jobs[0].state == .cancelled && run.jobs[1].state == .dead && run.hasBegunCleaning)
+        #expect(refusal(run.apply(isRetryOfOne ? .retry(job: 0, actor: "op") : .retryAll(actor: "op"), at: now)) == nil)
+        #expect(run.jobs[0].state == .ready && run.jobs[1].state == .waiting && run.jobs[1].discarded == nil)
+    }
+
     // MARK: Pauses
 
     @Test func aPausedServiceHoldsItsJobsInAllChannelsAndNoOthers() {

@@ -214,7 +214,10 @@ extension RunAudit {
         }
         // The whole run: what is skipped for the same reason once more, at the same moment, looks as if nothing had happened to it.
         let isWhole = after.jobs.indices.allSatisfy { index in
-            after.jobs[index] != before.jobs[index] || neverPlanned.contains(index) || after.jobs[index].state == .skipped
+            let job = after.jobs[index]
+            if job != before.jobs[index] || neverPlanned.contains(index) || job.state == .skipped { return true }
+            // What was discarded may stay away, unless it is what deletes the files.
+            return job.discarded != nil && !job.definition.isFinalizer
         }
         if count > 0, isWhole { isCleaned = false }
     }
@@ -258,7 +261,7 @@ extension RunAudit {
             guard input.job == index, old.state == .dead, old.discarded == nil, new.discarded != nil, same == old else {
                 throw Violation(rule: "discard", text: "job \(index), \(old.state.rawValue), is another one after it was discarded")
             }
-        } else if new.discarded != old.discarded, !input.bringsBack(index) || new.discarded != nil {
+        } else if new.discarded != old.discarded, !input.bringsBack(index, old.definition) || new.discarded != nil {
             throw Violation(rule: "discard", text: "\(input.name) changed who discarded job \(index)")
         }
         if new.discarded != nil, new.state != .dead {
@@ -334,10 +337,12 @@ extension RunInput {
         }
     }
 
-    /// Whether a discarded job may come to life again: by a retry of its own, or done once more with what came before it.
-    fileprivate func bringsBack(_ index: Int) -> Bool {
+    /// Whether a discarded job may come to life again: by a retry of its own, done once more with what came before it, or because it
+    /// deletes what the whole run makes again.
+    fileprivate func bringsBack(_ index: Int, _ definition: JobDefinition) -> Bool {
         switch self {
-        case .retry(let job, _, _, _): job == index
+        case .retry(let job, _, _, _): job == index || definition.isFinalizer
+        case .retryAll: definition.isFinalizer
         case .rerun: true
         default: false
         }
