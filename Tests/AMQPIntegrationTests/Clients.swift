@@ -81,7 +81,7 @@ func within<R: Sendable>(
 
 /// Polls until `condition` holds.
 func eventually(
-    within limit: Duration = .seconds(20),
+    within limit: Duration = .seconds(60),
     _ what: String,
     _ condition: () async throws -> Bool,
 ) async throws {
@@ -94,7 +94,7 @@ func eventually(
 
 extension AMQPClient {
     /// Takes and acknowledges `count` messages.
-    func take(_ count: Int, from queue: String, within limit: Duration = .seconds(30)) async throws -> [AMQPDelivery] {
+    func take(_ count: Int, from queue: String, within limit: Duration = .seconds(60)) async throws -> [AMQPDelivery] {
         try await AMQPIntegrationTests.within(limit, "Taking \(count) messages") {
             try await self.consume(queue, prefetch: 1000) { deliveries in
                 var taken: [AMQPDelivery] = []
@@ -110,7 +110,7 @@ extension AMQPClient {
 
     /// Waits for a state of the connections.
     func wait(
-        within limit: Duration = .seconds(30),
+        within limit: Duration = .seconds(60),
         for what: String,
         _ matches: @escaping @Sendable (AMQPConnectionState) -> Bool,
     ) async throws {

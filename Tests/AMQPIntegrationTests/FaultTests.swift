@@ -28,7 +28,7 @@ extension AMQPBrokerTests {
             try await FaultWorkload.run(through: proxy, "half-open, broker's side closed") { workload in
                 let before = proxy.accepted
                 proxy.close(.broker)
-                try await eventually(within: .seconds(10), "Two new connections") { proxy.accepted >= before + 2 }
+                try await eventually(within: .seconds(60), "Two new connections") { proxy.accepted >= before + 2 }
             }
         }
 
@@ -37,7 +37,7 @@ extension AMQPBrokerTests {
             try await FaultWorkload.run(through: proxy, "half-open, client's side closed") { workload in
                 let before = proxy.accepted
                 proxy.close(.client)
-                try await eventually(within: .seconds(10), "Two new connections") { proxy.accepted >= before + 2 }
+                try await eventually(within: .seconds(60), "Two new connections") { proxy.accepted >= before + 2 }
             }
         }
 
@@ -73,11 +73,11 @@ extension AMQPBrokerTests {
             let proxy = try proxy()
             try await FaultWorkload.run(through: proxy, "1 B/s") { workload in
                 proxy.set(.throttle(bytesPerSecond: 1))
-                try await eventually(within: .seconds(20), "Publishes time out") { workload.ledger.failures[.timeout, default: 0] > 10 }
+                try await eventually(within: .seconds(60), "Publishes time out") { workload.ledger.failures[.timeout, default: 0] > 10 }
                 // A new connection gets no further than its login.
                 let before = proxy.accepted
                 proxy.reset()
-                try await eventually(within: .seconds(20), "New connections") { proxy.accepted >= before + 4 }
+                try await eventually(within: .seconds(60), "New connections") { proxy.accepted >= before + 4 }
                 proxy.set(.pass)
             }
         }
@@ -138,7 +138,7 @@ extension AMQPBrokerTests {
                 guard case .reconnecting(let error) = client.state else { return }
                 #expect(error.code == .connectionLost || error.code == .connectionFailed)
                 proxy.set(.pass)
-                try await client.wait(within: .seconds(10), for: "open") { $0 == .open }
+                try await client.wait(within: .seconds(60), for: "open") { $0 == .open }
                 try await client.publish(message(to: queue, "after"))
                 let texts = try await client.take(1, from: queue).map(\.text)
                 #expect(texts == ["after"])
@@ -151,7 +151,7 @@ extension AMQPBrokerTests {
             try await withProxiedClient(proxy, ready: false, configure: { $0.connectTimeout = .seconds(8) }) { client, queue in
                 try await checkLimits(of: client, queue, "black hole at the login")
                 proxy.set(.pass)
-                try await client.wait(within: .seconds(10), for: "open") { $0 == .open }
+                try await client.wait(within: .seconds(60), for: "open") { $0 == .open }
                 try await client.publish(message(to: queue, "after"))
                 let texts = try await client.take(1, from: queue).map(\.text)
                 #expect(texts == ["after"])

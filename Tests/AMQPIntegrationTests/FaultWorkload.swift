@@ -80,7 +80,7 @@ final class FaultWorkload: Sendable {
                 return workload.ledger
             }
             // What the consumer had in hand at the end is in the queue again.
-            try await eventually(within: .seconds(15), "\(name): the queue is read to its end") {
+            try await eventually(within: .seconds(60), "\(name): the queue is read to its end") {
                 let left = try await clean.inspect(queue)
                 guard left.messages > 0 else { return left.consumers == 0 }
                 for delivery in try await clean.take(left.messages, from: queue) { ledger.receive(delivery) }
@@ -119,7 +119,7 @@ final class FaultWorkload: Sendable {
     }
 
     /// Waits until each operation has succeeded again and what was confirmed has come out.
-    func works(_ when: String, within limit: Duration = .seconds(20)) async throws {
+    func works(_ when: String, within limit: Duration = .seconds(60)) async throws {
         let before = done.withLock { $0 }
         let (confirmed, received) = (ledger.confirmed, ledger.received)
         try await eventually(within: limit, "\(when): everything works (\(ledger.summary); \(client.state))") {

@@ -79,7 +79,7 @@ extension AMQPBrokerTests {
                 }
                 try await FaultWorkload.run(through: proxy, uri: uri, "TLS, 1 B/s") { workload in
                     proxy.set(.throttle(bytesPerSecond: 1))
-                    try await eventually(within: .seconds(20), "Publishes time out") {
+                    try await eventually(within: .seconds(60), "Publishes time out") {
                         workload.ledger.failures[.timeout, default: 0] > 10
                     }
                     proxy.set(.pass)

@@ -34,7 +34,7 @@ final class Listener: NSObject, URLSessionDataDelegate {
             task.cancel()
             session.invalidateAndCancel()
         }
-        let deadline = ContinuousClock.now + .seconds(30)
+        let deadline = ContinuousClock.now + .seconds(60)
         while try await !done(self), ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(10)) }
     }
 }
@@ -152,7 +152,7 @@ struct StreamTests {
 
 /// Polls with a deadline.
 func waitUntil(_ condition: () async throws -> Bool) async throws {
-    let deadline = ContinuousClock.now + .seconds(30)
+    let deadline = ContinuousClock.now + .seconds(60)
     while try await !condition() {
         try #require(ContinuousClock.now < deadline, "what was waited for did not come")
         try await Task.sleep(for: .milliseconds(10))

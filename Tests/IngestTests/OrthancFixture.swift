@@ -178,7 +178,7 @@ final class RecordedEvents: EventPublishing {
 extension SourceFollower {
     /// Rounds until `condition` holds; a failed expectation when that takes longer than `limit`.
     mutating func follow(
-        within limit: Duration = .seconds(20), sourceLocation: SourceLocation = #_sourceLocation, until condition: () async throws -> Bool
+        within limit: Duration = .seconds(60), sourceLocation: SourceLocation = #_sourceLocation, until condition: () async throws -> Bool
     ) async throws {
         let deadline = ContinuousClock.now + limit
         while ContinuousClock.now < deadline {

@@ -14,7 +14,7 @@ struct SubmissionTests {
     private typealias Study = FakeArchive.Study
 
     private func wait(_ what: String, until condition: @escaping () async throws -> Bool) async throws {
-        try await poll(for: .seconds(20), orThrow: StackError(.timedOut, what)) { () -> Bool? in try await condition() ? true : nil }
+        try await poll(for: .seconds(60), orThrow: StackError(.timedOut, what)) { () -> Bool? in try await condition() ? true : nil }
     }
 
     @Test func whatWasThereBeforeIsDispatchedOnceAndThenKnown() async throws {

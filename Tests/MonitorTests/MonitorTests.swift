@@ -95,7 +95,7 @@ struct MonitorBrokerTests {
                 return nil
             }
             #expect(received == command)
-            let deadline = ContinuousClock.now + .seconds(20)
+            let deadline = ContinuousClock.now + .seconds(60)
             while rings.withLock({ $0 }) == 0, ContinuousClock.now < deadline {
                 broker.publishTransient(
                     .pipeline(

@@ -44,7 +44,7 @@ func isAlive(_ pid: Int32) -> Bool {
 }
 
 /// Waits for a condition that something outside brings about.
-func eventually(within limit: Duration = .seconds(10), _ condition: () throws -> Bool) async throws -> Bool {
+func eventually(within limit: Duration = .seconds(60), _ condition: () throws -> Bool) async throws -> Bool {
     let deadline = ContinuousClock.now + limit
     while ContinuousClock.now < deadline {
         if try condition() { return true }

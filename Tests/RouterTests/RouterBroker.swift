@@ -160,7 +160,7 @@ struct RouterStage: Sendable {
 
     /// Asks again until there is an answer; the limit only says when to give up.
     static func until<Value>(
-        _ what: String, within limit: Duration = .seconds(30), _ answer: () async throws -> Value?
+        _ what: String, within limit: Duration = .seconds(60), _ answer: () async throws -> Value?
     ) async throws
         -> Value
     {

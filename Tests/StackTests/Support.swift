@@ -36,7 +36,7 @@ let idle = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
 
 func eventually<Value>(
     _ what: String,
-    within limit: Duration = .seconds(20),
+    within limit: Duration = .seconds(60),
     _ condition: () async throws -> Value?,
 ) async throws -> Value {
     try await poll(for: limit, every: .milliseconds(10), orThrow: StackError(.timedOut, "This did not happen: \(what)"), until: condition)

@@ -46,7 +46,7 @@ struct EnvironmentJobsTests {
     func cancelled() async throws {
         try await withJobs(["slow/script.sh": "touch \"$GATE\"\nsleep 3600\n", "slow/__init__.py": ""]) { jobs, folder in
             let running = Task { await jobs.run(Self.order("slow")) { _ in } }
-            let deadline = ContinuousClock.now + .seconds(20)
+            let deadline = ContinuousClock.now + .seconds(60)
             while !FileManager.default.fileExists(atPath: folder.appending(path: "gate").path), ContinuousClock.now < deadline {
                 try await Task.sleep(for: .milliseconds(10))
             }

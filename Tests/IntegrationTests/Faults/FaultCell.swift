@@ -21,7 +21,7 @@ extension PipelineProcesses {
         let faults = ["DCM_FAULT": "\(cell)", "DCM_FAULT_ONCE": reached.path]
         let child = try launch(cell.point.program, nil, settings.merging(faults) { $1 })
         var fed = ContinuousClock.now + .seconds(1)
-        _ = try await until("\(cell) was reached", limit: .seconds(30)) {
+        _ = try await until("\(cell) was reached", limit: .seconds(90)) {
             if FileManager.default.fileExists(atPath: reached.path) || !child.process.isRunning { return true }
             if let feed, fed.duration(to: .now) > .milliseconds(500) {
                 try await feed()

@@ -317,7 +317,7 @@ struct PipelineChild: Sendable {
     /// How this process sees a path that may lie on a disk of its own.
     func own(_ path: URL) -> URL { URL(filePath: "/proc/\(process.pid)/root").appending(path: path.path) }
 
-    func waitUntilLogged(_ text: String, limit: Duration = .seconds(30)) async throws {
+    func waitUntilLogged(_ text: String, limit: Duration = .seconds(60)) async throws {
         _ = try await until("\(process.command.name) has said '\(text)'", limit: limit) { log.contains(text) ? true : nil }
     }
 }
