@@ -58,6 +58,15 @@ enum Display {
     /// An id as it fits into a table: Orthanc's are 44 characters long.
     static func short(_ id: String) -> String { id.count > 20 ? String(id.prefix(17)) + "…" : id }
 
+    /// How the export, which has no service, is called and asked for.
+    static let builtIn = "built-in"
+
+    /// A job's service as people read it.
+    static func service(_ name: String) -> String { name.isEmpty ? builtIn : name }
+
+    /// The same the other way round.
+    static func withoutService(_ text: String) -> String { text == builtIn ? "" : text }
+
     private static func pad(_ number: Int) -> String { number < 10 ? "0\(number)" : String(number) }
 
     private static func oneDecimal(_ value: Double) -> String {
