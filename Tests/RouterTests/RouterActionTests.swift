@@ -151,6 +151,71 @@ import Testing
 }
 
 extension RouterBrokerTests {
+    @Suite struct Pauses {
+        private static func settings(_ name: String) -> String {
+            #"{"jobName": "\#(name)", "worker": "\#(name).work", "callback": "\#(name).callback", "events": ["study"]}"#
+        }
+
+        /// Does what the router hands out of the channel until `last` is done.
+        ///
+        /// - Returns: the names of the jobs, in their order.
+        private func work(_ stage: RouterStage, until last: String) async throws -> [String] {
+            try await stage.client.consume(PipelineQueue.jobs(channel: "default"), prefetch: 1) { deliveries in
+                var done: [String] = []
+                for await delivery in deliveries {
+                    let reply = try await stage.claim(try delivery.decode(HintMessage.self, type: HintMessage.type))
+                    delivery.ack()
+                    guard case .go(let order) = reply else { continue }
+                    try await stage.report(order)
+                    done.append(order.definition.name)
+                    if order.definition.name == last { return done }
+                }
+                throw CancellationError()
+            }
+        }
+
+        @Test("A paused service stays paused when the router starts again: its channel goes on without it, until it is resumed")
+        func restart() async throws {
+            try await RouterStage.with(services: ["free": Self.settings("free"), "held": Self.settings("held")]) { stage in
+                try await stage.withRouter(RouterConfiguration()) {
+                    // The registry is read before a service can be paused.
+                    try await stage.publish(RouterStage.event("first"))
+                    _ = try await RouterStage.until("it is planned") {
+                        try await stage.reader.runs(LedgerRunFilter(event: "first"), limit: 1).items.first
+                    }
+                    try await stage.order(.pauseService, "held")
+                    _ = try await RouterStage.until("the service is paused") {
+                        try await stage.reader.services(at: Date()).first { $0.name == "held" }?.pause
+                    }
+                }
+                try await stage.withRouter(RouterConfiguration()) {
+                    let done = try await work(stage, until: "free")
+                    #expect(done == ["export", "free"])
+                    let listed = try await stage.reader.runs(LedgerRunFilter(event: "first"), limit: 1).items.first
+                    let id = try #require(listed.flatMap { RunID(rawValue: $0.id) })
+                    // With the end of the export both could have begun.
+                    let run = try await RouterStage.until("the other one has ended") {
+                        let run = try await stage.reader.run(id)
+                        return run?.jobs.first { $0.definition.name == "free" }?.state == .succeeded ? run : nil
+                    }
+                    let index = try #require(run.jobs.firstIndex { $0.definition.name == "held" })
+                    let held = run.jobs[index]
+                    let reply = try await stage.claim(HintMessage(job: run.jobID(index), attempt: 1, dispatch: held.dispatch))
+                    guard case .no(let reason) = reply else {
+                        Issue.record("it was handed out")
+                        return
+                    }
+                    #expect(reason.code == "service-paused")
+                    let pause = try await stage.reader.services(at: Date()).first { $0.name == "held" }?.pause
+                    #expect(pause?.actor == "zoe")
+                    try await stage.order(.resumeService, "held")
+                    let rest = try await work(stage, until: "held")
+                    #expect(rest == ["held"])
+                }
+            }
+        }
+    }
+
     @Suite struct Parked {
         @Test("Messages that nobody could read are sent to their queues again; what has no queue any more stays, and none is lost")
         func requeue() async throws {
@@ -158,13 +223,6 @@ extension RouterBrokerTests {
                 try await stage.withRouter(RouterConfiguration()) {
                     let open: @Sendable () async throws -> [LedgerDeadMessage] = {
                         try await stage.reader.deadMessages(limit: 9).items
-                    }
-                    func order(_ action: CommandMessage.Action, _ target: String) async throws {
-                        let command = CommandMessage(id: UUID().uuidString, action: action, target: target, actor: "zoe", at: Date())
-                        try await stage.client.publish(
-                            .pipeline(
-                                exchange: PipelineExchange.router, routingKey: PipelineKey.command, type: CommandMessage.type, body: command
-                            ))
                     }
                     // An event of a later version: unreadable to this one.
                     let body = PipelineJSON.encode(RouterStage.event("later", level: .series))
@@ -182,7 +240,7 @@ extension RouterBrokerTests {
                     }
                     let event = try #require(parked.first { $0.type == "dcm.event.v2" })
                     #expect(event.queue == PipelineQueue.ingest && event.reason.contains("dcm.event.v2"))
-                    try await order(.requeueMessage, "..\(parked.map(\.sequence).max() ?? 0)")
+                    try await stage.order(.requeueMessage, "..\(parked.map(\.sequence).max() ?? 0)")
                     // Still unreadable: it comes again, as another one. The other has no queue to go to.
                     let after = try await RouterStage.until("one came again and one stayed") {
                         let found = try await open()
@@ -194,7 +252,7 @@ extension RouterBrokerTests {
                     #expect(kept == body)
                     let first = try #require(try await stage.reader.deadMessage(event.sequence))
                     #expect(first.state == .requeued && first.decidedBy == "zoe" && !first.hasBody)
-                    for message in after { try await order(.discardMessage, String(message.sequence)) }
+                    for message in after { try await stage.order(.discardMessage, String(message.sequence)) }
                     _ = try await RouterStage.until("the list is empty") { try await open().isEmpty ? true : nil }
                 }
             }

@@ -129,6 +129,13 @@ struct RouterStage: Sendable {
             series: [.init(id: "x", instances: 1)], headers: ["id": .string("r-\(snapshot)")])
     }
 
+    /// What a person asks for.
+    func order(_ action: CommandMessage.Action, _ target: String) async throws {
+        let command = CommandMessage(id: UUID().uuidString, action: action, target: target, actor: "zoe", at: Date())
+        try await client.publish(
+            .pipeline(exchange: PipelineExchange.router, routingKey: PipelineKey.command, type: CommandMessage.type, body: command))
+    }
+
     func claim(_ hint: HintMessage) async throws -> ClaimReply {
         let claim = ClaimMessage(
             job: hint.job, attempt: hint.attempt, dispatch: hint.dispatch, worker: "w1", id: UUID().uuidString)
