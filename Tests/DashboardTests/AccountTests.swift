@@ -296,13 +296,19 @@ struct AccountTests {
             #expect(try await dashboard.get("/runs", headers: ["X-Remote-User": "anna"]).status == 303)
             let home = ["X-Forwarded-For": "10.2.0.1"]
             #expect(try await dashboard.signIn("anna", headers: home).answer.status == 303)
-            var last = 0
-            for number in 0..<40 where last != 429 {
-                last = try await dashboard.signIn("anna", password: "guess \(number)", headers: ["X-Forwarded-For": "10.1.0.\(number)"])
-                    .answer.status
+            // The first pause is a second: on a busy machine it may be over before the next one asks, who then gets in, and all begins anew.
+            var isKeptOut = false
+            for round in 0..<10 where !isKeptOut {
+                var last = 0
+                for number in 0..<40 where last != 429 {
+                    last = try await dashboard.signIn(
+                        "anna", password: "guess \(number)", headers: ["X-Forwarded-For": "10.1.\(round).\(number)"]
+                    ).answer.status
+                }
+                #expect(last == 429)
+                isKeptOut = try await dashboard.signIn("anna", headers: ["X-Forwarded-For": "10.3.0.\(round)"]).answer.status == 429
             }
-            #expect(last == 429)
-            #expect(try await dashboard.signIn("anna", headers: ["X-Forwarded-For": "10.3.0.1"]).answer.status == 429)
+            #expect(isKeptOut)
             #expect(try await dashboard.signIn("anna", headers: home).answer.status == 303)
         }
     }
@@ -316,16 +322,14 @@ struct AccountTests {
         let tried = try await withThrowingTaskGroup(of: Bool.self) { group in
             for _ in 0..<25 {
                 group.addTask {
-                    let verdict = try await checks.verify(
-                        "wrong", against: hash, unless: { throttle.wait(for: address, at: .distantPast) != nil })
-                    if verdict != nil { for _ in 0..<10 { throttle.failed(address, at: .distantPast) } }
-                    return verdict != nil
+                    try await checks.verify(
+                        "wrong", against: hash, unless: { throttle.wait(for: address, at: .distantPast) != nil },
+                        countWrong: { for _ in 0..<10 { throttle.failed(address, at: .distantPast) } }) != nil
                 }
             }
             return try await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
         }
-        // One may be checked while the one before is being written down.
-        #expect((1...5).contains(tried), "\(tried)")
+        #expect(tried == 1)
         #expect(SignInThrottle.Subject.client("2001:db8:1:2::7") == .client("2001:db8:1:2:ffff::1"))
         #expect(SignInThrottle.Subject.client("2001:db8:1:2::7") != .client("2001:db8:1:3::7"))
         #expect(SignInThrottle.Subject.client("10.0.0.7") != .client("10.0.0.8"))

@@ -195,8 +195,9 @@ final class SampleLedger: Sendable {
         }
     }
 
+    /// - Parameter seen: how many seconds ago; as it stands it is there for the whole test, however slow the machine is.
     func addWorker(
-        _ id: String, channels: [String] = ["default"], slots: Int = 2, state: String = "running", seen: Double = 2,
+        _ id: String, channels: [String] = ["default"], slots: Int = 2, state: String = "running", seen: Double = -600,
         machine: [String: JSONValue] = [:]
     ) throws {
         var info: [String: JSONValue] = [

@@ -49,10 +49,10 @@ struct AccountPages: Sendable {
         let pause: @Sendable () -> Int? = { [throttle = access.throttle] in throttle.wait(for: address, at: Date()) }
         let password = context.form["password"] ?? ""
         let verdict = try await access.passwords.verify(
-            context.form["current"] ?? "", against: known.password, unless: { pause() != nil })
+            context.form["current"] ?? "", against: known.password, unless: { pause() != nil },
+            countWrong: { [throttle = access.throttle] in throttle.failed(address, account, at: now) })
         guard let (isRight, _) = verdict else { throw SignIn.tooManyFailures(pause() ?? 1) }
         guard isRight else {
-            access.throttle.failed(address, account, at: now)
             try await access.store.record(identity.entry("change-password", .init("user", identity.actor), .refused))
             return try await page(request, context, message: "That is not your present password.")
         }

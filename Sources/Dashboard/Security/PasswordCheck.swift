@@ -20,14 +20,17 @@ final class PasswordCheck: Sendable {
     /// - Parameters:
     ///   - text: the account's hash. nil, for an account that does not exist, takes as long.
     ///   - isTooMany: asked before and when it is this one's turn: many that come at once are no more than many that come one by one.
+    ///   - countWrong: called when it does not fit, before it is anybody else's turn.
     /// - Returns: whether it fits, and a new hash when the old one was made with another cost; nil when it was too many.
     func verify(
-        _ password: String, against text: String?, unless isTooMany: @escaping @Sendable () -> Bool
+        _ password: String, against text: String?, unless isTooMany: @escaping @Sendable () -> Bool,
+        countWrong: @escaping @Sendable () -> Void
     ) async throws -> (isRight: Bool, replacement: String?)? {
         if isTooMany() { return nil }
         return try await run { hash, decoy in
             if isTooMany() { return nil }
             let isRight = hash.verify(password, against: text ?? decoy) && text != nil
+            if !isRight { countWrong() }
             guard isRight, let text, hash.isOutdated(text) else { return (isRight, nil as String?) }
             return (true, hash.make(password))
         }

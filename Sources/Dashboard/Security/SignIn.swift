@@ -56,12 +56,16 @@ struct SignIn: Sendable {
         }
         let known = try await access.store.credentials(of: name)
         // The password of somebody who is unknown or disabled takes as long to be wrong as any other.
-        guard let (isRight, replacement) = try await access.passwords.verify(password, against: known?.password, unless: { pause() != nil })
+        let countWrong: @Sendable () -> Void = { [throttle = access.throttle] in throttle.failed(address, account, at: now) }
+        guard
+            let (isRight, replacement) = try await access.passwords.verify(
+                password, against: known?.password, unless: { pause() != nil }, countWrong: countWrong)
         else {
             return try await page(context.form["next"], message: Self.tooManyFailures(pause() ?? 1).detail, .tooManyRequests, context)
         }
         guard let known, isRight, !known.user.isDisabled else {
-            access.throttle.failed(address, account, at: now)
+            // Who is disabled is told the same, and it counts the same.
+            if isRight { countWrong() }
             // What was typed as a name may be a password.
             try await failed(known?.user.name ?? "unknown", context, now)
             return try await page(context.form["next"], message: "The name or the password is wrong.", .unauthorized, context)
