@@ -59,11 +59,14 @@ struct ExportTimeout: Error {}
 extension RenewMessage.Progress {
     init(_ progress: ExportProgress) {
         let fraction = progress.totalBytes > 0 ? Double(progress.bytes) / Double(progress.totalBytes) : 0
-        func megabytes(_ bytes: Int64) -> String { "\((bytes + 500_000) / 1_000_000)" }
+        // Of little, a whole megabyte is too coarse.
+        let places = progress.totalBytes < 10_000_000 ? 1 : 0
+        func megabytes(_ bytes: Double) -> String { String(format: "%.\(places)f", bytes / 1_000_000) }
         self.init(
             fraction: min(1, fraction),
-            text: "\(progress.files) of \(progress.totalFiles) images, \(megabytes(progress.bytes)) of "
-                + "\(megabytes(progress.totalBytes)) MB, \(megabytes(Int64(progress.bytesPerSecond))) MB/s"
+            text: "\(progress.files) of \(progress.totalFiles) \(progress.totalFiles == 1 ? "image" : "images"), "
+                + "\(megabytes(Double(progress.bytes))) of \(megabytes(Double(progress.totalBytes))) MB, "
+                + "\(megabytes(progress.bytesPerSecond)) MB/s"
         )
     }
 }
