@@ -125,7 +125,7 @@ extension Reason {
     /// - Parameter state: how the dependency ended, and not well.
     static func dependency(_ name: String, ended state: JobState, id: JobID) -> Reason {
         let code = JobReason(dependency: state) ?? .dependencyFailed
-        return Reason(code, "Needs job \(name), which ended \(state.rawValue).", subject: id.rawValue)
+        return Reason(code, "Needs job \(name), which \(state.ending).", subject: id.rawValue)
     }
 
     static func heldBack(by name: String, id: JobID) -> Reason {
@@ -138,6 +138,17 @@ extension Reason {
 
     /// A run's reason: one of its jobs.
     static func job(_ job: Job, id: JobID) -> Reason {
-        Reason("job-\(job.state.rawValue)", "Job \(job.definition.name) ended \(job.state.rawValue).", subject: id.rawValue)
+        Reason("job-\(job.state.rawValue)", "Job \(job.definition.name) \(job.state.ending).", subject: id.rawValue)
+    }
+}
+
+extension JobState {
+    /// What happened to a job that ended so, in a sentence.
+    var ending: String {
+        switch self {
+        case .dead: "died"
+        case .cancelled, .skipped: "was \(rawValue)"
+        case .waiting, .ready, .dispatched, .running, .retrying, .succeeded, .failed: rawValue
+        }
     }
 }

@@ -217,10 +217,10 @@ extension JobQuestion {
 
     var skipped: Explanation {
         switch job.cause {
-        case .dependencyFailed: dependencyEnded("failed")
-        case .dependencyDead: dependencyEnded("died")
-        case .dependencyCancelled: dependencyEnded("was cancelled")
-        case .dependencySkipped: dependencyEnded("was skipped")
+        case .dependencyFailed: dependencyEnded(.failed)
+        case .dependencyDead: dependencyEnded(.dead)
+        case .dependencyCancelled: dependencyEnded(.cancelled)
+        case .dependencySkipped: dependencyEnded(.skipped)
         case .dependencyNotAccepted: notAccepted
         case .planningFailed:
             Explanation(
@@ -261,11 +261,12 @@ extension JobQuestion {
         }
     }
 
-    private func dependencyEnded(_ how: String) -> Explanation {
+    private func dependencyEnded(_ state: JobState) -> Explanation {
         let root = rootCause
         let behind = root.id == culprit.id ? "" : ", behind which is job \(root.name)"
         return Explanation(
-            .dependencyEnded, "It needs job \(culprit.name), which \(how)\(behind).", root.id == culprit.id ? [culprit] : [culprit, root],
+            .dependencyEnded, "It needs job \(culprit.name), which \(state.ending)\(behind).",
+            root.id == culprit.id ? [culprit] : [culprit, root],
             since: job.finishedAt)
     }
 

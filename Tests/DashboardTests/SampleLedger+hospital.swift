@@ -228,7 +228,7 @@ extension SampleLedger {
         jobs[2].attempt = 2
         jobs[2].reason = Reason("exception", "Attempt 2 failed and none is left.")
         for index in 3...5 {
-            jobs[index].reason = Reason("dependency-failed", "Needs job dcm2nii, which ended failed.", subject: "#2")
+            jobs[index].reason = Reason("dependency-failed", "Needs job dcm2nii, which failed.", subject: "#2")
         }
         var attempts = Self.attempts(jobs, except: [2])
         for (number, start) in [(1, 12.0), (2, 18.0)] {
@@ -242,7 +242,7 @@ extension SampleLedger {
         }
         return try addRun(
             event: event, resource: resource, secondsAgo: 1200, state: .failed,
-            reason: Reason("job-failed", "Job dcm2nii ended failed."), duration: 24, jobs: jobs, attempts: attempts,
+            reason: Reason("job-failed", "Job dcm2nii failed."), duration: 24, jobs: jobs, attempts: attempts,
             decisions: Self.decisions)
     }
 
@@ -253,7 +253,7 @@ extension SampleLedger {
         jobs[4].reason = Reason(
             "crash-limit", "Workers were lost 3 times while they ran this job. Retry it when the cause is known.", subject: "titan.99.c3")
         jobs[4].attempt = 3
-        jobs[5].reason = Reason("dependency-dead", "Needs job lesion-segmentation, which ended dead.", subject: "#4")
+        jobs[5].reason = Reason("dependency-dead", "Needs job lesion-segmentation, which died.", subject: "#4")
         var attempts = Self.attempts(jobs, except: [4])
         for number in 1...3 {
             attempts.append(
@@ -264,7 +264,7 @@ extension SampleLedger {
         }
         return try addRun(
             event: event, resource: resource, secondsAgo: 1000, state: .failed,
-            reason: Reason("job-dead", "Job lesion-segmentation ended dead."), duration: 39, jobs: jobs, attempts: attempts,
+            reason: Reason("job-dead", "Job lesion-segmentation died."), duration: 39, jobs: jobs, attempts: attempts,
             decisions: Self.decisions)
     }
 
