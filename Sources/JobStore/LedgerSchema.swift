@@ -406,6 +406,7 @@ enum LedgerSchema {
             held         INTEGER NOT NULL DEFAULT 0,          -- bytes of body
             body         BLOB                -- NULL when it is not kept, and once it was requeued or discarded
         );
+        -- Whoever wants one of the two states alone asks for both beside it: SQLite takes the index for these very words only.
         CREATE INDEX dead_message_open ON dead_message(seq) WHERE state IN ('parked', 'requeueing');
         CREATE INDEX dead_message_held ON dead_message(held) WHERE held > 0;
 

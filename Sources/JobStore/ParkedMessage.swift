@@ -41,13 +41,9 @@ package struct ParkedMessage: Sendable, Hashable {
         queue: String, routingKey: String, reason: String, messageID: String? = nil, type: String? = nil, properties: JSONValue = [:],
         body: [UInt8], unrepeatable: String? = nil
     ) {
-        self.queue = queue
-        self.routingKey = routingKey
-        self.reason = reason
-        self.messageID = messageID
-        self.type = type
-        self.properties = properties
-        size = body.count
+        self.init(
+            queue: queue, routingKey: routingKey, reason: reason, messageID: messageID, type: type, properties: properties,
+            size: body.count, body: nil)
         if let unrepeatable {
             problem = unrepeatable
         } else if body.count > Self.longestBody {
@@ -59,6 +55,7 @@ package struct ParkedMessage: Sendable, Hashable {
 
     static func elsewhere(_ cause: String) -> String { "\(cause): move it on the broker, from \(PipelineQueue.dead)." }
 
+    /// As the ledger has it.
     init(
         queue: String, routingKey: String, reason: String, messageID: String?, type: String?, properties: JSONValue, size: Int,
         body: [UInt8]?
