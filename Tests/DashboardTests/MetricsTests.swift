@@ -92,6 +92,85 @@ struct MetricsTests {
         }
     }
 
+    /// A question to Prometheus, and the words with which its answer is shown.
+    private struct Question {
+        var expression: String
+        var words: String
+
+        /// Names of labels in matchers, groupings and joins.
+        var labels: Set<String> {
+            let matchers = expression.matches(of: #/\{([^}]*)\}/#).flatMap { $0.output.1.matches(of: #/(\w+)\s*(?:=~|!~|!=|=)/#) }
+            return Set(matchers.map { String($0.output.1) }).union(groups)
+        }
+
+        var groups: Set<String> {
+            Set(
+                expression.matches(of: #/\b(?:by|on|without|ignoring)\s*\(([^)]*)\)/#).flatMap {
+                    $0.output.1.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+                })
+        }
+
+        /// What the words name: `{{service}}` in a panel, `{{ $labels.service }}` in a rule.
+        var shown: Set<String> {
+            let panel = words.matches(of: #/\{\{\s*(\w+)\s*\}\}/#).map { String($0.output.1) }
+            return Set(panel + words.matches(of: #/\$labels\.(\w+)/#).map { String($0.output.1) })
+        }
+
+        var isAggregated: Bool { expression.contains(#/\b(?:sum|min|max|histogram_quantile)\b/#) }
+        var names: Set<String> { Set(expression.matches(of: #/\bdcm_[a-z_]+/#).map { String($0.output) }) }
+    }
+
+    private static func questions(dashboard: String, rules: String) throws -> [Question] {
+        let panels = try JSONValue(json: Data(dashboard.utf8))["panels"]?.array ?? []
+        let asked = panels.flatMap { $0["targets"]?.array ?? [] }.map {
+            Question(expression: $0["expr"]?.string ?? "", words: $0["legendFormat"]?.string ?? "")
+        }
+        let alerts = rules.components(separatedBy: "- alert: ").dropFirst().map { rule in
+            let expression = rule.firstMatch(of: #/expr: (.*?)\n +(?:for|labels):/#.dotMatchesNewlines())?.output.1 ?? ""
+            return Question(expression: String(expression), words: rule.components(separatedBy: "annotations:").last ?? "")
+        }
+        return asked + alerts
+    }
+
+    @Test("Every label that the dashboard and the alert rules ask for or show is one of the metric's own")
+    func labels() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        try await sample.fillJournal()
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+            .resolvingSymlinksInPath()
+        let questions = try Self.questions(
+            dashboard: String(contentsOf: root.appending(path: "deploy/grafana/dcm-processor.json"), encoding: .utf8),
+            rules: String(contentsOf: root.appending(path: "deploy/prometheus/alerts.yml"), encoding: .utf8))
+        #expect(questions.count > 35 && questions.allSatisfy { !$0.expression.isEmpty && !$0.words.isEmpty })
+        var durations = Durations.Values()
+        durations.jobs[["s", "failed"], default: .work].add(1)
+        durations.waits[["default", "high"], default: .wait].add(1)
+        durations.runs[["study", "failed"], default: .work].add(1)
+        durations.failures[["s", "timeout"]] = 1
+        var vitals = VitalsMessage()
+        vitals.add(1, 0.001)
+        let measured = MetricsText(nil, durations: durations, vitals: vitals, isBrokerConnected: true, streams: 0, at: Date()).text
+        try await RunningDashboard.serving(sample) { running in
+            // By metric: what Prometheus adds to all, and its own.
+            var known: [String: Set<String>] = ["up": ["job", "instance"]]
+            for line in (try await running.get("/metrics").text + measured).split(separator: "\n") where !line.hasPrefix("#") {
+                let name = String(line.prefix { $0 != "{" && $0 != " " })
+                let labels = line.matches(of: #/[{,](\w+)="/#).map { String($0.output.1) }
+                known[name, default: ["job", "instance"]].formUnion(labels)
+            }
+            for question in questions {
+                let labels = question.names.union(question.expression.hasPrefix("up{") ? ["up"] : []).reduce(into: Set<String>()) {
+                    $0.formUnion(known[$1] ?? [])
+                }
+                #expect(question.labels.isSubset(of: labels), "\(question.labels.subtracting(labels)) in \(question.expression)")
+                // An aggregate has only what it is grouped by.
+                let left = question.isAggregated ? question.groups : labels
+                #expect(question.shown.isSubset(of: left), "\(question.shown.subtracting(left)) shown of \(question.expression)")
+            }
+        }
+    }
+
     @Test("What is no exposition is found")
     func strict() {
         for wrong in [

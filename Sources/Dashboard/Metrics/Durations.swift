@@ -60,7 +60,7 @@ final class Durations: Sendable {
 extension Durations.Values {
     mutating func add(_ moments: LedgerMoments) {
         for end in moments.jobEnds {
-            let service = end.service.isEmpty ? "built-in" : end.service
+            let service = Display.service(end.service)
             if let seconds = end.seconds { Self.add(max(0, seconds), to: &jobs, [service, end.state], .work) }
             if ["failed", "dead", "retrying"].contains(end.state), failures.count < Self.limit || failures[[service, end.reason]] != nil {
                 failures[[service, end.reason], default: 0] += 1

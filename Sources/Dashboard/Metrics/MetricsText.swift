@@ -50,7 +50,7 @@ struct MetricsText: Sendable {
         for state in RunState.allCases { sample("dcm_runs", ["state": state.rawValue], Double(overview.totals.runs[state] ?? 0)) }
         family("dcm_jobs", "Jobs by state, service and channel.")
         for group in overview.totals.jobs {
-            let service = group.service.isEmpty ? "built-in" : group.service
+            let service = Display.service(group.service)
             sample("dcm_jobs", ["state": group.state.rawValue, "service": service, "channel": group.channel], Double(group.count))
         }
         channels("dcm_channel_oldest_waiting_seconds", "Age of the job that waits longest for a worker.", overview) { channel in
