@@ -40,7 +40,7 @@ struct OperatorActionTests {
             ] {
                 let answer = try await post(text)
                 #expect(answer.status == 400 && answer.text.contains(why), "\(why)")
-                #expect(answer.text.contains("<details class=\"confirm wide\" id=\"params-form\" open>"))
+                #expect(answer.text.contains("<details class=\"confirm broad\" id=\"params-form\" open>"))
                 #expect(!answer.text.contains("data-fact"), "the form's address is no page that the script could follow")
                 #expect(
                     answer.text.contains(HTMLText.escape(text)) && !answer.text.contains("oops<script>"), "what was typed is kept: \(why)")
@@ -173,6 +173,8 @@ struct OperatorActionTests {
         let job = "\(hospital.dead).4"
         try await RunningDashboard.serving(sample) { dashboard in
             #expect(try await dashboard.get("/dead").text.contains("/jobs/\(job)/discard"))
+            #expect(try await dashboard.get("/runs/\(hospital.dead)").text.contains("runs/\(hospital.dead)/retry"))
+            #expect(try await dashboard.get("/bulk/new?kind=runs&action=retry&q=\(hospital.dead)").text.contains("Retry 1 run?"))
             let form = try await dashboard.openForm("/jobs/\(job)")
             let answer = try await dashboard.send(
                 "POST", "/jobs/\(job)/discard", headers: ["Cookie": form.cookie], form: ["csrf": form.token])
@@ -207,6 +209,10 @@ struct OperatorActionTests {
             #expect(lines.contains("dcm_jobs_discarded 1"))
             #expect(!lines.contains { $0.hasPrefix("dcm_jobs{") && $0.contains(#"state="dead""#) && !$0.hasSuffix(" 0") })
             #expect(try await dashboard.send("POST", "/api/v1/jobs/\(job)/discard").status == 409)
+            // A retry of the run leaves it out, and there is nothing else to retry: nobody is offered it.
+            #expect(try await !dashboard.get("/runs/\(hospital.dead)").text.contains("runs/\(hospital.dead)/retry"))
+            #expect(try await dashboard.send("POST", "/api/v1/runs/\(hospital.dead)/retry").status == 409)
+            #expect(try await dashboard.get("/bulk/new?kind=runs&action=retry&q=\(hospital.dead)").text.contains("Nothing to retry"))
         }
     }
 

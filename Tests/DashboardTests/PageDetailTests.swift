@@ -197,6 +197,47 @@ struct PageDetailTests {
         }
     }
 
+    @Test("A long error does not fill the page: its beginning, and all of it behind a click that needs no script")
+    func longError() async throws {
+        let sample = try SampleLedger()
+        let resource = SampleLedger.resource(3)
+        let event = try sample.addEvent(resource: resource)
+        let lines = (1...40).map { "line \($0) <of> the trouble" }
+        func job(_ message: String) throws -> String {
+            var jobs = Array(SampleLedger.done().prefix(2))
+            jobs[1].state = .failed
+            jobs[1].reason = Reason("exception", "It failed.")
+            jobs[1].failure = JobExit.Failure(type: "ValueError", message: message, traceback: nil)
+            return try sample.addRun(event: event, resource: resource, secondsAgo: 60, state: .failed, duration: 20, jobs: jobs) + ".1"
+        }
+        let (long, short) = (try job(lines.joined(separator: "\n")), try job(lines[0...1].joined(separator: "\n")))
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/jobs/\(long)").text
+            let failure = try #require(page.firstMatch(of: #/<section id="failure"[^>]*>(.*?)</section>/#.dotMatchesNewlines()))
+            let parts = String(failure.output.1).components(separatedBy: "<details id=\"message\">")
+            #expect(parts.count == 2)
+            #expect(parts[0].contains("line 6 &lt;of&gt; the trouble …") && !parts[0].contains("line 7 "))
+            #expect(parts.last?.contains("40 lines, 990 B") == true)
+            for line in lines { #expect(parts.last?.contains(HTMLText.escape(line)) == true) }
+            let other = try await dashboard.get("/jobs/\(short)").text
+            #expect(other.contains("line 2 &lt;of&gt; the trouble</p>") && !other.contains("All of it"))
+        }
+    }
+
+    @Test(
+        "Folded is only what is long",
+        arguments: [
+            ("a", 1, false), ("a\n", 8, false), ("a\n", 9, true), (String(repeating: "x", count: 600), 1, false),
+            (String(repeating: "x", count: 700), 1, true), ("", 1, false),
+        ])
+    func folded(piece: String, count: Int, isFolded: Bool) {
+        let text = String(repeating: piece, count: count).trimmingCharacters(in: .newlines)
+        let folded = FoldedText(text)
+        #expect((folded.whole != nil) == isFolded && (folded.head == text) != isFolded)
+        #expect(folded.head.count <= 502 || !isFolded)
+        #expect(folded.whole == nil || folded.whole == text)
+    }
+
     @Test("A job's page has no empty rows and cards")
     func lean() async throws {
         let sample = try SampleLedger()

@@ -16,7 +16,7 @@ private struct JobPage {
         var cpu: String
         var memory: String
         var exit: String
-        var message: String?
+        var message: FoldedText?
         /// How far it said it had got, when that was not the end.
         var reached: String?
         /// The end of its log as the worker reported it.
@@ -70,7 +70,7 @@ private struct JobPage {
 
     struct Failure {
         var type: String
-        var message: String
+        var message: FoldedText
         var traceback: String?
     }
 
@@ -301,7 +301,7 @@ extension JobPage {
         self.init(
             id: job.id,
             name: job.name,
-            service: job.service.isEmpty ? "built-in" : job.service,
+            service: Display.service(job.service),
             stage: job.stage.rawValue,
             entry: definition.entry.isEmpty ? nil : definition.entry,
             command: definition.command.isEmpty ? nil : definition.command.map(Self.quoted).joined(separator: " "),
@@ -334,7 +334,7 @@ extension JobPage {
             rerunWords: commands.rerun ?? "",
             canSetPriority: !commands.priorities.isEmpty,
             priorities: commands.priorities.map { Level(name: $0.name, isCurrent: $0 == job.priority) },
-            failure: failure.map { Failure(type: $0.type, message: $0.message, traceback: $0.traceback) },
+            failure: failure.map { Failure(type: $0.type, message: FoldedText($0.message), traceback: $0.traceback) },
             attempts: detail.attempts.reversed().map {
                 AttemptRow($0, isShown: $0.token == shown?.token, planned: definition.params, concealment, now)
             },
@@ -424,7 +424,7 @@ extension JobPage.AttemptRow {
             cpu: exit?.usage.map { Display.duration($0.user + $0.system) } ?? "",
             memory: exit?.usage.flatMap { $0.peakMemory > 0 ? Display.bytes($0.peakMemory) : nil } ?? "",
             exit: code,
-            message: exit?.failure?.message ?? attempt.lostReason?.text,
+            message: (exit?.failure?.message ?? attempt.lostReason?.text).map { FoldedText($0, lines: 2, characters: 240) },
             reached: Self.reached(attempt),
             tail: isShown ? nil : exit?.tail.map(JobLog.plain),
             logURL: "/jobs/\(attempt.jobID)?token=\(attempt.token)#log",

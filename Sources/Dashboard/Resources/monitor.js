@@ -60,16 +60,18 @@
 
   function replace(part, fresh) {
     if (part.dataset.seen === fresh.innerHTML) return;
-    const open = new Set([...part.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent));
-    const closed = new Set([...part.querySelectorAll("details:not([open]) > summary")].map((summary) => summary.textContent));
+    // Rows have the same words: what stands in one has an id.
+    const name = (box) => box.id || box.querySelector("summary").textContent;
+    const open = new Set([...part.querySelectorAll("details[open]")].map(name));
+    const closed = new Set([...part.querySelectorAll("details:not([open])")].map(name));
     const focused = focusIn(part);
     const scrolled = [...part.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
     const markup = fresh.innerHTML;
     part.replaceChildren(...fresh.childNodes);
     part.dataset.seen = markup;
-    for (const summary of part.querySelectorAll("details > summary")) {
-      if (open.has(summary.textContent)) summary.parentElement.open = true;
-      if (closed.has(summary.textContent)) summary.parentElement.open = false;
+    for (const box of part.querySelectorAll("details")) {
+      if (open.has(name(box))) box.open = true;
+      if (closed.has(name(box))) box.open = false;
     }
     part.querySelectorAll(".scroll").forEach((box, index) => { box.scrollLeft = scrolled[index] ?? 0; });
     showTimes(part);
