@@ -190,7 +190,7 @@ struct BulkTests {
         #expect(record.done == 50 && record.failed == BulkRunner.window && record.skipped == 50)
         #expect(router.count == 50)
         let reasons = try await bench.store.bulkReasons(record.id)
-        #expect(reasons.first { $0.state == .failed }?.reason == BulkRunner.unconfirmed)
+        #expect(reasons.first { $0.state == .failed }?.reason == BulkRunner.unanswered)
         #expect(reasons.first { $0.state == .skipped }?.reason == "Cancelled by api.")
     }
 
@@ -223,7 +223,7 @@ struct BulkTests {
         let sent = router.seen.withLock { Set($0.keys) }
         #expect(sent == ["\(record.id):2", "\(record.id):3"])
         let given = try await second.store.bulkItems(record.id, states: [.failed], from: 0, limit: 5)
-        #expect(given.map(\.target) == [failed[0]] && given.map(\.reason) == [BulkRunner.unconfirmed])
+        #expect(given.map(\.target) == [failed[0]] && given.map(\.reason) == [BulkRunner.unanswered])
     }
 
     @Test("To discard what was discarded is refused, not counted")
@@ -299,7 +299,7 @@ struct BulkTests {
         #expect(record.state == .cancelled && record.stopReason == why)
         #expect(record.done == 50 && record.failed == BulkRunner.window && record.skipped == 50)
         #expect(router.count == 50)
-        #expect(try await bench.store.bulkReasons(record.id).map(\.reason) == [BulkRunner.unconfirmed, why])
+        #expect(try await bench.store.bulkReasons(record.id).map(\.reason) == [BulkRunner.unanswered, why])
         let audit = try await bench.store.audit(AuditFilter(target: record.id), limit: 5).items
         #expect(audit.first?.entry.detail["why"] == .string(why))
     }

@@ -156,7 +156,7 @@ extension APISchemas {
         "total": Schema.count,
         "done": Schema.count,
         "skipped": Schema.described(Schema.count, "Had changed since the preview, or the router refused them."),
-        "failed": Schema.count,
+        "failed": Schema.described(Schema.count, "Sent, and no answer came before it was no longer waited for: they may have been done."),
         "leftOut": reasons,
         "stopReason": Schema.nullable(
             Schema.described(
@@ -220,7 +220,7 @@ extension APISchemas {
         return [
             "oneOf": [
                 form(.runs, BulkOrder.actions(of: .runs), RunParameters.filter),
-                form(.jobs, BulkOrder.actions(of: .jobs), BulkOrder.jobParameters),
+                form(.jobs, BulkOrder.actions(of: .jobs), JobParameters.filter),
             ]
         ]
     }

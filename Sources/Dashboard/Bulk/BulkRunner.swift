@@ -15,8 +15,10 @@ final class BulkRunner: Sendable {
     static let window = 200
     /// Sent at the same time; each waits for the broker's confirmation.
     private static let parallelism = 20
-    /// Of what was handed to the broker, which did not say that it has it.
-    static let unconfirmed = "The broker had not confirmed it: it may have been done."
+    /// Of what was sent, perhaps by a process before this one, and is no longer waited for.
+    static let unanswered =
+        "It was sent, and no answer came before the operation was cancelled or the item changed: it may have been done. "
+        + "Open it to see, and repeat it there if it was not."
 
     private let ledger: LedgerReader
     private let store: MonitorStore
@@ -153,7 +155,7 @@ final class BulkRunner: Sendable {
     private func give(up items: [BulkItem], of record: BulkRecord) async throws -> BulkRecord {
         let answered = try await readAnswers(record)
         let failed = items.map { item in
-            BulkItem(sequence: item.sequence, target: item.target, mark: item.mark, state: .failed, reason: Self.unconfirmed)
+            BulkItem(sequence: item.sequence, target: item.target, mark: item.mark, state: .failed, reason: Self.unanswered)
         }
         return try await store.advanceBulk(record.id, items: failed) ?? answered
     }
