@@ -35,7 +35,7 @@ extension IngestAccount {
             // What arrived or was deleted since, or between two pages of the sweep.
             text += listed == received ? "." : ": the next one counts the difference."
         }
-        if gone > 0 { text += " \(Display.number(gone)) more are no longer in Orthanc." }
+        if gone > 0 { text += " \(Display.number(gone)) more \(gone == 1 ? "is" : "are") no longer in Orthanc." }
         return text
     }
 

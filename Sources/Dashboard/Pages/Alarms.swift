@@ -28,8 +28,8 @@ enum Alarms {
         }
         // What no pause explains comes before what somebody wanted.
         alarms += overview.channels.compactMap { unserved($0, overview, now) }
-        alarms += overview.channels.compactMap { paused($0, overview) }
-        alarms += overview.services.compactMap(paused)
+        alarms += overview.channels.compactMap { channel in channel.pause.map { paused($0, overview.queued(channel)) } }
+        alarms += overview.services.compactMap { service in service.pause.map { paused($0, service.queued) } }
         return alarms
     }
 
@@ -54,33 +54,39 @@ enum Alarms {
         let drained = overview.drained(channel.name, at: now)
         guard drained.isEmpty else {
             let who = drained.count == 1 ? "The only worker of channel \(channel.name) is" : "All workers of channel \(channel.name) are"
-            return .init(isError: true, text: "\(who) drained: \(waits(channel, overview)).", url: "/workers", since: since)
+            return .init(isError: true, text: "\(who) drained: \(waits(overview.queued(channel))).", url: "/workers", since: since)
         }
         return .init(
-            isError: true, text: "No worker serves channel \(channel.name): \(waits(channel, overview)).",
+            isError: true, text: "No worker serves channel \(channel.name): \(waits(overview.queued(channel))).",
             url: "/queues#channel-\(channel.name)", since: since)
     }
 
-    private static func paused(_ channel: LedgerChannel, _ overview: Overview) -> PageFrame.Alarm? {
-        guard let since = channel.pausedAt else { return nil }
-        let by = channel.pausedBy.map { " by \($0)" } ?? ""
-        return .init(
-            isError: false, text: "Channel \(channel.name) is paused\(by): \(waits(channel, overview)).",
-            url: "/queues#channel-\(channel.name)", since: since)
-    }
-
-    private static func paused(_ service: LedgerService) -> PageFrame.Alarm? {
-        guard let pause = service.pause else { return nil }
+    private static func paused(_ pause: Pause, _ count: Int) -> PageFrame.Alarm {
         let by = pause.actor.map { " by \($0)" } ?? ""
-        let name = service.name.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
         return .init(
-            isError: false, text: "Service \(service.name) is paused\(by): \(waits(service.queued)).", url: "/services#service-\(name)",
-            since: pause.at)
+            isError: false, text: "\(pause.target.kind.capitalized) \(pause.target.name) is paused\(by): \(waits(count)).",
+            url: pause.target.subject.url, since: pause.at)
     }
-
-    private static func waits(_ channel: LedgerChannel, _ overview: Overview) -> String { waits(overview.queued(channel)) }
 
     private static func waits(_ count: Int) -> String {
-        return count == 0 ? "no job waits" : count == 1 ? "1 job waits" : "\(Display.number(count)) jobs wait"
+        count == 0 ? "no job waits" : count == 1 ? "1 job waits" : "\(Display.number(count)) jobs wait"
+    }
+}
+
+extension LedgerChannel {
+    var pause: Pause? { pausedAt.map { Pause(.channel(name), by: pausedBy, at: $0) } }
+}
+
+extension Pause {
+    /// `since 16:20 by zoe`. Already HTML.
+    var words: String { "since \(Markup.time(at, isRelative: true))" + (actor.map { " by \(HTMLText.escape($0))" } ?? "") }
+}
+
+extension PauseTarget {
+    fileprivate var subject: Explanation.Subject {
+        switch self {
+        case .channel(let name): .init(kind: .channel, id: name)
+        case .service(let name): .init(kind: .service, id: name)
+        }
     }
 }

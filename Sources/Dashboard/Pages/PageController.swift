@@ -69,19 +69,19 @@ struct PageController: Sendable {
         if request.query("done") == "reveal" { return "Revealed, and recorded in the audit." }
         guard let done = request.query("done").flatMap(CommandMessage.Action.init(rawValue:)) else { return nil }
         return switch done {
-        case .retryJob, .retryRun: "Retry asked for. The router starts it in a moment."
-        case .cancelJob, .cancelRun: "Cancelling asked for. What runs is stopped in a moment."
-        case .rerunJob: "Running again asked for. The router starts it in a moment."
-        case .setPriority: "Another priority asked for. It counts from the next message on, in a moment."
-        case .reprocessRun: "Reprocessing asked for. The new run appears below in a moment."
-        case .discardJob: "Discarding asked for. The job leaves the list of the dead in a moment; a retry brings it back."
-        case .pauseService: "Pause asked for. What runs goes on, nothing new of the service starts."
-        case .requeueMessage: "Requeueing asked for. A message leaves the list when the broker has confirmed it."
-        case .discardMessage: "Discarding asked for. It is done in a moment."
-        case .pauseChannel: "Pause asked for. What runs goes on, nothing new starts."
-        case .resumeChannel, .resumeService: "Resuming asked for. Waiting jobs start in a moment."
-        case .drainWorker: "Draining asked for. The worker ends what it runs and takes nothing new."
-        case .resumeWorker: "Resuming asked for. The worker takes jobs again in a moment."
+        case .retryJob, .retryRun: "Retry requested. The router starts it in a moment."
+        case .cancelJob, .cancelRun: "Cancellation requested. What runs is stopped in a moment."
+        case .rerunJob: "Another run requested. The router starts it in a moment."
+        case .setPriority: "Priority change requested. It takes effect in a moment."
+        case .reprocessRun: "Reprocessing requested. The new run appears below in a moment."
+        case .discardJob: "Discard requested. The job leaves the dead letters in a moment; a retry brings it back."
+        case .pauseService: "Pause requested. What runs goes on; nothing new of the service starts."
+        case .requeueMessage: "Requeue requested. A message leaves the list when the broker has confirmed it."
+        case .discardMessage: "Discard requested. It is done in a moment."
+        case .pauseChannel: "Pause requested. What runs goes on; nothing new starts."
+        case .resumeChannel, .resumeService: "Resume requested. Waiting jobs start in a moment."
+        case .drainWorker: "Drain requested. The worker finishes what it runs and takes nothing new."
+        case .resumeWorker: "Resume requested. The worker takes jobs again in a moment."
         }
     }
 

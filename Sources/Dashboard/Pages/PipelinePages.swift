@@ -46,9 +46,7 @@ struct ChannelRow {
             ? StateMark.html("paused", like: "paused")
             : channel.workers > 0
                 ? StateMark.html("open", like: "ok") : StateMark.html(drained.isEmpty ? "no worker" : "drained", like: "warning")
-        paused = channel.pausedAt.map {
-            "since \(Markup.time($0, isRelative: true))" + (channel.pausedBy.map { " by \(HTMLText.escape($0))" } ?? "")
-        }
+        paused = channel.pause?.words
         queued = count(channel.counts, .ready, .dispatched)
         running = count(channel.counts, .running)
         waiting = count(channel.counts, .waiting)
@@ -292,9 +290,7 @@ extension PageController {
                 lately: total == 0 ? "no jobs in 24 h" : "\(Display.count(total, "job")) in 24 h, \(Display.number(failed)) failed",
                 channels: Set(service.jobs.map(\.channel)).sorted().map { .init(name: $0, isPaused: paused.contains($0)) },
                 runs: PagerModel.path("/runs", [("service", service.name)]),
-                paused: service.pause.map { pause in
-                    "since \(Markup.time(pause.at, isRelative: true))" + (pause.actor.map { " by \(HTMLText.escape($0))" } ?? "")
-                },
+                paused: service.pause?.words,
                 pausedMark: service.pause.map { _ in StateMark.html("paused", like: "paused") },
                 isPaused: service.pause != nil,
                 queued: service.pause == nil || service.queued == 0
