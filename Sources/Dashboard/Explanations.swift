@@ -17,8 +17,10 @@ struct Explanations: Sendable {
     }
 
     /// By position, for jobs that have not succeeded.
-    func explain(_ detail: LedgerRunDetail) async throws -> [Int: Explanation] {
-        guard let id = RunID(rawValue: detail.run.id), let run = try await ledger.run(id) else { return [:] }
+    ///
+    /// - Parameter run: the same, as ``JobStore/LedgerReader/run(of:)`` has it.
+    func explain(_ detail: LedgerRunDetail, of run: Run?) async throws -> [Int: Explanation] {
+        guard let run else { return [:] }
         var answers: [Int: Explanation] = [:]
         for job in detail.jobs where job.state != .succeeded {
             answers[job.position] = run.explain(job: job.position, surroundings: try await surroundings(of: job, detail.decisions))
@@ -33,7 +35,7 @@ struct Explanations: Sendable {
         let broker = overview.pipeline
         return JobSurroundings(
             now: Date(),
-            pause: channel.flatMap { channel in channel.pausedAt.map { Pause(.channel(name), by: channel.pausedBy, at: $0) } }
+            pause: channel?.pause
                 ?? overview.services.first { $0.name == job.service }?.pause,
             workersOfChannel: channel?.workers ?? 0,
             drainedWorkers: overview.drained(name, at: Date()),
@@ -49,6 +51,12 @@ extension LedgerReader {
     func run(ofJob id: String) async throws -> Run? {
         guard let job = JobID(rawValue: id) else { return nil }
         return try await run(job.run)
+    }
+
+    /// - Returns: nil when there is no such run.
+    func run(of detail: LedgerRunDetail) async throws -> Run? {
+        guard let id = RunID(rawValue: detail.run.id) else { return nil }
+        return try await run(id)
     }
 }
 

@@ -51,7 +51,7 @@ package struct LedgerMatch: Sendable, Hashable {
     package var state: String
     /// Changes whenever the run or job becomes another than it was: a later look tells by it.
     package var mark: String
-    /// Of a run: whether a failed, dead or cancelled job is in it.
+    /// Of a run: whether a failed, dead or cancelled job is in it that nobody has discarded.
     package var hasBroken: Bool
     /// Of a job: its run.
     package var runID: String
@@ -106,7 +106,9 @@ extension LedgerReader {
                 sql: search.sql(
                     """
                     run.id, run.state, \(Self.runMark(isOfResource: isOfResource)) AS mark, run.begun_cleaning,
-                    EXISTS (SELECT 1 FROM job WHERE job.run_id = run.id AND job.state IN ('failed', 'dead', 'cancelled')) AS broken,
+                    EXISTS (
+                        SELECT 1 FROM job WHERE job.run_id = run.id AND job.state IN ('failed', 'dead', 'cancelled')
+                        AND job.discarded_at IS NULL) AS broken,
                     \(isOfResource ? Self.newestRun : "NULL") AS newest
                     """) + " ORDER BY \(search.id) LIMIT ?", arguments: search.arguments + [limit]
             ).map { row in
@@ -165,7 +167,7 @@ extension LedgerReader {
         add("json_extract(job.reason, '$.code') = ?", filter.reason)
         add("coalesce(json_extract(job.error, '$.type'), '') = ?", filter.type)
         if let error = filter.error {
-            let pattern = "%" + error.replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
+            let pattern = error.anywhere
             conditions.append(
                 """
                 (json_extract(job.error, '$.type') LIKE ? ESCAPE '\\' OR json_extract(job.error, '$.message') LIKE ? ESCAPE '\\'

@@ -92,8 +92,7 @@ struct LedgerRunSearch {
             if let set { sets.append((set, arguments)) } else { tests.append((test, arguments)) }
         }
         if let error = filter.error {
-            let pattern = "%" + error.replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
-            sets.append(("SELECT run_id FROM failure WHERE words LIKE ? ESCAPE '\\'", [pattern]))
+            sets.append(("SELECT run_id FROM failure WHERE words LIKE ? ESCAPE '\\'", [error.anywhere]))
         }
         // A set is looked up whole, so it is where the runs come from.
         let best = sets.isEmpty ? choices.indices.min { choices[$0].runs ?? .max < choices[$1].runs ?? .max } : nil
@@ -156,5 +155,12 @@ struct LedgerRunSearch {
             return (found.isEmpty ? "NULL" : found.map(\.0.set).joined(separator: " UNION ALL "), "", arguments)
         }
         return (nil, "(" + found.map(\.0.test).joined(separator: " OR ") + ")", arguments)
+    }
+}
+
+extension String {
+    /// For `LIKE ? ESCAPE '\'`: whatever holds this text.
+    var anywhere: String {
+        "%" + replacing("\\", with: "\\\\").replacing("%", with: "\\%").replacing("_", with: "\\_") + "%"
     }
 }

@@ -83,7 +83,12 @@ struct Commands: Sendable {
         case .cancelJob: try await check(job: target) { .cancel(job: $0, actor: "") }
         case .rerunJob: try await check(job: target) { .rerun(job: $0, actor: "") }
         case .setPriority: try await check(job: target) { job in priority.map { .setPriority(job: job, priority: $0, actor: "") } }
-        case .retryRun, .cancelRun, .reprocessRun:
+        case .retryRun:
+            guard let id = RunID(rawValue: target), let run = try await ledger.run(id) else {
+                throw Problem.notFound("There is no run '\(target)'.")
+            }
+            if let refusal = CommandPreview(.retryAll(actor: ""), on: run).refusal { throw Problem.conflict(refusal.text) }
+        case .cancelRun, .reprocessRun:
             guard let state = try await ledger.runState(target) else { throw Problem.notFound("There is no run '\(target)'.") }
             if action == .cancelRun, state.isTerminal { throw Problem.conflict("The run has ended already: it is \(state.rawValue).") }
         case .drainWorker, .resumeWorker:

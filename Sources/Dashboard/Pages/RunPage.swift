@@ -82,7 +82,7 @@ private struct RunPage {
     var canCancel: Bool
     var canRetry: Bool
     var retryCount: String
-    var openCount: String
+    var cancelCount: String
     /// Nil without jobs, and with more than anyone can read in a drawing.
     var graph: String?
     /// The critical path, first to last; empty when there is none.
@@ -111,13 +111,14 @@ extension PageController {
         let (ledger, explanations) = (ledger, explanations)
         let read = try await reads.get("run \(id)") {
             guard let detail = try await ledger.run(id), let aftermath = try await ledger.aftermath(ofRun: id) else {
-                return nil as (LedgerRunDetail, [Int: Explanation], LedgerAftermath)?
+                return nil as (LedgerRunDetail, RunCommands, [Int: Explanation], LedgerAftermath)?
             }
-            return (detail, try await explanations.explain(detail), aftermath)
+            let run = try await ledger.run(of: detail)
+            return (detail, RunCommands(run), try await explanations.explain(detail, of: run), aftermath)
         }
-        guard let (detail, answers, aftermath) = read else { throw Problem.notFound("There is no run '\(id)'.") }
+        guard let (detail, commands, answers, aftermath) = read else { throw Problem.notFound("There is no run '\(id)'.") }
         let concealment = Concealment(id, access, context, at: Date())
-        let model = RunPage(detail, answers, aftermath, configuration, concealment, at: Date())
+        let model = RunPage(detail, commands, answers, aftermath, configuration, concealment, at: Date())
         var response = try pages.response(
             "run", model, title: "Run \(id.suffix(8))", context, frame: await frame("/runs", request, run: id))
         response.hideAgain(concealment, at: "/runs/\(id)")
@@ -125,9 +126,25 @@ extension PageController {
     }
 }
 
+/// What may be asked of a run now, by the router's rules: how many jobs it would change.
+private struct RunCommands {
+    /// 0 when there is nothing to retry.
+    var retry = 0
+    var cancel = 0
+
+    init(_ run: Run?) {
+        guard let run else { return }
+        func count(_ input: RunInput) -> Int {
+            let preview = CommandPreview(input, on: run)
+            return preview.refusal == nil ? preview.jobs.count : 0
+        }
+        if run.state.isTerminal { retry = count(.retryAll(actor: "")) } else { cancel = count(.cancelAll(actor: "")) }
+    }
+}
+
 extension RunPage {
-    init(
-        _ detail: LedgerRunDetail, _ explanations: [Int: Explanation], _ aftermath: LedgerAftermath,
+    fileprivate init(
+        _ detail: LedgerRunDetail, _ commands: RunCommands, _ explanations: [Int: Explanation], _ aftermath: LedgerAftermath,
         _ configuration: DashboardConfiguration, _ concealment: Concealment, at now: Date
     ) {
         let run = detail.run
@@ -135,8 +152,6 @@ extension RunPage {
         let results = StoredResults(aftermath, server: run.server, configuration.orthanc)
         let timeline = Timeline(detail, at: now)
         let attempts = Dictionary(grouping: detail.attempts, by: \.jobID)
-        let retriable = detail.jobs.count { $0.state.isTerminal && $0.state != .succeeded }
-        let open = detail.jobs.count { !$0.state.isTerminal }
         let path = CriticalPath.of(detail)
         let steps = Self.steps(path, detail, at: now)
         let verdicts = Dictionary(grouping: detail.decisions, by: \.verdict).mapValues(\.count)
@@ -165,10 +180,10 @@ extension RunPage {
             filesGone: aftermath.hasBegunCleaning ? results.absence : nil,
             event: String(detail.event.sequence),
             observed: Markup.time(detail.event.observedAt),
-            canCancel: !run.state.isTerminal,
-            canRetry: run.state.isTerminal && retriable > 0,
-            retryCount: Display.count(retriable, "job"),
-            openCount: Display.count(open, "job"),
+            canCancel: commands.cancel > 0,
+            canRetry: commands.retry > 0,
+            retryCount: Display.count(commands.retry, "job"),
+            cancelCount: Display.count(commands.cancel, "job"),
             graph: graph.isEmpty ? nil : graph,
             path: steps.steps,
             hasPath: !path.isEmpty,
@@ -246,7 +261,7 @@ extension RunPage.JobRow {
             id: job.id,
             name: job.name,
             // Most services have one job and call it as they are called.
-            service: job.service.isEmpty ? "built-in" : job.service == job.name ? "" : job.service,
+            service: job.service == job.name ? "" : Display.service(job.service),
             stage: job.stage.rawValue,
             mark: StateMark.html(job.state),
             reason: explanation?.html ?? HTMLText.escape(job.reason.text),
