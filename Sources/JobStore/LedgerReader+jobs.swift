@@ -59,26 +59,6 @@ extension LedgerReader {
         }
     }
 
-    /// Dead jobs, those of the newest runs first.
-    ///
-    /// - Parameter discarded: only those that a person took off the list; without it all others.
-    package func deadJobs(limit: Int, cursor: String? = nil, discarded: Bool = false) async throws -> LedgerPage<LedgerDeadJob> {
-        try await read { db in
-            let rows = try Row.fetchAll(
-                db,
-                sql: """
-                    SELECT \(LedgerJob.columns), run.level AS run_level, run.resource_id AS run_resource
-                    FROM job JOIN run ON run.id = job.run_id
-                    WHERE job.state = 'dead' AND (job.discarded_at IS NULL) = \(discarded ? 0 : 1) \(cursor == nil ? "" : "AND job.id < ?") ORDER BY job.id DESC LIMIT ?
-                    """,
-                arguments: (cursor.map { [$0] } ?? []) + [limit + 1]
-            )
-            return LedgerPage(
-                try rows.map { LedgerDeadJob(job: try LedgerJob(row: $0), level: $0["run_level"], resourceID: $0["run_resource"]) },
-                limit: limit, key: \.job.id)
-        }
-    }
-
     /// Undecodable messages, newest first.
     ///
     /// - Parameter decided: only those that a person has requeued or discarded; without it only those that still wait for that.
@@ -103,6 +83,7 @@ extension LedgerReader {
         try await read { db in
             let row = try Row.fetchOne(
                 db,
+                // Both states beside the one that is meant: so the index of the open ones serves it.
                 sql: """
                     SELECT COUNT(*) AS every, COALESCE(SUM(body IS NOT NULL), 0) AS requeueable FROM dead_message
                     WHERE seq <= ? AND state IN ('parked', 'requeueing') AND state = 'parked'

@@ -167,12 +167,96 @@ struct BulkPageTests {
             #expect(found == [3, 2])
             let none = try await dashboard.get(groups[0]).text
             #expect(none.contains("Error type: none") && none.contains("Retry all 3 that match"))
-            let retry = try #require(Self.links(page, "/bulk/new?").first { $0.contains("type=%2D") })
-            let question = try await dashboard.get(retry).text
-            #expect(question.contains("Retry 3 jobs") && question.contains("Error type: none"))
+            for (action, title) in [("retry", "Retry 3 jobs"), ("discard", "Discard 3 jobs")] {
+                let link = try #require(
+                    Self.links(page, "/bulk/new?").first { $0.contains("type=%2D") && $0.contains("action=\(action)&") })
+                let question = try await dashboard.get(link).text
+                #expect(question.contains(title) && question.contains("Error type: none"), "\(action)")
+            }
             #expect(try await count("/dead?service=lungs&channel=default") == 5)
             #expect(try await count("/dead?service=lungs&channel=other") == 0)
             #expect(try await dashboard.get("/bulk/new?kind=jobs&action=discard&state=dead&discarded=true").status == 400)
+        }
+    }
+
+    @Test("What was sent and never answered is neither done nor failed: the record says so, and what to do")
+    func unanswered() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        let store = try MonitorStore(folder: sample.folder.appending(path: "state"))
+        let id = "6f9619ff-8b86-d011-b42d-00c04fc964fe"
+        let record = BulkRecord(
+            id: id, kind: "runs", action: "retry", filter: ["state": "failed"], actor: "otto", previewedAt: Date(), leftOut: [:], total: 2)
+        try await store.addPreview(record, [(hospital.failed, "x"), (hospital.dead, "x")])
+        #expect(try await store.startBulk(record, fact: 0, audit: 999, at: Date()))
+        let items = [(hospital.failed, BulkItem.State.failed, BulkRunner.unanswered), (hospital.dead, .skipped, "Cancelled by otto.")]
+            .enumerated().map { BulkItem(sequence: $0, target: $1.0, mark: "x", state: $1.1, reason: $1.2) }
+        _ = try await store.advanceBulk(id, items: items, position: 2)
+        try await store.endBulk(id, .cancelled, at: Date())
+        try await RunningDashboard.serving(sample) { dashboard in
+            let page = try await dashboard.get("/bulk/\(id)?items=all").text
+            for words in [
+                "<h2>Not done, or unanswered</h2>", "1 unanswered, which may have been done", "unanswered</span>", "it may have been done.",
+                "repeat it there if it was not.",
+            ] { #expect(page.contains(words), "\(words)") }
+            #expect(try await dashboard.get("/bulk").text.contains("<th class=\"n\">Unanswered</th>"))
+        }
+    }
+
+    @Test("Of a filtered list, a group's links are about what was counted: the list's other conditions stay")
+    func groupsOfAFilter() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        _ = try Self.addDead(4, sample, type: "MemoryError")
+        _ = try Self.addDead(3, sample, type: "MemoryError", secondsAgo: 90_000)
+        _ = try Self.addDead(2, sample, service: "bones", secondsAgo: 90_000)
+        try await RunningDashboard.serving(sample) { dashboard in
+            let hour = Date(timeIntervalSinceNow: -3600).formatted(.iso8601)
+            let page = try await dashboard.get("/dead?to=\(hour)&channel=default")
+            let lungs = Self.links(page, "/dead?").filter { $0.contains("service=lungs") && $0.contains("reason=") }
+            #expect(lungs.count == 1 && lungs.allSatisfy { $0.contains("to=") && $0.contains("channel=default") })
+            #expect(try await dashboard.get(lungs[0]).text.matches(of: /name="id" value="/).count == 3)
+            let orders = Self.links(page, "/bulk/new?").filter { $0.contains("service=lungs") }
+            #expect(orders.count == 2)
+            for order in orders { #expect(try await dashboard.get(order).text.contains(" 3 jobs?"), "\(order)") }
+        }
+    }
+
+    @Test("The API lists the dead letters that the page lists, whatever both are asked")
+    func api() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        let lungs = try Self.addDead(4, sample, type: "MemoryError")
+        let bones = try Self.addDead(3, sample, service: "bones", reason: "exception", type: "KeyError", secondsAgo: 90_000)
+        try await sample.database.write { db in
+            try db.execute(sql: "UPDATE job SET discarded_at = 1, discarded_by = 'otto' WHERE id = ?", arguments: [lungs[0]])
+            try db.execute(sql: "INSERT INTO fact (at, kind, data) VALUES (1, 'job.discarded', '{}')")
+        }
+        try await RunningDashboard.serving(sample) { dashboard in
+            let hour = Date(timeIntervalSinceNow: -3600).formatted(.iso8601)
+            let expected: [(query: String, ids: [String])] = [
+                ("", lungs.dropFirst() + bones + ["\(hospital.dead).4"]), ("service=bones", bones), ("name=bones", bones),
+                ("channel=default", lungs.dropFirst() + bones), ("channel=other", []), ("reason=out-of-memory", Array(lungs.dropFirst())),
+                ("type=KeyError", bones), ("type=-", ["\(hospital.dead).4"]), ("error=memoryerror", Array(lungs.dropFirst())),
+                ("run=\(bones[0].dropLast(2).lowercased())", [bones[0]]), ("to=\(hour)", bones),
+                ("from=\(hour)&service=lungs", Array(lungs.dropFirst())), ("service=", lungs.dropFirst() + bones + ["\(hospital.dead).4"]),
+                ("discarded=true", [lungs[0]]), ("discarded=true&service=bones", []),
+            ]
+            for (query, ids) in expected {
+                let jobs = try await dashboard.get("/api/v1/dead?\(query)").json["jobs"]?.array ?? []
+                let listed = jobs.compactMap { $0["id"]?.string }
+                #expect(Set(listed) == Set(ids) && listed.count == ids.count, "\(query)")
+                let page = try await dashboard.get("/dead?\(query)").text
+                #expect(page.matches(of: /name="id" value="([^"]+)"/).map { String($0.output.1) } == listed, "\(query)")
+            }
+            // Page by page it is the same; a cursor of another filter is none.
+            let first = try await dashboard.get("/api/v1/dead?service=bones&limit=2").json
+            let next = try #require(first["next"]?.string)
+            let second = try await dashboard.get("/api/v1/dead?service=bones&limit=2&cursor=\(next)").json
+            let both = [first, second].flatMap { $0["jobs"]?.array ?? [] }.compactMap { $0["id"]?.string }
+            #expect(both == bones.sorted().reversed() && second["next"] == .null)
+            #expect(try await dashboard.get("/api/v1/dead?service=lungs&limit=2&cursor=\(next)").status == 400)
+            #expect(try await dashboard.get("/api/v1/dead?from=yesterday").status == 400)
         }
     }
 

@@ -104,14 +104,14 @@ extension LedgerConformance {
                 let dead = stored
                 try await ledger.write { try insert(dead, $0) }
             }
+            let (dead, discarded) = (LedgerJobFilter(states: [.dead]), LedgerJobFilter(states: [.dead], discarded: true))
             func counts() async throws -> [Int] {
                 let totals = try await reader.totals(at: now)
                 let channel = try await reader.channels(at: now).first { $0.name == "gpu" }
                 return [
                     totals.jobs(.dead), totals.discarded, channel?.counts[.dead] ?? 0,
-                    try await reader.deadJobs(limit: 9).items.count, try await reader.deadJobs(limit: 9, discarded: true).items.count,
-                    try await reader.matches(LedgerJobFilter(states: [.dead]), limit: 9).count,
-                    try await reader.matches(LedgerJobFilter(states: [.dead], discarded: true), limit: 9).count,
+                    try await reader.brokenJobs(dead, limit: 9).items.count, try await reader.brokenJobs(discarded, limit: 9).items.count,
+                    try await reader.matches(dead, limit: 9).count, try await reader.matches(discarded, limit: 9).count,
                 ]
             }
             #expect(try await counts() == [3, 0, 3, 3, 0, 3, 0])
@@ -121,7 +121,7 @@ extension LedgerConformance {
             let (gone, first) = (second, runs[1])
             try await ledger.write { try $0.update(gone, from: first) }
             #expect(try await counts() == [2, 1, 2, 2, 1, 2, 1])
-            let found = try #require(try await reader.deadJobs(limit: 9, discarded: true).items.first)
+            let found = try #require(try await reader.brokenJobs(discarded, limit: 9).items.first)
             #expect(found.job.id == gone.jobID(0).rawValue && found.job.discarded == Discard(actor: "zoe", at: now + 5))
             let changed = try await reader.marks(of: [gone.jobID(0).rawValue], areRuns: false)
             #expect(changed != mark, "a bulk operation sees that somebody was here")

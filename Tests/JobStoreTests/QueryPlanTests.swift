@@ -89,9 +89,10 @@ struct QueryPlanTests {
             _ = try await reader.attempts(ofJob: "\(run).0")
         },
         Question("dead jobs", needs: ["job_dead"]) { reader in
-            _ = try await reader.deadJobs(limit: 5)
-            _ = try await reader.deadJobs(limit: 5, cursor: run)
-            _ = try await reader.deadJobs(limit: 5, discarded: true)
+            let (dead, discarded) = (LedgerJobFilter(states: [.dead]), LedgerJobFilter(states: [.dead], discarded: true))
+            _ = try await reader.brokenJobs(dead, limit: 5)
+            _ = try await reader.brokenJobs(dead, limit: 5, cursor: run)
+            _ = try await reader.brokenJobs(discarded, limit: 5)
             _ = try await reader.deadMessages(limit: 5, cursor: "9")
             try await reader.checkReadable()
         },

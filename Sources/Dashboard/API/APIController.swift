@@ -82,9 +82,9 @@ struct APIController: Sendable {
             change("/services/{id}/resume", "resumeService", "pipeline", "The service's jobs start again", .resumeService),
             .get(
                 "/dead", "listDead", "pipeline", "Dead jobs and messages that could not be read",
-                parameters: [
+                details: "The filter is about the jobs: messages that nobody could read have nothing of it.",
+                parameters: JobParameters.dead + [
                     .limit, .cursor, .query("messageCursor", .text(longest: 512), "The `nextMessage` of the page before."),
-                    .query("discarded", .flag, "`true`: the dead jobs that somebody discarded, instead of all others."),
                     .query("decided", .flag, "`true`: the messages that somebody requeued or discarded, instead of all others."),
                 ], answer: Schema.ref("DeadLetters"), handler: dead),
             .get(
@@ -121,16 +121,17 @@ struct APIController: Sendable {
     }
 
     @Sendable private func runs(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
-        let filter = try RunParameters.filter(request)
-        let cursor = Cursor("runs", filter: RunParameters.fingerprint(request))
-        let page = try await ledger.runs(filter, limit: ListQuery.limit(request), cursor: cursor.key(request.query("cursor")))
+        let asked = RunParameters.filter.values(of: request)
+        let cursor = Cursor("runs", filter: RunParameters.filter.fingerprint(of: asked))
+        let page = try await ledger.runs(
+            RunParameters.filter(asked), limit: ListQuery.limit(request), cursor: cursor.key(request.query("cursor")))
         return .json(["runs": .array(page.items.map { JSONValue($0) }), "next": JSONValue(cursor.text(page.next))])
     }
 
     @Sendable private func run(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.run(id) else { throw Problem.notFound("There is no run '\(id)'.") }
-        return .json(JSONValue(detail, explanations: try await explanations.explain(detail)))
+        return .json(JSONValue(detail, explanations: try await explanations.explain(detail, of: ledger.run(of: detail))))
     }
 
     @Sendable private func job(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
@@ -175,9 +176,12 @@ struct APIController: Sendable {
 
     @Sendable private func dead(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let limit = try ListQuery.limit(request)
-        let (discarded, decided) = (request.query("discarded") == "true", request.query("decided") == "true")
-        let (jobCursor, messageCursor) = (Cursor("dead.jobs", filter: "\(discarded)"), Cursor("dead.messages", filter: "\(decided)"))
-        let jobs = try await ledger.deadJobs(limit: limit, cursor: jobCursor.key(request.query("cursor")), discarded: discarded)
+        let asked = JobParameters.dead.values(of: request)
+        let decided = request.query("decided") == "true"
+        let jobCursor = Cursor("dead.jobs", filter: JobParameters.dead.fingerprint(of: asked))
+        let messageCursor = Cursor("dead.messages", filter: "\(decided)")
+        let jobs = try await ledger.brokenJobs(
+            JobParameters.deadFilter(asked), limit: limit, cursor: jobCursor.key(request.query("cursor")))
         let messages = try await ledger.deadMessages(
             limit: limit, cursor: messageCursor.key(request.query("messageCursor"), parameter: "messageCursor"), decided: decided)
         return .json([
@@ -232,17 +236,6 @@ enum ListQuery {
         guard let text = request.query("limit") else { return standard }
         guard let limit = Int(text), (1...500).contains(limit) else { throw Problem.badRequest("limit is a number from 1 to 500.") }
         return limit
-    }
-
-    /// One state or several with commas.
-    static func runStates(_ request: Request) throws -> [RunState] {
-        try (request.query("state") ?? "").split(separator: ",").map { text in
-            guard let state = RunState(rawValue: String(text)) else {
-                let known = RunState.allCases.map(\.rawValue).joined(separator: ", ")
-                throw Problem.badRequest("A run's state is one of \(known).")
-            }
-            return state
-        }
     }
 
     static func eventFilter(_ request: Request) throws -> LedgerEventFilter {

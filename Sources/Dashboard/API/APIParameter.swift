@@ -116,6 +116,20 @@ struct APIParameter: Sendable {
     }
 }
 
+extension [APIParameter] {
+    /// What a request says to them, by name. What is empty is not said.
+    func values(of request: Request) -> [String: String] {
+        reduce(into: [:]) { values, parameter in
+            if let text = request.query(parameter.name), !text.isEmpty { values[parameter.name] = text }
+        }
+    }
+
+    /// Equal for requests that ask for the same list.
+    func fingerprint(of values: [String: String]) -> String {
+        map { values[$0.name] ?? "" }.joined(separator: "\u{1}")
+    }
+}
+
 /// Times as parameters.
 enum APITime {
     static func date(_ text: String) -> Date? {

@@ -1,4 +1,3 @@
-import Hummingbird
 import JobStore
 import Jobs
 
@@ -9,18 +8,12 @@ enum RunParameters {
         .query("event", .text(longest: 200), "Only runs of this event: its number, its snapshot, or Orthanc's id of what it is about."),
         .query("q", .text(longest: 200), "The beginning of a run's or an Orthanc id, a job's id, or a job's name."),
         .query("level", .one(ResourceLevel.allCases.map(\.rawValue)), "Only runs of a series, a study or a patient."),
-        .query("service", .text(longest: 200), "Only runs with a job of this service; `built-in` is the export, which has none."),
+        .query("service", .text(longest: 200), "Only runs with a job of this service; `\(Display.builtIn)` is the export, which has none."),
         .query("modality", .text(longest: 16), "Only runs with a series of this modality.", example: "CT"),
         .query("error", .text(longest: 200), "Only runs whose failed or dead jobs, or which themselves, say this in their reason."),
         .query("from", .time, "Only runs that were made at this time or later."),
         .query("to", .time, "Only runs that were made before this time."),
     ]
-
-    static func filter(_ request: Request) throws -> LedgerRunFilter {
-        var fields: [String: String] = [:]
-        for parameter in filter { fields[parameter.name] = request.query(parameter.name) }
-        return try filter(fields)
-    }
 
     /// - Parameter fields: by the parameters' names, checked.
     static func filter(_ fields: [String: String]) throws(Problem) -> LedgerRunFilter {
@@ -33,13 +26,7 @@ enum RunParameters {
         }
         return LedgerRunFilter(
             states: states, event: fields["event"], text: fields["q"], level: fields["level"],
-            service: fields["service"] == RunFilterQuery.builtIn ? "" : fields["service"],
-            modality: fields["modality"], error: fields["error"], from: fields["from"].flatMap(APITime.date),
-            to: fields["to"].flatMap(APITime.date))
-    }
-
-    /// Equal for requests that ask for the same list.
-    static func fingerprint(_ request: Request) -> String {
-        filter.map { request.query($0.name) ?? "" }.joined(separator: "\u{1}")
+            service: fields["service"].map(Display.withoutService), modality: fields["modality"], error: fields["error"],
+            from: fields["from"].flatMap(APITime.date), to: fields["to"].flatMap(APITime.date))
     }
 }

@@ -22,39 +22,38 @@ struct BulkBar {
     /// For the rows whose boxes are checked.
     var chosen: [Button]
 
-    /// What the runs' states allow; nil is nothing. Without a state in the filter, each action takes those that it is for.
-    static func runs(_ query: RunFilterQuery, _ counts: LedgerRunCounts) -> BulkBar? {
-        let offers: [(action: BulkOrder.Action, states: [RunState], words: String)] = [
-            (.retry, [.failed, .cancelled], "that failed or were cancelled"),
-            (.cancel, [.active], "that are active"),
-            (.reprocess, [.succeeded, .failed, .cancelled, .declined], "that have ended"),
+    /// What the runs' states allow; nil is nothing.
+    ///
+    /// - Parameter shown: the states in the filter. Without any, each action takes those that it is for.
+    static func runs(_ list: ListFilter, _ shown: [RunState], _ counts: LedgerRunCounts) -> BulkBar? {
+        let offers: [(action: BulkOrder.Action, states: [RunState], one: String, words: String)] = [
+            (.retry, [.failed, .cancelled], "that failed or was cancelled", "that failed or were cancelled"),
+            (.cancel, [.active], "that is active", "that are active"),
+            (.reprocess, [.succeeded, .failed, .cancelled, .declined], "that has ended", "that have ended"),
         ]
-        let shown = query.filter.states
         var bar = BulkBar(kind: BulkOrder.Kind.runs.rawValue, all: [], chosen: [])
         for offer in offers {
             let states = shown.isEmpty ? offer.states : shown.filter(offer.states.contains)
             let count = states.reduce(0) { $0 + (counts.states[$1] ?? 0) }
             guard count > 0 else { continue }
-            let name = offer.action.rawValue.prefix(1).uppercased() + offer.action.rawValue.dropFirst()
-            let number = Display.number(count) + (counts.isCut ? "+" : "")
+            let words = shown.isEmpty ? (one: offer.one, all: offer.words) : (one: "that matches", all: "that match")
             bar.all.append(
                 Link(
-                    title: "\(name) all \(number) \(shown.isEmpty ? offer.words : "that match")",
-                    url: link(.runs, offer.action, fields(query) + [("state", states.map(\.rawValue).joined(separator: ","))])))
-            bar.chosen.append(Button(title: name, action: offer.action.rawValue))
+                    title: title(offer.action, count, isCut: counts.isCut, words.one, words.all),
+                    url: link(
+                        .runs, offer.action,
+                        list.order.filter { $0.0 != "state" } + [("state", states.map(\.rawValue).joined(separator: ","))])))
+            bar.chosen.append(Button(title: offer.action.title, action: offer.action.rawValue))
         }
         return bar.all.isEmpty ? nil : bar
     }
 
-    /// As the order takes them: the state is said by itself, and times are whole ones.
-    private static func fields(_ query: RunFilterQuery) -> [(String, String?)] {
-        query.fields.filter { $0.name != "state" }.map { name, value in
-            switch name {
-            case "from": (name, query.filter.from?.formatted(.iso8601))
-            case "to": (name, query.filter.to?.formatted(.iso8601))
-            default: (name, value)
-            }
-        }
+    /// `Retry all 25 that match`, `Retry the one that matches`.
+    ///
+    /// - Parameter isCut: whether there are more than were counted.
+    static func title(_ action: BulkOrder.Action, _ count: Int, isCut: Bool, _ one: String, _ many: String) -> String {
+        let which = count == 1 && !isCut ? "the one \(one)" : "all \(Display.number(count))\(isCut ? "+" : "") \(many)"
+        return "\(action.title) \(which)".trimmingCharacters(in: .whitespaces)
     }
 
     static func link(_ kind: BulkOrder.Kind, _ action: BulkOrder.Action, _ fields: [(String, String?)]) -> String {

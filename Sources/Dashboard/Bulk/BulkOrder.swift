@@ -18,6 +18,9 @@ struct BulkOrder: Sendable {
         case reprocess
         /// Takes dead jobs off the list.
         case discard
+
+        /// As a button says it.
+        var title: String { rawValue.prefix(1).uppercased() + rawValue.dropFirst() }
     }
 
     enum Filter: Sendable {
@@ -37,27 +40,6 @@ struct BulkOrder: Sendable {
     static let limit = 200_000
     /// As many as one page of a list can hold.
     static let longestChoice = 500
-
-    /// As `type`: jobs without an error, as after lost workers. No type is named so.
-    static let noType = "-"
-
-    static let jobParameters: [APIParameter] = [
-        .query("state", .several(["failed", "dead"]), "Only jobs in these states; without it both.", example: "dead"),
-        .query("service", .text(longest: 200), "Only jobs of this service."),
-        .query("name", .text(longest: 200), "Only jobs of this name."),
-        .query("channel", .text(longest: 64), "Only jobs of this channel."),
-        .query(
-            "reason", .text(longest: 100), "Only jobs that ended so: exception, timeout, killed, out-of-memory, crash-limit, ...",
-            example: "timeout"),
-        .query(
-            "type", .text(longest: 200), "Only jobs whose error is of exactly this type; `\(noType)`: those without one.",
-            example: "ValueError"),
-        .query("error", .text(longest: 200), "Only jobs whose error or reason says this."),
-        .query("run", .text(longest: 64), "Only jobs of this run."),
-        .query("discarded", .flag, "Only dead jobs that were discarded; without it all others."),
-        .query("from", .time, "Only jobs that ended at this time or later."),
-        .query("to", .time, "Only jobs that ended before this time."),
-    ]
 
     private static func command(_ kind: Kind, _ action: Action) -> CommandMessage.Action {
         switch (kind, action) {
@@ -94,7 +76,7 @@ struct BulkOrder: Sendable {
         }
         self.action = wanted
         // A word that is not understood would make the set larger than it was meant.
-        let parameters = known == .runs ? RunParameters.filter : Self.jobParameters
+        let parameters = known == .runs ? RunParameters.filter : JobParameters.filter
         self.fields = fields.filter { !$0.value.isEmpty }
         for (name, value) in self.fields.sorted(by: { $0.key < $1.key }) {
             guard let parameter = parameters.first(where: { $0.name == name }) else {
@@ -104,7 +86,7 @@ struct BulkOrder: Sendable {
         }
         switch known {
         case .runs: filter = .runs(try RunParameters.filter(self.fields))
-        case .jobs: filter = .jobs(Self.jobFilter(self.fields))
+        case .jobs: filter = .jobs(JobParameters.filter(self.fields))
         }
         if wanted == .discard, case .jobs(let filter) = filter, filter.discarded {
             throw .parameter("discarded", self.fields["discarded"], allowed: "nothing with discard: such jobs are off the list already")
@@ -147,15 +129,6 @@ struct BulkOrder: Sendable {
         }
         try self.init(kind: members["kind"]?.string, action: members["action"]?.string, fields: fields, ids: ids)
     }
-
-    static func jobFilter(_ fields: [String: String]) -> LedgerJobFilter {
-        LedgerJobFilter(
-            states: (fields["state"] ?? "").split(separator: ",").compactMap { JobState(rawValue: String($0)) },
-            service: fields["service"] == RunFilterQuery.builtIn ? "" : fields["service"], name: fields["name"],
-            channel: fields["channel"], reason: fields["reason"], type: fields["type"] == noType ? "" : fields["type"],
-            error: fields["error"], run: fields["run"],
-            from: fields["from"].flatMap(APITime.date), to: fields["to"].flatMap(APITime.date), discarded: fields["discarded"] == "true")
-    }
 }
 
 // MARK: - What is kept of it, and how people read it
@@ -192,14 +165,17 @@ extension BulkOrder {
     /// `State: failed`, one for each condition; none is everything.
     static func words(of filter: JSONValue) -> [String] {
         let members = filter.object ?? [:]
-        return words.compactMap { name, word in
-            guard let value = members[name]?.string else { return nil }
-            switch name {
-            case "state": return "\(word): \(value.replacing(",", with: " or "))"
-            case "from", "to": return "\(word): \(APITime.date(value).map { Display.time($0) } ?? value)"
-            case "type" where value == noType: return "\(word): none"
-            default: return "\(word): \(value)"
-            }
+        return words.compactMap { name, _ in members[name]?.string.map { words(name, $0) } }
+    }
+
+    /// `Level: study`.
+    static func words(_ name: String, _ value: String) -> String {
+        let word = words.first { $0.name == name }?.word ?? name
+        switch name {
+        case "state": return "\(word): \(value.replacing(",", with: " or "))"
+        case "from", "to": return "\(word): \(APITime.date(value).map { Display.time($0) } ?? value)"
+        case "type" where value == JobParameters.noType: return "\(word): none"
+        default: return "\(word): \(value)"
         }
     }
 
@@ -228,7 +204,7 @@ extension BulkOrder {
 
     /// `Retry 312 jobs`.
     static func title(_ action: String, _ count: Int, _ kind: String) -> String {
-        "\(action.prefix(1).uppercased() + action.dropFirst()) \(Self.count(count, kind))"
+        "\(Action(rawValue: action)?.title ?? action) \(Self.count(count, kind))"
     }
 
     /// What happens to `count` of them, in plain words.

@@ -111,6 +111,8 @@ private struct BulkPage {
     var hasLeftOut: Bool
     var reasons: [Reason]
     var hasReasons: Bool
+    /// What the reasons are about.
+    var notDone: String
     var tabs: [Tab]
     var items: [Item]
     var hasReasonColumn: Bool
@@ -261,7 +263,7 @@ struct BulkPages: Sendable {
         let now = Date()
         let waiting = record.total - record.done - record.skipped - record.failed
         let choices: [(name: String, title: String, states: [BulkItem.State], count: Int)] = [
-            ("refused", "Refused or changed", [.skipped], record.skipped), ("failed", "Failed", [.failed], record.failed),
+            ("refused", "Refused or changed", [.skipped], record.skipped), ("failed", "Unanswered", [.failed], record.failed),
             ("done", "Done", [.done], record.done), ("waiting", "To do", [.pending, .sent], waiting), ("all", "All", [], record.total),
         ]
         let wanted = request.query("items") ?? (record.skipped > 0 ? "refused" : "all")
@@ -286,6 +288,7 @@ struct BulkPages: Sendable {
             leftOut: Self.reasons(record.leftOut), hasLeftOut: !record.leftOut.isEmpty,
             reasons: reasons.map { .init(count: Display.number($0.count), mark: Self.mark($0.state), reason: $0.reason) },
             hasReasons: !reasons.isEmpty,
+            notDone: record.failed == 0 ? "Not done" : record.skipped == 0 ? "Unanswered" : "Not done, or unanswered",
             tabs: choices.filter { $0.count > 0 || $0.name == wanted }.map {
                 .init(
                     title: $0.title, url: "/bulk/\(id)?items=\($0.name)#items", count: Display.number($0.count),
@@ -325,7 +328,7 @@ struct BulkPages: Sendable {
         case .sent: StateMark.html("sent", like: "dispatched")
         case .done: StateMark.html("done", like: "succeeded")
         case .skipped: StateMark.html("not done", like: "skipped")
-        case .failed: StateMark.html("failed", like: "failed")
+        case .failed: StateMark.html("unanswered", like: "warning")
         }
     }
 
@@ -337,14 +340,14 @@ struct BulkPages: Sendable {
         let rest = record.total - record.done - record.skipped - record.failed
         var words = ["\(Display.number(record.done)) of \(Display.number(record.total)) done"]
         if record.skipped > 0 { words.append("\(Display.number(record.skipped)) left as they were") }
-        if record.failed > 0 { words.append("\(Display.number(record.failed)) failed") }
+        if record.failed > 0 { words.append("\(Display.number(record.failed)) unanswered, which may have been done") }
         if rest > 0 { words.append("\(Display.number(rest)) to do") }
         return words.joined(separator: ", ")
     }
 
     fileprivate static func bar(_ record: BulkRecord) -> String {
         Markup.bar(
-            [("succeeded", record.done), ("skipped", record.skipped), ("failed", record.failed)], of: record.total, progress(record))
+            [("succeeded", record.done), ("skipped", record.skipped), ("warning", record.failed)], of: record.total, progress(record))
     }
 }
 
@@ -360,7 +363,7 @@ extension BulkOrderPage.Row {
         let job = broken.job
         self.init(
             url: "/jobs/\(job.id)", name: job.name, isID: false,
-            service: job.service.isEmpty ? RunFilterQuery.builtIn : job.service, runURL: "/runs/\(job.runID)",
+            service: Display.service(job.service), runURL: "/runs/\(job.runID)",
             run: String(job.runID.suffix(8)), mark: StateMark.html(job.state), level: broken.level, resource: broken.resourceID,
             shortResource: Display.short(broken.resourceID), at: Markup.time(job.finishedAt, isRelative: true), why: job.reason.text)
     }

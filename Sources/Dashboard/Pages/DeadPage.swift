@@ -4,17 +4,6 @@ import JobStore
 import Jobs
 
 private struct DeadPage {
-    struct Choice {
-        var value: String
-        var title: String
-        var isChosen: Bool
-    }
-
-    struct Condition {
-        var words: String
-        var url: String
-    }
-
     /// Jobs that died the same way.
     struct Group {
         var count: String
@@ -24,6 +13,8 @@ private struct DeadPage {
         var type: String?
         var url: String
         var retry: String
+        /// nil where they are off the list already.
+        var discard: String?
         var newest: String
     }
 
@@ -49,8 +40,8 @@ private struct DeadPage {
 
     /// How many there are, all pages together.
     var count: String
-    var services: [Choice]
-    var reasons: [Choice]
+    var services: [ListFilter.Choice]
+    var reasons: [ListFilter.Choice]
     var name: String
     var type: String
     var channel: String
@@ -59,7 +50,7 @@ private struct DeadPage {
     var from: String
     var to: String
     var zone: String
-    var conditions: [Condition]
+    var conditions: [ListFilter.Condition]
     var isFiltered: Bool
     var summary: String
     var groups: [Group]
@@ -75,65 +66,22 @@ private struct DeadPage {
     var parked: ParkedMessagesPanel
 }
 
-/// The fields by which the dead letters are asked, in the page's address.
-private struct DeadFilterQuery {
-    private static let names = ["service", "name", "channel", "reason", "type", "error", "run", "from", "to"]
-
-    /// Those that are set, in the order of `names`.
-    var fields: [(name: String, value: String)]
-    var filter: LedgerJobFilter
-    /// Only those that were discarded, instead of all others.
-    var isDiscarded: Bool { filter.discarded }
-
-    init(_ request: Request) throws {
-        fields = Self.names.compactMap { name in
-            request.query(name).map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }.flatMap { $0.isEmpty ? nil : (name, $0) }
-        }
-        var values = Dictionary(uniqueKeysWithValues: fields.map { ($0.name, $0.value) })
-        values["run"] = values["run"]?.uppercased()
-        filter = BulkOrder.jobFilter(values)
-        filter.states = [.dead]
-        filter.discarded = request.query("discarded") == "true"
-        filter.from = try RunFilterQuery.time(values["from"], "from")
-        filter.to = try RunFilterQuery.time(values["to"], "to")
-    }
-
-    func value(_ name: String) -> String { fields.first { $0.name == name }?.value ?? "" }
-
-    func path(without names: Set<String> = []) -> String {
-        PagerModel.path(
-            "/dead",
-            [("discarded", isDiscarded ? "true" : nil)] + fields.filter { !names.contains($0.name) }.map { ($0.name, $0.value) })
-    }
-
-    /// As a bulk order takes them.
-    var order: [(String, String?)] {
-        [("state", JobState.dead.rawValue), ("discarded", isDiscarded ? "true" : nil)]
-            + fields.map { name, value in
-                switch name {
-                case "from": (name, filter.from?.formatted(.iso8601))
-                case "to": (name, filter.to?.formatted(.iso8601))
-                case "run": (name, filter.run)
-                default: (name, value)
-                }
-            }
-    }
-}
-
 extension PageController {
     @Sendable func showDead(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        let query = try DeadFilterQuery(request)
+        let list = try ListFilter("/dead", JobParameters.dead, request)
+        let filter = JobParameters.deadFilter(list.parameters)
+        let isDiscarded = filter.discarded
+        // Which half of the dead letters it is, is no condition.
+        let conditions = list.conditions(without: ["discarded"])
         let cursor = request.query("cursor")
         let ledger = ledger
-        let filter = query.filter
-        let isDiscarded = query.isDiscarded
         let every = try await reads.get("dead groups \(isDiscarded)") {
             try await ledger.brokenGroups(LedgerJobFilter(states: [.dead], discarded: isDiscarded))
         }
         let found =
-            query.fields.isEmpty ? every : try await reads.get("dead groups " + query.path()) { try await ledger.brokenGroups(filter) }
+            conditions.isEmpty ? every : try await reads.get("dead groups " + list.path()) { try await ledger.brokenGroups(filter) }
         let limit = try ListQuery.limit(request)
-        let jobs = try await reads.get("dead \(query.path()) \(limit) \(cursor ?? "")") {
+        let jobs = try await reads.get("dead \(list.path()) \(limit) \(cursor ?? "")") {
             let page = try await ledger.brokenJobs(filter, limit: limit, cursor: cursor)
             let runs = try await ledger.runs(asked: Set(page.items.compactMap { RunID(rawValue: $0.job.runID) }))
             return (page: page, runs: runs)
@@ -144,67 +92,57 @@ extension PageController {
         let now = Date()
         let model = DeadPage(
             count: number,
-            services: Self.choices(every.groups.map { $0.service.isEmpty ? RunFilterQuery.builtIn : $0.service }, query.value("service")),
-            reasons: Self.choices(every.groups.map(\.reason), query.value("reason")),
-            name: query.value("name"), type: query.value("type"), channel: query.value("channel"), run: query.value("run"),
-            error: query.value("error"), from: query.value("from"), to: query.value("to"),
+            services: list.choices("service", of: Set(every.groups.map { Display.service($0.service) }).sorted()),
+            reasons: list.choices("reason", of: Set(every.groups.map(\.reason)).sorted()),
+            name: list["name"], type: list["type"], channel: list["channel"], run: list["run"], error: list["error"],
+            from: list["from"], to: list["to"],
             zone: TimeZone.current.abbreviation(for: now) ?? "the monitor's time",
-            conditions: query.fields.map { name, value in
-                let shown = name == "type" && value == BulkOrder.noType ? "none" : value
-                return DeadPage.Condition(words: "\(Self.deadWords[name] ?? name): \(shown)", url: query.path(without: [name]))
-            },
-            isFiltered: !query.fields.isEmpty,
+            conditions: conditions,
+            isFiltered: !conditions.isEmpty,
             summary: count == 1 ? "1 dead job" : "\(number) dead jobs",
-            groups: found.groups.prefix(20).map { DeadPage.Group($0, isDiscarded: isDiscarded) },
-            hasGroups: found.groups.count > 1 || query.fields.isEmpty && !found.groups.isEmpty,
+            groups: found.groups.prefix(20).map { DeadPage.Group($0, in: list, isDiscarded: isDiscarded) },
+            hasGroups: found.groups.count > 1 || conditions.isEmpty && !found.groups.isEmpty,
             jobs: jobs.page.items.map { DeadPage.JobRow($0, of: jobs.runs, at: now) },
             hasJobs: !jobs.page.items.isEmpty,
-            bulk: BulkBar.dead(query.order, number, isNone: count == 0, isFiltered: !query.fields.isEmpty, isDiscarded: isDiscarded),
-            jobPager: PagerModel(query.path(), cursor, jobs.page.next), hasJobPager: cursor != nil || jobs.page.next != nil,
+            bulk: BulkBar.dead(list, count, isCut: found.isCut, isFiltered: !conditions.isEmpty, isDiscarded: isDiscarded),
+            jobPager: PagerModel(list.path(with: [("limit", request.query("limit"))]), cursor, jobs.page.next),
+            hasJobPager: cursor != nil || jobs.page.next != nil,
             discarded: isDiscarded || totals.discarded == 0 ? nil : Display.number(totals.discarded), isDiscarded: isDiscarded,
             parked: try await ledger.parkedMessages(
                 cursor: request.query("messageCursor"), isDecided: request.query("decided") == "true", open: totals.deadMessages))
         return try pages.response("dead", model, title: "Dead letters", context, frame: await frame("/dead", request))
     }
-
-    private static let deadWords = [
-        "service": "Service", "name": "Job", "channel": "Channel", "reason": "Cause", "type": "Error type", "error": "Error holds",
-        "run": "Run", "from": "From", "to": "Until",
-    ]
-
-    private static func choices(_ values: [String], _ chosen: String) -> [DeadPage.Choice] {
-        Set(values + (chosen.isEmpty ? [] : [chosen])).sorted().map { .init(value: $0, title: $0, isChosen: $0 == chosen) }
-    }
 }
 
 extension BulkBar {
     /// - Parameters:
-    ///   - fields: of the filter, as an order takes them.
-    ///   - number: how many match, as people read it.
-    fileprivate static func dead(
-        _ fields: [(String, String?)], _ number: String, isNone: Bool, isFiltered: Bool, isDiscarded: Bool
-    ) -> BulkBar? {
-        if isNone { return nil }
-        let which = "all \(number)\(isFiltered ? " that match" : "")"
+    ///   - count: how many match.
+    ///   - isCut: whether there are more.
+    fileprivate static func dead(_ list: ListFilter, _ count: Int, isCut: Bool, isFiltered: Bool, isDiscarded: Bool) -> BulkBar? {
+        if count == 0 { return nil }
+        let fields = [("state", JobState.dead.rawValue)] + list.order
+        let (one, many) = isFiltered ? ("that matches", "that match") : ("dead job", "")
         let actions: [BulkOrder.Action] = isDiscarded ? [.retry] : [.retry, .discard]
-        let names: [BulkOrder.Action: String] = [.retry: "Retry", .discard: "Discard"]
         return BulkBar(
             kind: BulkOrder.Kind.jobs.rawValue, isDiscarded: isDiscarded,
-            all: actions.map { Link(title: "\(names[$0] ?? "") \(which)", url: link(.jobs, $0, fields)) },
-            chosen: actions.map { Button(title: names[$0] ?? "", action: $0.rawValue) })
+            all: actions.map { Link(title: title($0, count, isCut: isCut, one, many), url: link(.jobs, $0, fields)) },
+            chosen: actions.map { Button(title: $0.title, action: $0.rawValue) })
     }
 }
 
 extension DeadPage.Group {
-    fileprivate init(_ group: LedgerJobGroup, isDiscarded: Bool) {
-        let service = group.service.isEmpty ? RunFilterQuery.builtIn : group.service
-        let fields: [(String, String?)] = [
-            ("discarded", isDiscarded ? "true" : nil), ("service", service), ("name", group.name), ("reason", group.reason),
-            ("type", group.type ?? BulkOrder.noType),
+    fileprivate init(_ group: LedgerJobGroup, in list: ListFilter, isDiscarded: Bool) {
+        let service = Display.service(group.service)
+        let own: [(String, String?)] = [
+            ("service", service), ("name", group.name), ("reason", group.reason), ("type", group.type ?? JobParameters.noType),
         ]
+        let names = Set(own.map(\.0))
+        // The list's other conditions stay: what was counted is what the links are about.
+        let fields = [("state", JobState.dead.rawValue)] + list.order.filter { !names.contains($0.0) } + own
         self.init(
             count: Display.number(group.count), name: group.name, service: service, how: group.reason, type: group.type,
-            url: PagerModel.path("/dead", fields), retry: BulkBar.link(.jobs, .retry, [("state", JobState.dead.rawValue)] + fields),
+            url: list.path(without: names, with: own), retry: BulkBar.link(.jobs, .retry, fields),
+            discard: isDiscarded ? nil : BulkBar.link(.jobs, .discard, fields),
             newest: "/jobs/\(group.newest)")
     }
 }
@@ -219,7 +157,7 @@ extension DeadPage.JobRow {
                 ? run.explain(job: job.position, surroundings: JobSurroundings(now: now, workersOfChannel: 0)).html : nil
         }
         self.init(
-            id: job.id, name: job.name, service: job.service.isEmpty ? RunFilterQuery.builtIn : job.service, runID: job.runID,
+            id: job.id, name: job.name, service: Display.service(job.service), runID: job.runID,
             shortRun: String(job.runID.suffix(8)), level: dead.level, resource: dead.resourceID,
             shortResource: Display.short(dead.resourceID), explanation: explanation ?? HTMLText.escape(job.reason.text),
             type: job.error?.type, message: (job.error?.message).map { $0.count > 300 ? String($0.prefix(280)) + "…" : $0 },

@@ -104,7 +104,7 @@ struct JobFigures {
         let all = succeeded + failures
         let share = all == 0 ? 0 : Double(failures) / Double(all)
         job = name
-        self.service = service.isEmpty ? "built-in" : service
+        self.service = Display.service(service)
         ended = Display.number(all)
         failed = failures == 0 ? "0" : Display.number(failures)
         hasFailed = failures > 0

@@ -59,7 +59,7 @@ import Testing
             #expect(job.reason.code == "crash-limit")
             #expect(job.crashes == 3)
             #expect(dead.job("second")?.state == .skipped)
-            let listed = try await pipeline.ledger.deadJobs(limit: 10).items.map(\.job.id)
+            let listed = try await pipeline.ledger.brokenJobs(LedgerJobFilter(states: [.dead]), limit: 10).items.map(\.job.id)
             #expect(listed == [job.id])
 
             try pipeline.release("first")
