@@ -18,6 +18,7 @@ package struct DashboardServer: Service {
     private let vitals: RouterVitals
     private let bulk: BulkRunner
     private let durations: Durations
+    private let ended: EndedBars
     private let logger: Logger
     private let onBound: @Sendable (Int) async -> Void
 
@@ -41,6 +42,7 @@ package struct DashboardServer: Service {
         self.vitals = vitals
         bulk = BulkRunner(ledger: ledger, store: store, sender: sender, feed: feed, logger: logger)
         durations = Durations(ledger: ledger, feed: feed, logger: logger)
+        ended = EndedBars(ledger: ledger)
         self.logger = logger
         self.onBound = onBound
     }
@@ -61,6 +63,7 @@ package struct DashboardServer: Service {
         // They end with the server, whether that ends well or not.
         async let work: Void = bulk.run()
         async let measuring: Void = durations.run()
+        async let looking: Void = ended.prepare()
         do {
             try await application.run()
         } catch let error as IOError {
@@ -68,6 +71,7 @@ package struct DashboardServer: Service {
         }
         await work
         await measuring
+        await looking
     }
 
     /// All routes, and what decides who may use them.
@@ -104,7 +108,8 @@ package struct DashboardServer: Service {
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
         let controller = PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,
-            pages: pages, access: access, reads: SharedReads { [feed] in feed.latest }, broker: queues.map(QueueDepths.init), vitals: vitals
+            pages: pages, access: access, reads: SharedReads { [feed] in feed.latest }, ended: ended, broker: queues.map(QueueDepths.init),
+            vitals: vitals
         )
         controller.addRoutes(to: router)
         reveal.addRoutes(to: router)

@@ -1,4 +1,5 @@
 import Foundation
+import GRDB
 import JobStore
 import Jobs
 import Synchronization
@@ -329,6 +330,45 @@ struct SharingTests {
             #expect(answers == [expected] && looks.now == expected)
             _ = version.next()
         }
+    }
+
+    @Test("A bar of the charts that is over is read once; what came since is in it")
+    func bars() async throws {
+        let sample = try SampleLedger()
+        let now = sample.now
+        let day = Int(ChartRange.day.start(at: now).timeIntervalSince1970)
+        let (early, late) = (day + 3600, Int(now.timeIntervalSince1970) / EndedSpan.length * EndedSpan.length)
+        func add(_ number: Int, at: Int, _ state: String) throws {
+            try sample.write { db in
+                for what in ["job", "run"] {
+                    try db.execute(
+                        sql: """
+                            INSERT INTO ended VALUES (?, ?, ?, 'n', ?, 7, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number
+                            """, arguments: [at, what, what == "job" ? "s" : "", state, number, number])
+                }
+            }
+        }
+        func numbers(_ spans: [EndedSpan]) -> [String: Int] {
+            Dictionary(spans.map { ($0.state, $0.durations.count) }, uniquingKeysWith: +)
+        }
+        try add(5, at: early, "succeeded")
+        try add(1, at: late, "failed")
+        let bars = EndedBars(ledger: LedgerReader(path: sample.path))
+        for range in [ChartRange.day, .week] {
+            let read = try await bars.activity(range, at: now)
+            #expect(numbers(read.jobs) == ["succeeded": 5, "failed": 1] && numbers(read.runs) == numbers(read.jobs))
+            #expect(Set(read.runs.map(\.at)).count == 2)
+        }
+        // Not as it happens in a ledger, and so it shows who looks again.
+        try add(100, at: early, "succeeded")
+        try add(2, at: late, "failed")
+        let again = try await bars.activity(.day, at: now)
+        #expect(numbers(again.jobs) == ["succeeded": 5, "failed": 3] && numbers(again.runs) == numbers(again.jobs))
+        // What has left the chart is in it no more, and a clock that went back sees what was there.
+        let later = try await bars.activity(.day, at: now.addingTimeInterval(23 * 3600))
+        #expect(numbers(later.jobs) == ["failed": 3])
+        let back = try await bars.activity(.day, at: now)
+        #expect(numbers(back.jobs) == ["succeeded": 105, "failed": 3])
     }
 
     @Test("Who asks after a change never gets what was read before it")

@@ -177,11 +177,9 @@ extension PageController {
         let now = Date()
         let range = ChartRange(rawValue: request.query("range") ?? "") ?? .day
         let overview = try await overview.get()
-        let (ledger, start, length) = (ledger, range.start(at: now), range.bars.length)
-        let activity = try await reads.get("ended \(range) \(start)", for: range.patience) {
-            async let runs = ledger.ended(.run, since: start, spans: length)
-            async let jobs = ledger.ended(.job, since: start)
-            return try await (runs: runs, jobs: jobs)
+        let (ledger, ended) = (ledger, ended)
+        let activity = try await reads.get("ended \(range) \(range.start(at: now))", for: range.patience) {
+            try await ended.activity(range, at: Date())
         }
         let lists = try await reads.get("overview") {
             async let active = ledger.runs(LedgerRunFilter(states: [.active]), limit: 6)

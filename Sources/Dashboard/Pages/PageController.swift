@@ -15,6 +15,7 @@ struct PageController: Sendable {
     let pages: PageRenderer
     let access: Access
     let reads: SharedReads
+    let ended: EndedBars
     let broker: QueueDepths?
     let vitals: RouterVitals
 

@@ -55,6 +55,12 @@ enum Hospital {
     static let courses: [Course] =
         [.succeeds, .retries, .cancelled, .declined, .dies(byCrash: true), .dies(byCrash: false)] + failures.indices.map(Course.fails)
 
+    /// Of all runs, those that have jobs.
+    static var shareWithJobs: Double {
+        let all = courses.reduce(0) { $0 + $1.share }
+        return 1 - Double(Course.declined.share) / Double(all)
+    }
+
     static let workers = (1...10).map { "worker-\($0)" }
     static let filters = ["modality", "too-few-images", "description", "own-result"]
 

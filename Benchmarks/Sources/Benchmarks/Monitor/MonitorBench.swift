@@ -9,7 +9,7 @@ import Stack
 struct MonitorBench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "monitor",
-        abstract: "Every page and read of the API while a large ledger is written to; the cost of open pages; memory.",
+        abstract: "Every page and read of the API while a large ledger is written to; what open pages cost; memory.",
     )
 
     @Option(help: "How many jobs the ledger holds.")
@@ -42,13 +42,16 @@ struct MonitorBench: AsyncParsableCommand {
     @Option(help: ArgumentHelp("How many pages are open; each number is measured.", valueName: "pages"))
     var pages = [0, 10, 50]
 
+    @Option(help: "Seconds that they are watched.")
+    var followed = 20
+
     @Flag(help: "Only makes the ledger.")
     var fillOnly = false
 
     private var executable: String { monitor ?? "\(checkout)/.build/release/dcm-monitor" }
 
     func validate() throws {
-        guard jobs >= 10_000, readers > 0, seconds > 0, alone > 0, rate > 0, pause >= 0 else {
+        guard jobs >= 10_000, readers > 0, seconds > 0, alone > 0, rate > 0, pause >= 0, followed > 0, pages.allSatisfy({ $0 >= 0 }) else {
             throw ValidationError("There are at least 10,000 jobs; the other numbers are at least 1.")
         }
         guard fillOnly || FileManager.default.isExecutableFile(atPath: executable) else {
@@ -84,13 +87,19 @@ struct MonitorBench: AsyncParsableCommand {
         let writing = Task { try await writer.run() }
         do {
             let port = try Self.port(process)
-            let routes = try MonitorRoutes(folder: ledger.folder, port: port).routes
-            try await read(routes, port, process, writer)
-            try await follow(port, process, writer)
-            let memory = ProcessUsage.memory(of: process.pid)
-            print(
-                "Memory of the monitor at the end: \(memory?.resident.fraction(0) ?? "?") MiB, at most \(memory?.peak.fraction(0) ?? "?") MiB.\n"
-            )
+            var memory = MarkdownTable("memory of the monitor", "resident MiB", "highest so far")
+            func note(_ when: String) {
+                let now = ProcessUsage.memory(of: process.pid)
+                memory.append(when, now?.resident.fraction(0) ?? "?", now?.peak.fraction(0) ?? "?")
+            }
+            note("when it is ready")
+            let routes = try MonitorRoutes(folder: ledger.folder, logs: place.appending(path: "logs"), port: port)
+            for (path, status) in routes.absent { print("Not measured: \(path) answers \(status).") }
+            note("each of \(routes.routes.reduce(0) { $0 + $1.paths.count }) addresses asked once")
+            try await read(routes.routes, port, process, writer)
+            note("after \(readers) readers")
+            for line in try await follow(ledger, port, process, writer) { memory.append(line.when, line.resident, line.peak) }
+            print("\(memory)\n\nLoad after: \(Host.load)\n")
             writing.cancel()
             _ = try? await writing.value
             await process.terminate()
@@ -107,18 +116,17 @@ struct MonitorBench: AsyncParsableCommand {
     private func read(
         _ routes: [MonitorRoutes.Route], _ port: Int, _ process: ManagedProcess, _ writer: MonitorWriter
     ) async throws {
-        // Whoever asks first pays for what is read into memory.
         let connection = try HTTPConnection(port: port)
-        for route in routes { for path in route.paths.prefix(3) { _ = try connection.get(path) } }
         // The writer's own needs of the monitor are no part of an answer.
         let idle = try await cost(of: process) { try await Task.sleep(for: .seconds(3)) }
         var single: [(median: Double, processor: Double)] = []
         for route in routes {
             var took: [Double] = []
+            let times = route.isRare ? 1 : alone
             let cost = try await cost(of: process) {
-                for number in 0..<alone { took.append(try connection.get(route.paths[(number + 3) % route.paths.count]).seconds) }
+                for number in 0..<times { took.append(try connection.get(route.paths[(number + 3) % route.paths.count]).seconds) }
             }
-            single.append((took.median, max(0, cost.processor - idle.processor / idle.wall * cost.wall) / Double(alone)))
+            single.append((took.median, max(0, cost.processor - idle.processor / idle.wall * cost.wall) / Double(times)))
         }
         let before = writer.jobs
         let began = ContinuousClock.now
@@ -131,6 +139,12 @@ struct MonitorBench: AsyncParsableCommand {
         var table = MarkdownTable("", "alone, ms", "processor ms", "p50 ms", "p95 ms", "p99 ms", "longest", "p95 to the floor's")
         for (index, route) in routes.enumerated() {
             let all = seconds[index]
+            guard !route.isRare else {
+                table.append(
+                    "`\(route.name)`", (single[index].median * 1000).fraction(1), (single[index].processor * 1000).fraction(1), "", "", "",
+                    "", "")
+                continue
+            }
             table.append(
                 "`\(route.name)`", (single[index].median * 1000).fraction(1), (single[index].processor * 1000).fraction(1),
                 (all.percentile(0.5) * 1000).fraction(1), (all.percentile(0.95) * 1000).fraction(1),
@@ -147,39 +161,58 @@ struct MonitorBench: AsyncParsableCommand {
 
             \(table)
 
-            Memory of the monitor now: \(ProcessUsage.memory(of: process.pid)?.resident.fraction(0) ?? "?") MiB.
-
             """)
     }
 
     // MARK: Open pages
 
-    private func follow(_ port: Int, _ process: ManagedProcess, _ writer: MonitorWriter) async throws {
+    /// - Returns: memory with each number of pages.
+    private func follow(
+        _ ledger: MonitorLedger, _ port: Int, _ process: ManagedProcess, _ writer: MonitorWriter
+    ) async throws -> [(when: String, resident: String, peak: String)] {
         var table = MarkdownTable(
-            "open pages", "facts/s", "processor of the monitor", "resident MiB", "commit to the last page, p50 ms", "p95 ms", "longest")
+            "open pages", "the monitor's processor", "facts/s", "pages read/s", "p50 ms", "p95 ms", "commit to all streams, p50 ms",
+            "p95 ms",
+            "commit to all pages, p50 ms", "p95 ms")
+        var memory: [(when: String, resident: String, peak: String)] = []
         for count in pages {
-            let streams = try MonitorStreams(count, port: port)
-            try await Task.sleep(for: .seconds(3))
+            let open = try OpenPages(count, of: ledger.folder, port: port)
+            try await Task.sleep(for: .seconds(5))
             let first = ContinuousClock.now
-            let cost = try await cost(of: process) { try await Task.sleep(for: .seconds(20)) }
+            let cost = try await cost(of: process) { try await Task.sleep(for: .seconds(followed)) }
             let last = ContinuousClock.now
+            let committed = writer.commits(from: first, to: last)
             // What was committed at the very end is still on its way.
-            try await Task.sleep(for: .seconds(2))
-            var delays: [Double] = []
-            for (fact, arrival) in streams.complete() {
-                guard let commit = writer.commitTime(of: fact), commit > first, commit < last else { continue }
-                delays.append((arrival - commit).inSeconds)
+            if let newest = committed.keys.max() {
+                try await poll(
+                    for: .seconds(60),
+                    orThrow: StackError(.timedOut, "After a minute some of \(count) open pages did not show fact \(newest).")
+                ) {
+                    try open.isShown(newest) ? true : nil
+                }
             }
-            let memory = ProcessUsage.memory(of: process.pid)?.resident.fraction(0) ?? "?"
-            let isFollowed = count > 0
-            if isFollowed, delays.isEmpty { throw BenchmarkError("No fact reached all of \(count) open pages.") }
+            let seen = try open.end()
+            let used = ProcessUsage.memory(of: process.pid)
+            memory.append(("\(count) open pages", used?.resident.fraction(0) ?? "?", used?.peak.fraction(0) ?? "?"))
+            guard count > 0 else {
+                table.append("0", (cost.processor / cost.wall).percent, "", "", "", "", "", "", "", "")
+                continue
+            }
+            let heard = committed.compactMap { fact, commit in seen.heard(fact).map { ($0 - commit).inSeconds } }
+            let shown = committed.compactMap { fact, commit in seen.shown(fact).map { ($0 - commit).inSeconds } }
+            guard !committed.isEmpty, heard.count == committed.count, shown.count == committed.count else {
+                throw BenchmarkError(
+                    "Of \(committed.count) facts \(heard.count) reached all of \(count) open pages, and \(shown.count) were shown there.")
+            }
+            let reads = seen.reads.filter { $0.at > first && $0.at < last }.map(\.seconds)
+            func milliseconds(_ values: [Double], _ share: Double) -> String { (values.percentile(share) * 1000).fraction(0) }
             table.append(
-                String(count), isFollowed ? (Double(delays.count) / (last - first).inSeconds).fraction(0) : "",
-                (cost.processor / cost.wall).percent, memory, isFollowed ? (delays.percentile(0.5) * 1000).fraction(0) : "",
-                isFollowed ? (delays.percentile(0.95) * 1000).fraction(0) : "", isFollowed ? ((delays.max() ?? 0) * 1000).fraction(0) : "")
-            streams.end()
+                String(count), (cost.processor / cost.wall).percent, (Double(committed.count) / (last - first).inSeconds).fraction(0),
+                (Double(reads.count) / (last - first).inSeconds).fraction(1), milliseconds(reads, 0.5), milliseconds(reads, 0.95),
+                milliseconds(heard, 0.5), milliseconds(heard, 0.95), milliseconds(shown, 0.5), milliseconds(shown, 0.95))
         }
         print("\(table)\n\nLoad after: \(Host.load)\n")
+        return memory
     }
 
     /// Processor seconds of a process while `body` runs, and the seconds that it took.
@@ -193,25 +226,12 @@ struct MonitorBench: AsyncParsableCommand {
     // MARK: The monitor
 
     private func start(_ ledger: MonitorLedger, _ broker: PrivateBroker, _ place: URL) async throws -> ManagedProcess {
-        let readyFile = place.appending(path: "monitor.ready")
-        let log = place.appending(path: "monitor.log")
-        try? FileManager.default.removeItem(at: log)
-        let own = [
-            "AMQP_URL": broker.amqpURL, "STATE": ledger.folder.path, "DATA": place.appending(path: "data").path,
-            "LOGS": place.appending(path: "logs").path, "READY_FILE": readyFile.path, "MONITOR_PORT": "0", "LOG_LEVEL": "info",
-        ]
-        let started = try ManagedProcess(
-            Command(name: "monitor", executable: executable, environment: Command.plainEnvironment.merging(own) { $1 }, logFile: log))
-        do {
-            try await poll(for: .seconds(60), orThrow: StackError(.timedOut, "The monitor was not ready after 60 s.", logFile: log)) {
-                try started.checkIsRunning()
-                return ReadyFile.readiness(of: readyFile, pid: started.pid) == .ready ? true : nil
-            }
-        } catch {
-            await started.kill()
-            throw error
-        }
-        return started
+        try await .ready(
+            "monitor", executable, in: place,
+            [
+                "AMQP_URL": broker.amqpURL, "STATE": ledger.folder.path, "DATA": place.appending(path: "data").path,
+                "LOGS": place.appending(path: "logs").path, "MONITOR_PORT": "0", "LOG_LEVEL": "info",
+            ])
     }
 
     /// The port that it says it listens on.

@@ -11,7 +11,7 @@ struct MonitorLedger {
     let folder: URL
     let days = 90
 
-    /// Every run that is copied has as many jobs.
+    /// Every run that is copied has as many jobs, or none when nobody wanted it.
     static let jobsPerRun = 7
     /// Of a thousand events, those that a filter stops.
     private static let filteredShare = 150
@@ -34,7 +34,7 @@ struct MonitorLedger {
         let now = Date()
         let start = now.addingTimeInterval(-Double(days) * 86400)
         let templates = try await makeTemplates(at: start.addingTimeInterval(-86400))
-        let runs = jobs / Self.jobsPerRun
+        let runs = Int((Double(jobs) / Double(Self.jobsPerRun) / Hospital.shareWithJobs).rounded(.up))
         let journal = try IngestJournal(folder: folder)
         for level in ResourceLevel.allCases { _ = try await journal.register(level, server: "orthanc", at: start) }
         var configuration = Configuration()

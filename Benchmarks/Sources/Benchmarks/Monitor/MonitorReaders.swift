@@ -46,7 +46,7 @@ final class MonitorReaders: Sendable {
     private func go(_ number: Int, of readers: Int, pause: Duration) throws {
         let connection = try HTTPConnection(port: port)
         var random = SplitMix(state: UInt64(number))
-        var order = Array(routes.indices)
+        var order = routes.indices.filter { !routes[$0].isRare }
         var round = number
         while true {
             order.shuffle(using: &random)
@@ -62,57 +62,5 @@ final class MonitorReaders: Sendable {
             }
             round += readers
         }
-    }
-}
-
-/// Open pages: each follows the stream of facts.
-final class MonitorStreams: Sendable {
-    private let connections: [HTTPStream]
-
-    private struct HTTPStream: Sendable {
-        let end: @Sendable () -> Void
-    }
-
-    private struct Seen {
-        var arrivals: [Int64: (count: Int, last: ContinuousClock.Instant)] = [:]
-    }
-
-    private let seen: SharedSeen
-
-    private final class SharedSeen: Sendable {
-        let seen = Mutex(Seen())
-    }
-
-    /// - Parameter first: the path that every one of them asks.
-    init(_ count: Int, port: Int, path: String = "/api/v1/stream") throws {
-        let seen = SharedSeen()
-        self.seen = seen
-        connections = try (0..<count).map { _ in
-            let connection = try HTTPConnection(port: port)
-            try connection.follow(path)
-            // A thread of its own reads it; ending the connection from here is safe for a socket.
-            nonisolated(unsafe) let shared = connection
-            Thread {
-                try? shared.lines { line in
-                    guard line.hasPrefix("id: "), let fact = Int64(line.dropFirst(4).trimmingCharacters(in: .whitespacesAndNewlines)) else {
-                        return true
-                    }
-                    let now = ContinuousClock.now
-                    seen.seen.withLock { seen in
-                        let known = seen.arrivals[fact]?.count ?? 0
-                        seen.arrivals[fact] = (known + 1, now)
-                    }
-                    return true
-                }
-            }.start()
-            return HTTPStream { shared.end() }
-        }
-    }
-
-    func end() { for connection in connections { connection.end() } }
-
-    /// Facts that all of them have seen, and when the last of them did.
-    func complete() -> [Int64: ContinuousClock.Instant] {
-        seen.seen.withLock { seen in seen.arrivals.filter { $0.value.count >= connections.count }.mapValues(\.last) }
     }
 }

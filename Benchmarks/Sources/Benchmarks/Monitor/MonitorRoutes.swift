@@ -8,19 +8,27 @@ struct MonitorRoutes: Sendable {
         var name: String
         /// Asked in turn, so that hardly any answer is one that was just given.
         var paths: [String]
+        /// Nobody asks it again and again: it is asked alone only.
+        var isRare = false
     }
 
-    var routes: [Route]
+    private(set) var routes: [Route]
+    /// Paths that answer otherwise than by 200, with their status: they are not measured.
+    private(set) var absent: [(path: String, status: Int)] = []
 
     /// Costs a server next to nothing: what is left of it is the machine, the connection and the reader.
     static let floor = "/healthz"
 
-    init(folder: URL, port: Int) throws {
+    /// - Parameters:
+    ///   - folder: the folder STATE.
+    ///   - logs: the folder LOGS; what the jobs printed whose logs are asked for is written into it.
+    init(folder: URL, logs: URL, port: Int) throws {
         let database = try DatabaseQueue(path: Ledger.file(in: folder).path)
         func texts(_ sql: String) throws -> [String] { try database.read { try String.fetchAll($0, sql: sql) } }
         let newest = try texts("SELECT id FROM run ORDER BY id DESC LIMIT 40")
         let count = try database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM run") ?? 0 }
-        let spread = try texts("SELECT id FROM run WHERE rowid % \(max(1, count / 40)) = 7 LIMIT 40")
+        let spread = try texts("SELECT id FROM run WHERE rowid % \(max(1, count / 44)) = 7 AND state = 'succeeded' LIMIT 40")
+        for run in spread { try Self.writeLog(of: run, in: logs) }
         let failed = try texts("SELECT id FROM run WHERE state = 'failed' ORDER BY id DESC LIMIT 40")
         let active = try texts("SELECT id FROM run WHERE state = 'active' ORDER BY id DESC LIMIT 40")
         let resources = try texts("SELECT resource_id FROM run WHERE rowid % \(max(1, count / 40)) = 9 LIMIT 40")
@@ -58,7 +66,14 @@ struct MonitorRoutes: Sendable {
             page("/events"), each("/events, far back", events) { "/events?cursor=\($0)" }, page("/events?filtered=true"),
             page("/events?filtered=false"), page("/events?reason=modality", "/events?reason= (many)"),
             page("/events?reason=own-result", "/events?reason= (few)"), page("/events?reason=nothing", "/events?reason= (none)"),
-            page("/audit"), page("/bulk"), page("/account"),
+            page("/dead?service=lungs", "/dead?service="), page("/dead?type=ModuleNotFoundError", "/dead?type="),
+            page("/dead?error=torch", "/dead?error="), page("/dead?discarded=true"),
+            page("/audit"), page("/bulk"), page("/bulk/new?kind=runs&action=retry&state=failed", "/bulk/new, failed runs"),
+            page("/bulk/new?kind=jobs&action=retry&state=dead", "/bulk/new, dead jobs"),
+            page("/bulk/new?kind=runs&action=reprocess&service=mammo", "/bulk/new, runs of a rare service"),
+            Route(
+                name: "/bulk/new, all runs that succeeded", paths: ["/bulk/new?kind=runs&action=reprocess&state=succeeded"], isRare: true),
+            page("/account"), page("/users"), page("/webhooks"),
         ]
         let api = "/api/v1"
         routes += [
@@ -68,7 +83,8 @@ struct MonitorRoutes: Sendable {
             each("\(api)/runs/{id}", spread) { "\(api)/runs/\($0)" }, each("\(api)/runs/{id}, active", active) { "\(api)/runs/\($0)" },
             each("\(api)/jobs/{id}", spread) { "\(api)/jobs/\($0).4" }, each("\(api)/jobs/{id}/log", spread) { "\(api)/jobs/\($0).4/log" },
             page("\(api)/workers"), page("\(api)/queues"), page("\(api)/services"), page("\(api)/dead"), page("\(api)/events"),
-            page("\(api)/events?filtered=true"), page("\(api)/bulk"), page("\(api)/audit"), page("\(api)/openapi.json"),
+            page("\(api)/events?filtered=true"), page("\(api)/bulk"), page("\(api)/audit"), page("\(api)/webhooks"),
+            page("\(api)/openapi.json"),
         ]
         // Cursors are the API's own: as far back as ten large pages go.
         let connection = try HTTPConnection(port: port)
@@ -82,12 +98,24 @@ struct MonitorRoutes: Sendable {
             far.append("\(api)/runs?limit=50&cursor=\(next)")
         }
         if !far.isEmpty { routes.append(Route(name: "\(api)/runs, far back", paths: far)) }
-        // What this version does not have is not measured; what fails is no answer.
-        routes = try routes.filter { route in
-            guard let first = route.paths.first else { return false }
-            let status = try connection.get(first).status
-            guard [200, 303, 307, 404].contains(status) else { throw BenchmarkError("\(first) answers \(status).") }
-            return status == 200
+        for (index, route) in routes.enumerated() {
+            routes[index].paths = try route.paths.filter { path in
+                let status = try connection.get(path).status
+                guard status != 200 else { return true }
+                guard [303, 307, 403, 404].contains(status) else { throw BenchmarkError("\(path) answers \(status).") }
+                absent.append((path, status))
+                return false
+            }
         }
+        routes.removeAll { $0.paths.isEmpty }
+    }
+
+    /// What the fifth job of a run printed, which has this name in the run's attempts.
+    private static func writeLog(of run: String, in logs: URL) throws {
+        let file = logs.appending(path: "runs/\(run)/4-1.log")
+        guard !FileManager.default.fileExists(atPath: file.path) else { return }
+        try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+        let lines = (1...1000).map { "slice \($0) of 1000: \u{1b}[32mok\u{1b}[0m, \($0 * 37 % 911) voxels above the threshold\n" }
+        try Data(lines.joined().utf8).write(to: file)
     }
 }

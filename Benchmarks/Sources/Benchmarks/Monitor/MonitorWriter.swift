@@ -14,6 +14,8 @@ final class MonitorWriter: Sendable {
     private let ended = Atomic(0)
 
     static let tick = Duration.milliseconds(50)
+    /// Facts, at least: those of more than a minute.
+    private static let remembered = 50_000
 
     init(ledger: Ledger, client: AMQPClient, jobsPerSecond: Int) {
         self.ledger = ledger
@@ -24,8 +26,10 @@ final class MonitorWriter: Sendable {
     /// Jobs that have ended.
     var jobs: Int { ended.load(ordering: .relaxed) }
 
-    /// When the commit returned that has a fact.
-    func commitTime(of fact: Int64) -> ContinuousClock.Instant? { committed.withLock { $0[fact] } }
+    /// The facts whose commits returned between two moments, by number, as far as they are remembered.
+    func commits(from first: ContinuousClock.Instant, to last: ContinuousClock.Instant) -> [Int64: ContinuousClock.Instant] {
+        committed.withLock { $0.filter { $0.value > first && $0.value < last } }
+    }
 
     /// Until it is cancelled.
     @concurrent
@@ -106,7 +110,9 @@ final class MonitorWriter: Sendable {
         let now = ContinuousClock.now
         committed.withLock { committed in
             for fact in facts { committed[fact.sequence] = now }
-            if committed.count > 20_000, let newest = facts.last?.sequence { committed = committed.filter { $0.key > newest - 10_000 } }
+            if committed.count > Self.remembered * 2, let newest = facts.last?.sequence {
+                committed = committed.filter { $0.key > newest - Int64(Self.remembered) }
+            }
         }
         for fact in facts {
             client.publishTransient(

@@ -79,27 +79,12 @@ final class RouterSite: Sendable {
 
     /// Starts one of the product's programs and returns when it is ready.
     func start(_ name: String, _ executable: String, _ more: [String: String] = [:]) async throws -> ManagedProcess {
-        let readyFile = folder.appending(path: "\(name).ready")
         let own = [
             "AMQP_URL": broker.amqpURL, "STATE": folder.appending(path: "state").path, "REGISTRY": folder.appending(path: "registry").path,
             "DATA": folder.appending(path: "data").path, "LOGS": folder.appending(path: "logs").path,
-            "PYTHONHOST_PATH": program.pythonPackage, "PYTHON": program.python, "READY_FILE": readyFile.path, "LOG_LEVEL": "warning",
-        ].merging(more) { $1 }
-        let started = try ManagedProcess(
-            Command(
-                name: name, executable: executable, environment: Command.plainEnvironment.merging(own) { $1 },
-                logFile: folder.appending(path: "\(name).log")))
-        let limit = StackError(.timedOut, "The \(name) was not ready after 60 s.", logFile: started.command.logFile)
-        do {
-            try await poll(for: .seconds(60), orThrow: limit) {
-                try started.checkIsRunning()
-                return ReadyFile.readiness(of: readyFile, pid: started.pid) == .ready ? true : nil
-            }
-        } catch {
-            await started.kill()
-            throw error
-        }
-        return started
+            "PYTHONHOST_PATH": program.pythonPackage, "PYTHON": program.python, "LOG_LEVEL": "warning",
+        ]
+        return try await .ready(name, executable, in: folder, own.merging(more) { $1 })
     }
 
     func stopRouter() async {
