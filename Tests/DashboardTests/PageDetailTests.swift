@@ -208,7 +208,7 @@ struct PageDetailTests {
             var jobs = Array(SampleLedger.done().prefix(2))
             jobs[1].state = .failed
             jobs[1].reason = Reason("exception", "It failed.")
-            jobs[1].failure = JobExit.Failure(type: "ValueError", message: message, traceback: nil)
+            jobs[1].failure = JobExit.Failure(type: "ValueError", message: message, traceback: "Traceback: \(message)")
             return try sample.addRun(event: event, resource: resource, secondsAgo: 60, state: .failed, duration: 20, jobs: jobs) + ".1"
         }
         let (long, short) = (try job(lines.joined(separator: "\n")), try job(lines[0...1].joined(separator: "\n")))
@@ -220,7 +220,10 @@ struct PageDetailTests {
             #expect(parts[0].contains("line 6 &lt;of&gt; the trouble …") && !parts[0].contains("line 7 "))
             #expect(parts.last?.contains("40 lines, 990 B") == true)
             for line in lines { #expect(parts.last?.contains(HTMLText.escape(line)) == true) }
+            // It ends with the same, and is closed, too.
+            #expect(parts.last?.contains("<details><summary>Traceback</summary>") == true)
             let other = try await dashboard.get("/jobs/\(short)").text
+            #expect(other.contains("<details open><summary>Traceback</summary>"))
             #expect(other.contains("line 2 &lt;of&gt; the trouble</p>") && !other.contains("All of it"))
         }
     }
