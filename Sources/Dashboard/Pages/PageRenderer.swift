@@ -59,11 +59,11 @@ struct PageRenderer: Sendable {
         frame.script = asset("monitor.js")
         frame.icon = asset("icon.svg")
         let page = PageModel(page: model, csrf: frame.csrf, may: frame.may)
-        guard let body = library.render(page, withTemplate: template) else {
+        guard let body = library.render(PageFields(page), withTemplate: template) else {
             throw DashboardError(code: .resources, message: "The template '\(template)' is missing.")
         }
         frame.body = body
-        guard let html = library.render(frame, withTemplate: "frame") else {
+        guard let html = library.render(PageFields(frame), withTemplate: "frame") else {
             throw DashboardError(code: .resources, message: "The template 'frame' is missing.")
         }
         return .text(html, type: "text/html; charset=utf-8", status: status)
