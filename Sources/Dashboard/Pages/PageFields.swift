@@ -3,7 +3,7 @@ import Mustache
 /// What a template sees of a value: its fields by name.
 ///
 /// The template engine would reflect a value anew, with all of its fields, for each name that a template mentions. Here each value is
-/// reflected once: of a list of runs that is a sixth of the work.
+/// reflected once.
 struct PageFields: MustacheParent, CustomStringConvertible {
     private let value: Any
     private var fields: [String: Any] = [:]
