@@ -1,7 +1,7 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// One owner for each outside package: librabbitmq in AMQP, libcurl in Orthanc, GRDB in JobStore, Hummingbird in Dashboard
+// One owner for each outside package: librabbitmq in AMQP, libcurl in Curl, GRDB in JobStore, Hummingbird in Dashboard
 // and in Ingest's small endpoint, Mustache in Dashboard, ArgumentParser in DCM. Imports go one way: executables -> libraries -> Jobs.
 
 let settings: [SwiftSetting] =
@@ -69,7 +69,8 @@ let package = Package(
         // MARK: Libraries
         library("Jobs", settings: optimized),
         library("AMQP", ["CRabbitMQ", logging, metrics, lifecycle]),
-        library("Orthanc", ["CCurl", "CLinux", "CMD5", "COpenSSL", "Jobs", logging]),
+        library("Curl", ["CCurl"]),
+        library("Orthanc", ["CLinux", "CMD5", "COpenSSL", "Curl", "Jobs", logging]),
         library("Accounts", ["COpenSSL"]),
         library("Registry", ["Jobs"]),
         library("PythonHost", ["Jobs", logging]),
@@ -105,7 +106,12 @@ let package = Package(
             "Worker",
             ["AMQP", "Bootstrap", "Jobs", "Orthanc", "Pipeline", "PythonHost", configuration, logging, lifecycle, signals]
         ),
-        executable("Monitor", ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Pipeline", configuration, logging, lifecycle]),
+        executable(
+            "Monitor",
+            [
+                "AMQP", "Accounts", "Bootstrap", "Curl", "Dashboard", "JobStore", "Jobs", "Pipeline", configuration, logging, lifecycle,
+            ]
+        ),
         executable(
             "DCM",
             [
@@ -141,7 +147,11 @@ let package = Package(
         tests("JobsTests", ["Jobs", "TestSupport"], settings: optimized),
         tests(
             "MonitorTests",
-            ["AMQP", "Bootstrap", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", "Stack", configuration, logging, lifecycle]),
+            [
+                "AMQP", "Accounts", "Bootstrap", "Curl", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", "Stack", configuration,
+                logging, lifecycle,
+            ]
+        ),
         tests("OrthancTests", ["Jobs", "Orthanc", logging]),
         tests("PipelineTests", ["AMQP", "Jobs", "Pipeline"]),
         tests("PythonHostTests", ["Jobs", "PythonHost", "TestSupport", logging]),

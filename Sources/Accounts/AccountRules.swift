@@ -9,7 +9,9 @@ package enum AccountRules {
             return "A name is 1 to 64 characters of a-z, 0-9, dot, dash, underscore and @."
         }
         // The audit names those who have no name of their own so.
-        guard !["api", "operator", "local", "cli", "unknown"].contains(name) else { return "'\(name)' is a name of the monitor's own." }
+        guard !["api", "operator", "local", "cli", "monitor", "unknown"].contains(name) else {
+            return "'\(name)' is a name of the monitor's own."
+        }
         return nil
     }
 

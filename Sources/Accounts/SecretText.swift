@@ -28,12 +28,15 @@ package enum SecretText {
     /// HMAC-SHA-256 in hexadecimal (RFC 2104).
     package static func authenticated(_ text: String, key: [UInt8]) -> String { authenticated(Array(text.utf8), key: key) }
 
-    package static func authenticated(_ message: [UInt8], key: [UInt8]) -> String {
+    package static func authenticated(_ message: [UInt8], key: [UInt8]) -> String { hexadecimal(code(message, key: key)) }
+
+    /// HMAC-SHA-256, its 32 bytes.
+    package static func code(_ message: [UInt8], key: [UInt8]) -> [UInt8] {
         let block = 64
         var key = key.count > block ? digest(key) : key
         key += [UInt8](repeating: 0, count: block - key.count)
         let inner = digest(key.map { $0 ^ 0x36 } + message)
-        return hexadecimal(digest(key.map { $0 ^ 0x5c } + inner))
+        return digest(key.map { $0 ^ 0x5c } + inner)
     }
 
     private static func digest(_ bytes: [UInt8]) -> [UInt8] {

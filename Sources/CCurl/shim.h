@@ -21,12 +21,30 @@ static inline CURLcode dcm_curl_set_pointer(CURL *easy, CURLoption option, void 
     return curl_easy_setopt(easy, option, value);
 }
 
+static inline CURLcode dcm_curl_set_large(CURL *easy, CURLoption option, curl_off_t value) {
+    return curl_easy_setopt(easy, option, value);
+}
+
+// For CURLOPT_COPYPOSTFIELDS: libcurl copies as many bytes as were set before.
+static inline CURLcode dcm_curl_set_bytes(CURL *easy, CURLoption option, const void *value) {
+    return curl_easy_setopt(easy, option, value);
+}
+
+static inline CURLcode dcm_curl_set_opensocket(CURL *easy, curl_opensocket_callback callback, void *context) {
+    CURLcode result = curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, callback);
+    return result != CURLE_OK ? result : curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, context);
+}
+
 static inline CURLcode dcm_curl_set_write(CURL *easy, curl_write_callback callback, void *context) {
     CURLcode result = curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, callback);
     return result != CURLE_OK ? result : curl_easy_setopt(easy, CURLOPT_WRITEDATA, context);
 }
 
 static inline CURLcode dcm_curl_get_long(CURL *easy, CURLINFO info, long *value) {
+    return curl_easy_getinfo(easy, info, value);
+}
+
+static inline CURLcode dcm_curl_get_large(CURL *easy, CURLINFO info, curl_off_t *value) {
     return curl_easy_getinfo(easy, info, value);
 }
 

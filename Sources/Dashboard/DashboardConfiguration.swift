@@ -21,6 +21,8 @@ package struct DashboardConfiguration: Sendable {
     package var management: String?
     /// Where people find the images.
     package var orthanc = OrthancPages()
+    /// How others reach the monitor, without a slash at the end: what links in messages begin with.
+    package var address: String?
 
     /// - Parameter hasUsers: whether somebody can sign in with a password.
     /// - Throws: `DashboardError` when `host` can be reached from other machines and nobody could sign in.

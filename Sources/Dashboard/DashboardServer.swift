@@ -13,6 +13,7 @@ package struct DashboardServer: Service {
     private let journal: IngestJournalReader
     private let store: MonitorStore
     private let sender: any CommandSender
+    private let webhooks: (any WebhookSender)?
     private let feed: FactFeed
     private let queues: (any BrokerQueues)?
     private let vitals: RouterVitals
@@ -24,11 +25,12 @@ package struct DashboardServer: Service {
 
     /// - Parameters:
     ///   - feed: has to run beside the server.
+    ///   - webhooks: takes what webhooks are sent by hand; nil where nobody does.
     ///   - queues: how the broker's queues are looked at; nil where nobody can.
     ///   - onBound: called with the port once it can be reached.
     package init(
         configuration: DashboardConfiguration, ledger: LedgerReader, journal: IngestJournalReader, store: MonitorStore,
-        sender: any CommandSender, feed: FactFeed, queues: (any BrokerQueues)? = nil,
+        sender: any CommandSender, webhooks: (any WebhookSender)? = nil, feed: FactFeed, queues: (any BrokerQueues)? = nil,
         vitals: RouterVitals = RouterVitals(), logger: Logger,
         onBound: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
@@ -37,6 +39,7 @@ package struct DashboardServer: Service {
         self.journal = journal
         self.store = store
         self.sender = sender
+        self.webhooks = webhooks
         self.feed = feed
         self.queues = queues
         self.vitals = vitals
@@ -87,12 +90,13 @@ package struct DashboardServer: Service {
         let parked = ParkedMessages(ledger: ledger, store: store, commands: commands)
         let reveal = RevealController(ledger: ledger, access: access)
         let desk = BulkDesk(ledger: ledger, store: store, runner: bulk)
+        let webhookDesk = WebhookDesk(store: store, ledger: ledger, sender: webhooks, address: configuration.address, logger: logger)
         let api = APIRoutes(
             APIController(
                 ledger: ledger, configuration: configuration, commands: commands, feed: feed, bulk: bulk, overview: overview,
                 explanations: explanations
             ).routes + BulkController(desk: desk, store: store).routes
-                + reveal.routes + parked.routes + AuditAPI(store: store).routes)
+                + reveal.routes + parked.routes + AuditAPI(store: store).routes + WebhookAPI(desk: webhookDesk).routes)
         let roles = RouteRoles(api)
         let router = Router(context: DashboardContext.self, options: .autoGenerateHeadEndpoints)
         router.addMiddleware {
@@ -102,7 +106,7 @@ package struct DashboardServer: Service {
             Authentication(access: access, roles: roles)
         }
         SignIn(access: access, pages: pages).addRoutes(to: router)
-        HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview, durations: durations, vitals: vitals)
+        HealthController(ledger: ledger, sender: sender, feed: feed, overview: overview, durations: durations, vitals: vitals, store: store)
             .addRoutes(to: router)
         api.add(to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
@@ -118,6 +122,7 @@ package struct DashboardServer: Service {
         UserPages(access: access, pages: controller).addRoutes(to: router)
         AuditPages(store: store, pages: controller).addRoutes(to: router)
         BulkPages(desk: desk, pages: controller).addRoutes(to: router)
+        WebhookPages(desk: webhookDesk, pages: controller).addRoutes(to: router)
         return (router, roles)
     }
 

@@ -85,7 +85,7 @@ package final class FactFeed: Service, Sendable {
     /// Wakes at least once in `interval`, and whenever there are new facts. Ends when the feed ends.
     ///
     /// - Parameter isOwn: whether it is the monitor itself that watches.
-    func watch(isOwn: Bool = false) -> AsyncStream<Void> {
+    package func watch(isOwn: Bool = false) -> AsyncStream<Void> {
         let (stream, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
         let id = state.withLock { state in
             state.nextWatcher += 1

@@ -13,6 +13,9 @@ enum MonitorSchema {
         migrator.registerMigration("bulk-starter") { db in
             try db.execute(sql: bulkStarter)
         }
+        migrator.registerMigration("webhooks") { db in
+            try db.execute(sql: webhooks)
+        }
         return migrator
     }
 

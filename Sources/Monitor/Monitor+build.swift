@@ -23,19 +23,27 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
     connection.publishTimeout = .seconds(5)
     let broker = AMQPClient(configuration: connection, topology: PipelineTopology.monitor(), logger: context.logger)
     let vitals = RouterVitals()
+    let webhooks = WebhookQueue(broker: broker)
+    let courier = WebhookCourier(store: store, queue: webhooks, logger: context.logger)
+    let follower = WebhookFollower(
+        ledger: ledger, store: store, feed: feed, queue: webhooks, address: configuration.address, logger: context.logger
+    ) { courier.start() }
     let server = DashboardServer(
         configuration: configuration,
         ledger: ledger,
         journal: IngestJournalReader(path: IngestJournal.file(in: folders.state).path),
         store: store,
         sender: BrokerCommandSender(broker: broker),
+        webhooks: webhooks,
         feed: feed,
         queues: MonitoredQueues(broker: broker),
         vitals: vitals,
         logger: context.logger
     ) { _ in context.readiness.markReady() }
     return [
-        context.readiness, broker, feed, FactDoorbell(broker: broker, ring: { feed.ring() }, note: { vitals.note($0, at: Date()) }), server,
+        context.readiness, broker, feed, FactDoorbell(broker: broker, ring: { feed.ring() }, note: { vitals.note($0, at: Date()) }),
+        courier,
+        follower, server,
     ]
 }
 
@@ -49,6 +57,8 @@ extension DashboardConfiguration {
     ///   them; the page of the queues links to them.
     /// - `MONITOR_ORTHANC_URL` (http or https URL, or `name=URL` with commas between; default none): the Orthanc servers as a browser finds
     ///   them; runs and results link to them. One URL alone is that of the server `orthanc`.
+    /// - `MONITOR_URL` (http or https URL, default `http://MONITOR_HOST:MONITOR_PORT`, none when that is every address or any port): how
+    ///   others reach the monitor; the links in what webhooks are sent begin with it.
     init(settings: Settings, folders: ServiceFolders, hasUsers: Bool = false) throws {
         do {
             try self.init(
@@ -79,6 +89,7 @@ extension DashboardConfiguration {
                 }
                 orthanc = pages
             }
+            address = try Self.address(settings, host: host, port: port)
         } catch let error as DashboardError where error.code == .noToken {
             throw SettingError(
                 variable: "MONITOR_TOKEN", value: nil,
@@ -90,6 +101,22 @@ extension DashboardConfiguration {
         sessionLifetime = SessionLifetime(
             idle: try settings.seconds("MONITOR_SESSION_IDLE", default: 12 * 3600, in: 60...(30 * 86400)),
             absolute: try settings.seconds("MONITOR_SESSION_LIFETIME", default: 7 * 86400, in: 60...(90 * 86400)))
+    }
+
+    private static func address(_ settings: Settings, host: String, port: Int) throws -> String? {
+        guard var text = settings.text("MONITOR_URL") else {
+            guard port != 0, !["0.0.0.0", "::", "[::]"].contains(host) else { return nil }
+            return "http://\(host.contains(":") && !host.hasPrefix("[") ? "[\(host)]" : host):\(port)"
+        }
+        guard let url = URL(string: text), ["http", "https"].contains(url.scheme), url.host != nil, url.user == nil, url.query == nil,
+            url.fragment == nil
+        else {
+            throw SettingError(
+                variable: "MONITOR_URL", value: nil,
+                allowed: "the http or https address by which others reach the monitor, without a user and anything after '?' or '#'")
+        }
+        while text.hasSuffix("/") { text.removeLast() }
+        return text
     }
 }
 

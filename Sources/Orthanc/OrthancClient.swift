@@ -1,3 +1,4 @@
+import Curl
 import Foundation
 import Jobs
 
@@ -83,7 +84,7 @@ package final class OrthancClient: Sendable {
 extension OrthancError {
     init(_ failure: CurlFailure, server: String, path: String) {
         switch failure.kind {
-        case .unreachable:
+        case .unreachable, .refusedAddress:
             self.init(.unreachable, server: server, path: path, message: "cannot be reached: \(failure.text)")
         case .timedOut:
             self.init(.timedOut, server: server, path: path, message: "did not answer in time: \(failure.text)")

@@ -9,6 +9,8 @@ package enum PipelineExchange {
     package static let control = "dcm.control"
     package static let events = "dcm.events"
     package static let deadLetter = "dcm.dlx"
+    /// What other programs are to be told, and what waits to be told again.
+    package static let webhooks = "dcm.webhooks"
 }
 
 package enum PipelineQueue {

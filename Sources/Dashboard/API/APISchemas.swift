@@ -5,7 +5,7 @@ import Pipeline
 /// The shapes of the API's answers and bodies, beside `Representations.swift`, which makes them.
 enum APISchemas {
     static let all: [String: JSONValue] = base.merging(runs) { $1 }.merging(jobs) { $1 }.merging(pipeline) { $1 }.merging(security) { $1 }
-        .merging(bulk) { $1 }
+        .merging(bulk) { $1 }.merging(webhooks) { $1 }
 
     /// A list with the way to its next page.
     static func page(_ key: String, _ element: String) -> JSONValue {

@@ -11,6 +11,7 @@ struct HealthController: Sendable {
     let overview: Recent<Overview>
     let durations: Durations
     let vitals: RouterVitals
+    let store: MonitorStore
 
     func addRoutes(to router: Router<DashboardContext>) {
         router.get("/healthz") { _, _ in Response.json(["status": "ok"]) }
@@ -34,7 +35,8 @@ struct HealthController: Sendable {
     @Sendable private func metrics(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let text = MetricsText(
             try? await overview.get(), durations: durations.current, vitals: vitals.current(at: Date()),
-            isBrokerConnected: await sender.isConnected, streams: feed.watchers, at: Date())
+            isBrokerConnected: await sender.isConnected, streams: feed.watchers,
+            webhooks: (try? await store.webhooks()) ?? [], backlogs: (try? await store.webhookBacklogs()) ?? [:], at: Date())
         return .text(text.text, type: "text/plain; version=0.0.4; charset=utf-8")
     }
 }

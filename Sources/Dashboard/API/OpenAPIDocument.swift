@@ -46,7 +46,7 @@ struct OpenAPIDocument: Sendable {
 
     private func operation(_ route: APIRoute) -> JSONValue {
         var good: [String: JSONValue] = [
-            "description": .string(route.status == .accepted ? "The broker has it; the router carries it out." : "Found."),
+            "description": .string(Self.words(route)),
             "content": [route.answerType: ["schema": route.answer]],
         ]
         var answers: [String: JSONValue] = [:]
@@ -75,6 +75,14 @@ struct OpenAPIDocument: Sendable {
         return .object(operation)
     }
 
+    private static func words(_ route: APIRoute) -> String {
+        switch route.status {
+        case .accepted: "The broker has it; the router carries it out."
+        case .created: "Added."
+        default: route.method == .get ? "Found." : "Done."
+        }
+    }
+
     /// What every operation can answer.
     private static let general: [HTTPResponse.Status] = [
         .badRequest, .unauthorized, .forbidden, .tooManyRequests, .internalServerError, .serviceUnavailable,
@@ -97,6 +105,7 @@ struct OpenAPIDocument: Sendable {
         ("jobs", "One service's work inside a run."),
         ("pipeline", "Workers, queues, services, events, dead letters."),
         ("bulk", "The same command for everything that matches a filter, after a preview of exactly that."),
+        ("webhooks", "Other programs that are told when a run has ended or a job is dead."),
         ("meta", "About this API."),
     ]
 }

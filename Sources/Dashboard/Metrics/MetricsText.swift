@@ -12,7 +12,7 @@ struct MetricsText: Sendable {
     ///   - vitals: what the router said last; nil when it has said nothing for long.
     init(
         _ overview: Overview?, durations: Durations.Values = .init(), vitals: VitalsMessage? = nil, isBrokerConnected: Bool, streams: Int,
-        at now: Date
+        webhooks: [MonitorWebhook] = [], backlogs: [String: WebhookBacklog] = [:], at now: Date
     ) {
         family("dcm_broker_connected", "Whether the monitor is connected to the broker.")
         sample("dcm_broker_connected", [:], isBrokerConnected ? 1 : 0)
@@ -24,6 +24,7 @@ struct MetricsText: Sendable {
         sample("dcm_router_ready", [:], vitals == nil ? 0 : 1)
         if let vitals { commits(vitals) }
         histograms(durations)
+        if !webhooks.isEmpty { tell(webhooks, backlogs, now) }
         guard let overview else { return }
         broker(overview, now)
         jobs(overview, now)
@@ -32,6 +33,30 @@ struct MetricsText: Sendable {
     }
 
     var text: String { lines.joined(separator: "\n") + "\n" }
+
+    private mutating func tell(_ webhooks: [MonitorWebhook], _ backlogs: [String: WebhookBacklog], _ now: Date) {
+        family("dcm_webhook_enabled", "Whether the webhook is told anything.")
+        for webhook in webhooks { sample("dcm_webhook_enabled", ["webhook": webhook.name], webhook.isEnabled ? 1 : 0) }
+        family("dcm_webhook_tries_total", "Tries to deliver a message, by how they ended, since the webhook was made.", "counter")
+        for webhook in webhooks {
+            sample("dcm_webhook_tries_total", ["webhook": webhook.name, "outcome": "delivered"], Double(webhook.delivered))
+            sample("dcm_webhook_tries_total", ["webhook": webhook.name, "outcome": "failed"], Double(webhook.failed))
+        }
+        family("dcm_webhook_dead_total", "Messages that were given up, since the webhook was made.", "counter")
+        for webhook in webhooks { sample("dcm_webhook_dead_total", ["webhook": webhook.name], Double(webhook.dead)) }
+        family("dcm_webhook_waiting", "Messages that are on their way or will be tried again.")
+        for webhook in webhooks { sample("dcm_webhook_waiting", ["webhook": webhook.name], Double(backlogs[webhook.id]?.waiting ?? 0)) }
+        family("dcm_webhook_oldest_waiting_seconds", "Age of the message that waits longest.")
+        for webhook in webhooks {
+            let age = backlogs[webhook.id]?.oldest.map { max(0, now.timeIntervalSince($0)) } ?? 0
+            sample("dcm_webhook_oldest_waiting_seconds", ["webhook": webhook.name], age)
+        }
+        family("dcm_webhook_failing_seconds", "For how long every try has failed.")
+        for webhook in webhooks {
+            let seconds = webhook.isEnabled ? webhook.failingSince.map { max(0, now.timeIntervalSince($0)) } ?? 0 : 0
+            sample("dcm_webhook_failing_seconds", ["webhook": webhook.name], seconds)
+        }
+    }
 
     /// Only what the router has said: a monitor of its own connection would not see another node's alarm.
     private mutating func broker(_ overview: Overview, _ now: Date) {

@@ -101,6 +101,7 @@ struct PageController: Sendable {
         frame.asOf = Markup.time(now)
         frame.alarms = Alarms.of(
             overview, isConnected: await commands.sender.isConnected, routerSilentSince: vitals.silentSince(at: now), at: now)
+        frame.alarms += (try? await access.store.webhooks())?.compactMap(\.alarm) ?? []
         return frame
     }
 }

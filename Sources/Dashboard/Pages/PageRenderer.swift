@@ -134,7 +134,10 @@ struct PageFrame {
             role = identity.role.rawValue
             links = [Link(title: "Account", url: "/account", isCurrent: false)]
             if identity.may(.operator) { links.append(Link(title: "Audit", url: "/audit", isCurrent: false)) }
-            if identity.may(.admin) { links.append(Link(title: "Users and tokens", url: "/users", isCurrent: false)) }
+            if identity.may(.admin) {
+                links.append(Link(title: "Users and tokens", url: "/users", isCurrent: false))
+                links.append(Link(title: "Webhooks", url: "/webhooks", isCurrent: false))
+            }
             canSignOut = identity.means == .session
         }
     }

@@ -53,5 +53,8 @@ struct RouteRoles: Sendable {
         "GET /users", "POST /users", "POST /users/{id}/role", "POST /users/{id}/password", "POST /users/{id}/disable",
         "POST /users/{id}/enable", "POST /users/{id}/remove", "POST /users/{id}/sign-out", "POST /tokens", "POST /tokens/{id}/revoke",
         "POST /dead/undecodable/{id}/reveal",
+        "GET /webhooks", "POST /webhooks", "GET /webhooks/{id}", "POST /webhooks/{id}", "POST /webhooks/{id}/secret",
+        "POST /webhooks/{id}/remove", "POST /webhooks/{id}/enable", "POST /webhooks/{id}/disable", "POST /webhooks/{id}/test",
+        "POST /webhooks/{id}/deliveries/{delivery}/again",
     ]
 }

@@ -8,6 +8,8 @@ final class CurlTransfer {
     let continuation: CheckedContinuation<CurlResponse, any Error>
     let easy: UnsafeMutableRawPointer
     private let errorText: UnsafeMutableBufferPointer<CChar>
+    /// libcurl's list; ours to free once the transfer has left its multi handle.
+    private var headers: UnsafeMutablePointer<curl_slist>?
     /// The body of `.memory`; of `.file`, what was not written yet.
     private var buffer = CurlBuffer()
     private var received: Int64 = 0
@@ -15,6 +17,7 @@ final class CurlTransfer {
     private var status = 0
     /// Set when we, not libcurl, end the transfer.
     private var ending: CurlFailure.Kind?
+    private var hasRefusedAddress = false
 
     init(id: UInt64, request: CurlRequest, continuation: CheckedContinuation<CurlResponse, any Error>, easy: UnsafeMutableRawPointer) {
         self.id = id
@@ -28,6 +31,7 @@ final class CurlTransfer {
 
     deinit {
         errorText.deallocate()
+        curl_slist_free_all(headers)
     }
 
     private func configure() {
@@ -47,6 +51,8 @@ final class CurlTransfer {
             dcm_curl_set_string(easy, CURLOPT_USERNAME, user)
             dcm_curl_set_string(easy, CURLOPT_PASSWORD, request.password ?? "")
         }
+        if let timeout = request.timeout { dcm_curl_set_long(easy, CURLOPT_TIMEOUT_MS, max(1, timeout.milliseconds)) }
+        configureBody()
         // Unretained: the loop holds the transfer until after curl_multi_remove_handle.
         dcm_curl_set_write(
             easy,
@@ -57,12 +63,51 @@ final class CurlTransfer {
             },
             Unmanaged.passUnretained(self).toOpaque()
         )
+        guard request.refusal != nil else { return }
+        dcm_curl_set_opensocket(
+            easy,
+            { context, _, address in
+                guard let address, let context else { return -1 }
+                return Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue().open(&address.pointee)
+            },
+            Unmanaged.passUnretained(self).toOpaque()
+        )
+    }
+
+    private func configureBody() {
+        var fields = request.headers
+        if let body = request.body {
+            // The size first: libcurl copies so many bytes.
+            dcm_curl_set_large(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(body.bytes.count))
+            _ = body.bytes.withUnsafeBytes { dcm_curl_set_bytes(easy, CURLOPT_COPYPOSTFIELDS, $0.baseAddress) }
+            fields["Content-Type"] = body.type
+            // Nobody waits for leave to send a small body.
+            fields["Expect"] = ""
+        }
+        for (name, value) in fields.sorted(by: { $0.key < $1.key }) { headers = curl_slist_append(headers, "\(name): \(value)") }
+        if let headers { dcm_curl_set_pointer(easy, CURLOPT_HTTPHEADER, headers) }
+    }
+
+    /// - Returns: a socket for libcurl to connect; -1 for an address that the request refuses.
+    private func open(_ address: inout curl_sockaddr) -> curl_socket_t {
+        let bytes = withUnsafeBytes(of: &address.addr) { Array(UnsafeRawBufferPointer(start: $0.baseAddress, count: Int(address.addrlen))) }
+        if request.refusal?.refuses(socketAddress: bytes) == true {
+            hasRefusedAddress = true
+            return -1
+        }
+        return socket(address.family, address.socktype | Int32(SOCK_CLOEXEC.rawValue), address.protocol)
     }
 
     /// - Returns: how many bytes were taken; any other number than all of them ends the transfer.
     private func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
         if status == 0 {
             status = responseCode()
+        }
+        if case .nothing(let limit) = request.sink {
+            received += Int64(bytes.count)
+            if received <= limit { return bytes.count }
+            ending = .tooLarge(limit: limit)
+            return 0
         }
         guard (200..<300).contains(status) else { return bytes.count }
         switch request.sink {
@@ -80,6 +125,7 @@ final class CurlTransfer {
                 guard flush(to: descriptor) else { return 0 }
             }
             buffer.append(bytes)
+        case .nothing: break
         }
         received += Int64(bytes.count)
         unreported += bytes.count
@@ -124,13 +170,28 @@ final class CurlTransfer {
     /// Tells the caller. The easy handle must have left the multi handle before.
     func finish(_ code: CURLcode) {
         report()
-        if code == CURLE_OK, end() {
-            continuation.resume(returning: CurlResponse(status: responseCode(), body: buffer.take(), received: received))
+        if isAnswered(code), end() {
+            continuation.resume(
+                returning: CurlResponse(status: responseCode(), body: buffer.take(), received: received, retryAfter: retryAfter()))
             return
         }
+        if hasRefusedAddress, code == CURLE_COULDNT_CONNECT { ending = .refusedAddress }
         let detail = errorText.baseAddress.map { String(cString: $0) } ?? ""
         let text = detail.isEmpty ? String(cString: curl_easy_strerror(code)) : detail
         continuation.resume(throwing: CurlFailure(kind: ending ?? CurlFailure.kind(of: code), text: text))
+    }
+
+    private func isAnswered(_ code: CURLcode) -> Bool {
+        if code == CURLE_OK { return true }
+        // The status is known, and what else was on its way is of no interest.
+        if case .nothing = request.sink, case .tooLarge = ending { return true }
+        return false
+    }
+
+    private func retryAfter() -> Int {
+        var seconds: curl_off_t = 0
+        dcm_curl_get_large(easy, CURLINFO_RETRY_AFTER, &seconds)
+        return Int(clamping: seconds)
     }
 
     /// Writes what is left.

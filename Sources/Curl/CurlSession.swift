@@ -3,12 +3,12 @@ import Foundation
 import Synchronization
 
 /// HTTP over libcurl: one thread, one multi handle, connections kept alive between requests.
-final class CurlSession: Sendable {
+package final class CurlSession: Sendable {
     private let mailbox = CurlMailbox()
     private let nextID = Atomic<UInt64>(0)
 
     /// - Parameter parallelism: transfers at once; more requests wait in order.
-    init(parallelism: Int) {
+    package init(parallelism: Int) {
         precondition(parallelism > 0, "a session without transfers could do nothing")
         _ = Self.library
         let thread = Thread { [mailbox] in
@@ -29,7 +29,7 @@ final class CurlSession: Sendable {
     }()
 
     /// - Throws: ``CurlFailure``, or `CancellationError` as soon as the task is cancelled; the sink is no longer used then.
-    func perform(_ request: CurlRequest) async throws -> CurlResponse {
+    package func perform(_ request: CurlRequest) async throws -> CurlResponse {
         let id = nextID.wrappingAdd(1, ordering: .relaxed).newValue
         defer {
             if Task.isCancelled { mailbox.post(.forget(id)) }
