@@ -149,7 +149,7 @@ let package = Package(
             "MonitorTests",
             [
                 "AMQP", "Accounts", "Bootstrap", "Curl", "Dashboard", "JobStore", "Jobs", "Monitor", "Pipeline", "Stack", configuration,
-                logging, lifecycle,
+                grdb, logging, lifecycle,
             ]
         ),
         tests("OrthancTests", ["Jobs", "Orthanc", logging]),

@@ -10,7 +10,7 @@ import Testing
 @Suite(.timeLimit(.minutes(2)))
 struct HostileTextTests {
     /// A quotation mark with an accent over it, tags, entities, template tags, control characters, a turned direction, 10 kB.
-    private static let attack =
+    static let attack =
         "\"\u{301}'><script>alert(1)</script><img src=x onerror=alert(2)>&lt;&#x3c;{{page.id}}{{{csrf}}}{{>frame}}</pre></title>"
         + "]]>\u{0}\u{1B}[31m\u{7}\u{202E}\u{2067}\r\ndata: x\n\nevent: reset"
 
@@ -147,6 +147,12 @@ struct HostileTextTests {
         let planted = try await Self.plant(sample)
         let run = planted.run
         try await RunningDashboard.serving(sample) { dashboard in
+            // One that the monitor has disabled is named at the head of every page.
+            try await dashboard.store.addWebhook(
+                MonitorWebhook(
+                    id: "w", name: "mark-webhook-" + Self.attack, url: "https://a.example", events: [.runFailed], secret: "x",
+                    createdBy: "root", createdAt: sample.now, fact: 0))
+            _ = try await dashboard.store.disableWebhook("w", because: "mark-webhookreason-" + Self.attack)
             for action in ["mark-auditaction-", "sign-in"] {
                 try await dashboard.store.record(
                     AuditEntry(
@@ -218,7 +224,9 @@ struct HostileTextTests {
             // Everything that was planted was looked at somewhere; what hides a patient was hidden until it was revealed.
             let missing = planted.places.filter { !seen.contains("mark-\($0)-") && !$0.hasPrefix("fact") }
             #expect(missing.isEmpty, "\(missing)")
-            for name in ["worker", "auditactor", "auditaction", "auditdetail", "bulkfilter", "bulkactor", "bulkleft", "bulktarget"] {
+            for name in ["worker", "auditactor", "auditaction", "auditdetail", "bulkfilter", "bulkactor", "bulkleft", "bulktarget"]
+                + ["webhook", "webhookreason"]
+            {
                 #expect(seen.contains("mark-\(name)-"), "\(name)")
             }
             for path in ["/runs/\(run)", "/api/v1/runs/\(run)", "/runs", "/events"] {

@@ -43,8 +43,8 @@ struct OpenAPITests {
             let paths = try #require(document["paths"]?.object)
             let schemas = SchemaCheck(document: document)
             var seen: Set<String> = []
-            func check(_ path: String, _ template: String) async throws {
-                let answer = try await dashboard.get(path)
+            func check(_ path: String, _ template: String, headers: [String: String] = [:]) async throws {
+                let answer = try await dashboard.get(path, headers: headers)
                 let operation = try #require(paths["/api/v1\(template)"]?["get"])
                 let schema = operation["responses"]?[String(answer.status)]?["content"]?["application/json"]?["schema"]
                 let problems = schemas.problems(of: try answer.json, against: try #require(schema))
@@ -74,8 +74,23 @@ struct OpenAPITests {
             try await check("/api/v1/bulk", "/bulk")
             try await check("/api/v1/bulk/\(token)", "/bulk/{id}")
             try await check("/api/v1/bulk/\(token)/items", "/bulk/{id}/items")
+            try await dashboard.store.addWebhook(
+                MonitorWebhook(
+                    id: "w", name: "w", url: "https://a.example", events: [.runFailed], secret: "x", createdBy: "root", createdAt: Date(),
+                    fact: 0))
+            try await dashboard.store.queueDeliveries([
+                WebhookDelivery(id: "d", webhook: "w", event: "run.failed", body: "{}", createdAt: Date())
+            ])
+            // Those take an admin, and so a user: everybody else has to sign in from then on.
+            let admin = try await dashboard.bearer(.admin)
+            try await dashboard.addUser("root", .admin)
+            for (path, template) in [
+                ("webhooks", "/webhooks"), ("webhooks/w", "/webhooks/{id}"), ("webhooks/w/deliveries", "/webhooks/{id}/deliveries"),
+            ] {
+                try await check("/api/v1/\(path)", template, headers: admin)
+            }
             for (path, status) in [("/api/v1/runs?limit=x", 400), ("/api/v1/runs/none", 404), ("/api/v1/nothing", 404)] {
-                let answer = try await dashboard.get(path)
+                let answer = try await dashboard.get(path, headers: admin)
                 #expect(answer.status == status && answer.headers["content-type"] == "application/problem+json")
                 #expect(schemas.problems(of: try answer.json, against: Schema.ref("Problem")).isEmpty, "\(path)")
             }
