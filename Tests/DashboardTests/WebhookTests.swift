@@ -215,7 +215,7 @@ struct WebhookTests {
         let sample = try SampleLedger()
         _ = try sample.fillHospital(older: 0)
         try await RunningDashboard.serving(sample) { dashboard in
-            #expect(try await !dashboard.get("/metrics").text.contains("dcm_webhook"))
+            #expect(try await !dashboard.get("/metrics").text.contains("\ndcm_webhook"))
             let now = Date()
             try await dashboard.store.addWebhook(
                 MonitorWebhook(

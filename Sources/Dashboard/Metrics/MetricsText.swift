@@ -24,7 +24,7 @@ struct MetricsText: Sendable {
         sample("dcm_router_ready", [:], vitals == nil ? 0 : 1)
         if let vitals { commits(vitals) }
         histograms(durations)
-        if !webhooks.isEmpty { tell(webhooks, backlogs, now) }
+        tell(webhooks, backlogs, now)
         guard let overview else { return }
         broker(overview, now)
         jobs(overview, now)
