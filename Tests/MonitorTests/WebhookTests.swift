@@ -15,6 +15,13 @@ import Testing
 @testable import Monitor
 
 struct WebhookValueTests {
+    /// libcurl looks no further at an address of a kind that the machine has not.
+    private static let hasIPv6: Bool = {
+        let descriptor = socket(AF_INET6, Int32(SOCK_DGRAM.rawValue), 0)
+        if descriptor >= 0 { close(descriptor) }
+        return descriptor >= 0
+    }()
+
     @Test("A signature is that of the published example of Standard Webhooks; while secrets change, there are two")
     func signature() {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -74,10 +81,8 @@ struct WebhookValueTests {
 
     @Test(
         "No connection is made to a link-local address, however it is written",
-        arguments: [
-            "http://169.254.169.254/latest/meta-data/", "http://2852039166/", "http://0xA9FEA9FE/", "http://[fe80::1]/",
-            "http://[::ffff:169.254.169.254]/",
-        ])
+        arguments: ["http://169.254.169.254/latest/meta-data/", "http://2852039166/", "http://0xA9FEA9FE/"]
+            + (hasIPv6 ? ["http://[fe80::1]/", "http://[::ffff:169.254.169.254]/"] : []))
     func refused(url: String) async throws {
         let request = CurlRequest(
             url: url, sink: .nothing(limit: 10), connectTimeout: .seconds(3), stallTimeout: .seconds(3), timeout: .seconds(3),

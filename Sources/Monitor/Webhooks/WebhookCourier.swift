@@ -36,6 +36,7 @@ struct WebhookCourier: Service {
     private let starter: AsyncStream<Void>.Continuation
     /// When each webhook that fails was last tried.
     private let tried = LastTries()
+    private let underWay = MessagesUnderWay()
 
     init(store: MonitorStore, queue: WebhookQueue, limits: Limits = Limits(), logger: Logger) {
         self.store = store
@@ -83,6 +84,9 @@ struct WebhookCourier: Service {
                 delivery.ack()
                 return
             }
+            // Handed over twice: the other one is not acknowledged yet, so nothing is lost with this one.
+            guard underWay.begin(message.id) else { return delivery.ack() }
+            defer { underWay.end(message.id) }
             try await carry(message)
             delivery.ack()
         } catch {
@@ -115,6 +119,8 @@ struct WebhookCourier: Service {
             try await store.postponeDelivery(message.id, round: message.round, to: now.addingTimeInterval(Double(delay)))
             return
         }
+        // A store that takes nothing would not take how the try ends either: the receiver would be told the same again and again.
+        try await store.postponeDelivery(message.id, round: message.round, to: now)
         let answer = await attempt(message, webhook, at: now)
         if answer.isCancelled { throw CancellationError() }
         let milliseconds = Int(Date().timeIntervalSince(now) * 1000)
@@ -212,6 +218,16 @@ struct WebhookCourier: Service {
         case .tooLarge, .sink, .other: "What it answered is no HTTP."
         }
     }
+}
+
+/// Keeps copies of a message from being sent at the same time.
+private final class MessagesUnderWay: Sendable {
+    private let ids = Mutex<Set<String>>([])
+
+    /// - Returns: false for one that is under way.
+    func begin(_ id: String) -> Bool { ids.withLock { $0.insert(id).inserted } }
+
+    func end(_ id: String) { ids.withLock { _ = $0.remove(id) } }
 }
 
 /// Lets one message through to a failing webhook now and then.

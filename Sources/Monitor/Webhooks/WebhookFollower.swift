@@ -27,10 +27,15 @@ struct WebhookFollower: Service {
     let found: @Sendable () -> Void
 
     func run() async throws {
+        // A broker that is away is not waited for at the end.
+        await cancelWhenGracefulShutdown { await follow() }
+    }
+
+    private func follow() async {
         // Where the reading is; the store knows it up to the last message, and some thousand facts.
         var positions: [String: Int64] = [:]
         var nextSweep = ContinuousClock.now
-        for await _ in feed.watch(isOwn: true).cancelOnGracefulShutdown() {
+        for await _ in feed.watch(isOwn: true) {
             do {
                 let webhooks = try await store.webhooks()
                 guard !webhooks.isEmpty else { continue }
