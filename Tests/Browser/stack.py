@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -87,11 +88,16 @@ class Stack:
 
     # MARK: The monitor's API
 
-    def api(self, path, body=None):
+    def admin_token(self):
+        """A token of its own: the stack's is an operator's."""
+        name = f"test-{time.monotonic_ns()}"
+        return re.search(r"dcm_\w+", self.tool("token", "add", name, "--role", "admin"))[0]
+
+    def api(self, path, body=None, token=None):
         endpoints = self.endpoints
         return ask(
             f"{endpoints['monitor']}/api/v1{path}", None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Bearer {endpoints['monitorToken']}", "Content-Type": "application/json"},
+            {"Authorization": f"Bearer {token or endpoints['monitorToken']}", "Content-Type": "application/json"},
         )
 
     def run_of(self, study):
