@@ -81,13 +81,13 @@ final class WebhookReceiver: Sendable {
     /// What has come so far.
     var requests: [Request] {
         guard let text = try? String(contentsOf: log, encoding: .utf8) else { return [] }
-        return text.split(separator: "\n").compactMap { line in
+        return text.split(separator: "\n").compactMap { line -> Request? in
             guard let value = try? JSONValue(json: Data(line.utf8)) else { return nil }
             let text = value["text"]?.string ?? ""
             return Request(
                 id: value["id"]?.string ?? "", path: value["path"]?.string ?? "", type: value["type"]?.string ?? "",
                 fitting: Int(value["fitting"]?.integer ?? 0), signatures: Int(value["signatures"]?.integer ?? 0),
-                age: value["age"]?.number ?? -1, status: Int(value["status"]?.integer ?? 0),
+                age: Double(value["age"]?.text ?? "") ?? .infinity, status: Int(value["status"]?.integer ?? 0),
                 body: (try? JSONValue(json: Data(text.utf8))) ?? .null, text: text)
         }
     }
