@@ -9,7 +9,8 @@ package struct CurlRequest: Sendable {
         case memory(limit: Int, expecting: Int)
         /// An open file descriptor that stays the caller's and must stay open until `perform` has returned.
         case file(descriptor: Int32)
-        /// Nowhere, whatever the status. The transfer ends, well, once more than so many bytes have come.
+        /// Nowhere, whatever the status. As soon as that is known the transfer ends well: when the body is at its end, is longer than so
+        /// many bytes, breaks off or stalls.
         case nothing(limit: Int)
     }
 
@@ -37,7 +38,7 @@ package struct CurlRequest: Sendable {
     package var stallTimeout: Duration
     /// For everything, from the name look-up to the end of the body; nil is without end.
     package var timeout: Duration?
-    /// Addresses that no connection is made to, whatever name they hide behind.
+    /// Addresses that no connection is made to, whatever name they hide behind. No proxy is used then.
     package var refusal: AddressRefusal?
     /// Called on libcurl's thread with what arrived since the last call, some times a megabyte.
     package var onBytes: (@Sendable (Int) -> Void)?

@@ -64,6 +64,8 @@ final class CurlTransfer {
             Unmanaged.passUnretained(self).toOpaque()
         )
         guard request.refusal != nil else { return }
+        // A proxy would connect to addresses that nobody here has looked at.
+        dcm_curl_set_string(easy, CURLOPT_PROXY, "")
         dcm_curl_set_opensocket(
             easy,
             { context, _, address in
@@ -183,8 +185,8 @@ final class CurlTransfer {
 
     private func isAnswered(_ code: CURLcode) -> Bool {
         if code == CURLE_OK { return true }
-        // The status is known, and what else was on its way is of no interest.
-        if case .nothing = request.sink, case .tooLarge = ending { return true }
+        // The status is known, and what else was on its way, or was not, is of no interest.
+        if case .nothing = request.sink { return responseCode() >= 200 }
         return false
     }
 

@@ -14,6 +14,7 @@ package struct DashboardServer: Service {
     private let store: MonitorStore
     private let sender: any CommandSender
     private let webhooks: (any WebhookSender)?
+    private let webhookVitals: WebhookVitals
     private let feed: FactFeed
     private let queues: (any BrokerQueues)?
     private let vitals: RouterVitals
@@ -30,7 +31,8 @@ package struct DashboardServer: Service {
     ///   - onBound: called with the port once it can be reached.
     package init(
         configuration: DashboardConfiguration, ledger: LedgerReader, journal: IngestJournalReader, store: MonitorStore,
-        sender: any CommandSender, webhooks: (any WebhookSender)? = nil, feed: FactFeed, queues: (any BrokerQueues)? = nil,
+        sender: any CommandSender, webhooks: (any WebhookSender)? = nil, webhookVitals: WebhookVitals = WebhookVitals(), feed: FactFeed,
+        queues: (any BrokerQueues)? = nil,
         vitals: RouterVitals = RouterVitals(), logger: Logger,
         onBound: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
@@ -40,6 +42,7 @@ package struct DashboardServer: Service {
         self.store = store
         self.sender = sender
         self.webhooks = webhooks
+        self.webhookVitals = webhookVitals
         self.feed = feed
         self.queues = queues
         self.vitals = vitals
@@ -113,7 +116,7 @@ package struct DashboardServer: Service {
         let controller = PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,
             pages: pages, access: access, reads: SharedReads { [feed] in feed.latest }, ended: ended, broker: queues.map(QueueDepths.init),
-            vitals: vitals
+            vitals: vitals, webhooks: webhookVitals
         )
         controller.addRoutes(to: router)
         reveal.addRoutes(to: router)

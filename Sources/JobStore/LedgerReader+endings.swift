@@ -38,14 +38,65 @@ package struct LedgerEnding: Sendable, Hashable {
     package var jobs: [Job]
 }
 
+/// How far somebody has read the ledger's facts.
+package struct LedgerPlace: Sendable, Hashable {
+    /// The last fact's number; 0 before the first.
+    package var sequence: Int64
+    /// When that fact was, to the millisecond: another ledger has another one under that number.
+    package var at: Date
+
+    package init(sequence: Int64, at: Date) {
+        self.sequence = sequence
+        self.at = at
+    }
+
+    /// Before everything.
+    package static let start = LedgerPlace(sequence: 0, at: Date(timeIntervalSince1970: 0))
+}
+
 extension LedgerReader {
-    /// How runs and jobs have ended since a fact, of at most `limit` facts. Costs what happened, not what there is.
+    /// Behind the newest fact.
     ///
-    /// - Returns: also the last fact that was looked at.
-    package func endings(after sequence: Int64, limit: Int64 = 1000) async throws -> (endings: [LedgerEnding], last: Int64) {
+    /// - Parameter now: its time, when there is no fact yet.
+    package func newestPlace(at now: Date) async throws -> LedgerPlace {
+        try await read { db in try Self.place(try Self.latestFact(db), db) ?? LedgerPlace(sequence: 0, at: now) }
+    }
+
+    /// Where the facts go on after a place that this ledger does not have: it is another one, or an older copy.
+    ///
+    /// - Returns: behind the last fact that is as old as the place; nil when the place is this ledger's own.
+    package func replacement(of place: LedgerPlace) async throws -> LedgerPlace? {
         try await read { db in
+            if place.sequence > 0, try Self.latestFact(db) >= place.sequence {
+                let at = try Double.fetchOne(db, sql: "SELECT at FROM fact WHERE seq = ?", arguments: [place.sequence])
+                // A fact that is not there was deleted with its run, long ago.
+                guard let at, abs(at - place.at.timeIntervalSince1970) >= 0.001 else { return nil }
+            }
+            // From the end of an older copy that is a short way; a new ledger has few facts.
+            let last = try Int64.fetchOne(
+                db, sql: "SELECT seq FROM fact WHERE at < ? ORDER BY seq DESC LIMIT 1",
+                arguments: [place.at.timeIntervalSince1970 + 0.001])
+            let found = LedgerPlace(sequence: last ?? 0, at: place.at)
+            guard found.sequence != place.sequence else { return nil }
+            return try Self.place(found.sequence, db) ?? found
+        }
+    }
+
+    /// - Returns: nil when there is no fact up to there.
+    private static func place(_ sequence: Int64, _ db: Database) throws -> LedgerPlace? {
+        try Double.fetchOne(db, sql: "SELECT at FROM fact WHERE seq <= ? ORDER BY seq DESC LIMIT 1", arguments: [sequence])
+            .map { LedgerPlace(sequence: sequence, at: Date(timeIntervalSince1970: $0)) }
+    }
+
+    /// How runs and jobs have ended since a place, of at most `limit` facts. Costs what happened, not what there is.
+    ///
+    /// - Returns: also the place behind the last fact that was looked at; the same place when there is none.
+    package func endings(after place: LedgerPlace, limit: Int64 = 1000) async throws -> (endings: [LedgerEnding], last: LedgerPlace) {
+        try await read { db in
+            let sequence = place.sequence
             let newest = try Int64.fetchOne(db, sql: "SELECT max(seq) FROM fact") ?? 0
-            let last = max(sequence, min(newest, sequence + limit))
+            let last = min(newest, sequence + limit)
+            guard last > sequence else { return ([], place) }
             let kinds = WebhookEvent.allCases.map { "'\($0.rawValue)'" }.joined(separator: ", ")
             let rows = try Row.fetchAll(
                 db,
@@ -67,7 +118,7 @@ extension LedgerReader {
                     finishedAt: (row["finished_at"] as Double?).map { Date(timeIntervalSince1970: $0) }, state: state,
                     reason: state == row["state"] ? row["reason"] : nil, job: row["job_id"], jobs: jobs[run] ?? [])
             }
-            return (endings, last)
+            return (endings, try Self.place(last, db) ?? place)
         }
     }
 

@@ -61,7 +61,7 @@ extension LedgerReader {
         try await read { db in try Self.latestFact(db) }
     }
 
-    private static func latestFact(_ db: Database) throws -> Int64 {
+    static func latestFact(_ db: Database) throws -> Int64 {
         try Int64.fetchOne(db, sql: "SELECT max(coalesce((SELECT MAX(seq) FROM fact), 0), deleted_fact) FROM retention") ?? 0
     }
 

@@ -12,7 +12,7 @@ package struct WebhookDelivery: Sendable, Hashable {
         case delivered
         /// Given up.
         case dead
-        /// The webhook was disabled before its turn came.
+        /// The webhook was disabled before it was accepted.
         case cancelled
 
         package var isOver: Bool { self != .queued && self != .retrying }
@@ -85,16 +85,16 @@ package struct WebhookTry: Sendable, Hashable {
 }
 
 extension MonitorStore {
-    /// How many ended deliveries of a webhook stay on record.
+    /// How many deliveries of a webhook stay on record that were accepted, and as many that were not.
     package static let deliveriesKept = 500
 
-    /// Those that are on record already stay as they are.
-    package func queueDeliveries(_ deliveries: [WebhookDelivery]) async throws {
+    /// Those that are on record already stay as they are. A webhook that is disabled has none that wait.
+    package func queueDeliveries(_ deliveries: [WebhookDelivery], audit: AuditEntry? = nil) async throws {
         try await write { db in
             let insert = try db.makeStatement(
                 sql: """
                     INSERT OR IGNORE INTO webhook_delivery (id, webhook, event, run, job, body, state, round, attempt, created_at, due_at)
-                    SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM webhook WHERE id = ?)
+                    SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM webhook WHERE id = ? AND is_enabled = 1)
                     """)
             for delivery in deliveries {
                 try insert.execute(arguments: [
@@ -103,6 +103,7 @@ extension MonitorStore {
                     delivery.webhook,
                 ])
             }
+            if let audit { try Self.record(audit, db) }
         }
     }
 
@@ -129,17 +130,18 @@ extension MonitorStore {
         }
     }
 
-    /// Begins a new round. Messages of the round before no longer count.
+    /// Begins a new round of a delivery that has ended. Messages of the round before no longer count.
     ///
-    /// - Returns: nil when there is no such delivery of the webhook.
-    package func deliverAgain(_ id: String, of webhook: String, at now: Date) async throws -> WebhookDelivery? {
+    /// - Returns: nil when there is no such delivery of the webhook, it is still on its way, or the webhook is disabled.
+    package func deliverAgain(_ id: String, of webhook: String, at now: Date, audit: AuditEntry? = nil) async throws -> WebhookDelivery? {
         try await write { db in
             try db.execute(
                 sql: """
-                    UPDATE webhook_delivery SET state = 'queued', round = round + 1, attempt = 0, due_at = ?, problem = NULL
-                    WHERE id = ? AND webhook = ?
-                    """, arguments: [now.timeIntervalSince1970, id, webhook])
+                    UPDATE webhook_delivery SET state = 'queued', round = round + 1, attempt = 0, due_at = ?, ended_at = NULL, problem = NULL
+                    WHERE id = ? AND webhook = ? AND due_at IS NULL AND EXISTS (SELECT 1 FROM webhook WHERE id = ? AND is_enabled = 1)
+                    """, arguments: [now.timeIntervalSince1970, id, webhook, webhook])
             guard db.changesCount > 0 else { return nil }
+            if let audit { try Self.record(audit, db) }
             return try Row.fetchOne(db, sql: "SELECT * FROM webhook_delivery WHERE id = ?", arguments: [id]).map(WebhookDelivery.init)
         }
     }
@@ -150,14 +152,17 @@ extension MonitorStore {
     package func record(_ attempt: WebhookTry, of id: String, round: Int) async throws -> MonitorWebhook? {
         try await write { db in
             let at = attempt.at.timeIntervalSince1970
+            // A webhook that was disabled during the try waits for nothing more; that the message was accepted is true all the same.
             try db.execute(
                 sql: """
-                    UPDATE webhook_delivery SET state = ?, attempt = ?, tried_at = ?, due_at = ?, status = ?, milliseconds = ?, problem = ?
-                    WHERE id = ? AND round = ? AND attempt < ?
+                    UPDATE webhook_delivery SET state = ?, attempt = ?, tried_at = ?, due_at = ?, ended_at = ?, status = ?, milliseconds = ?,
+                        problem = ?
+                    WHERE id = ? AND round = ? AND attempt < ? AND (due_at IS NOT NULL OR state = 'cancelled' AND ?)
                     """,
                 arguments: [
-                    attempt.state.rawValue, attempt.attempt, at, attempt.dueAt?.timeIntervalSince1970, attempt.status, attempt.milliseconds,
-                    attempt.problem, id, round, attempt.attempt,
+                    attempt.state.rawValue, attempt.attempt, at, attempt.dueAt?.timeIntervalSince1970,
+                    attempt.state.isOver ? Date().timeIntervalSince1970 : nil, attempt.status, attempt.milliseconds, attempt.problem, id,
+                    round, attempt.attempt, attempt.state == .delivered,
                 ])
             guard db.changesCount > 0,
                 let webhook = try String.fetchOne(db, sql: "SELECT webhook FROM webhook_delivery WHERE id = ?", arguments: [id])
@@ -178,30 +183,35 @@ extension MonitorStore {
         }
     }
 
+    /// The oldest that have ended, with those that were not accepted apart: a thousand that were must not push them out.
     private static func forgetDeliveries(of webhook: String, _ db: Database) throws {
-        try db.execute(
-            sql: """
-                DELETE FROM webhook_delivery WHERE webhook = ? AND due_at IS NULL AND seq <=
-                    (SELECT seq FROM webhook_delivery WHERE webhook = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)
-                """, arguments: [webhook, webhook, deliveriesKept])
-    }
-
-    /// Another time for the next try, which is none of those that are counted.
-    package func postponeDelivery(_ id: String, round: Int, to due: Date) async throws {
-        try await write { db in
+        for states in ["state = 'delivered'", "state IN ('dead', 'cancelled')"] {
             try db.execute(
-                sql: "UPDATE webhook_delivery SET due_at = ? WHERE id = ? AND round = ? AND due_at IS NOT NULL",
-                arguments: [due.timeIntervalSince1970, id, round])
+                sql: """
+                    DELETE FROM webhook_delivery WHERE seq IN
+                        (SELECT seq FROM webhook_delivery WHERE webhook = ? AND \(states) ORDER BY ended_at DESC LIMIT -1 OFFSET ?)
+                    """, arguments: [webhook, deliveriesKept])
         }
     }
 
-    package func cancelDelivery(_ id: String, round: Int, because reason: String) async throws {
+    static func dropDeliveries(of webhook: String, at now: Date, _ db: Database) throws {
+        try db.execute(
+            sql: """
+                UPDATE webhook_delivery SET state = 'cancelled', due_at = NULL, ended_at = ?,
+                    problem = 'The webhook was disabled before this message was accepted.'
+                WHERE webhook = ? AND due_at IS NOT NULL
+                """, arguments: [now.timeIntervalSince1970, webhook])
+        try forgetDeliveries(of: webhook, db)
+    }
+
+    /// Another time for the next tries, which is none of those that are counted.
+    package func postpone(_ messages: [(id: String, round: Int)], to due: Date) async throws {
         try await write { db in
-            try db.execute(
-                sql: """
-                    UPDATE webhook_delivery SET state = 'cancelled', due_at = NULL, problem = ?
-                    WHERE id = ? AND round = ? AND due_at IS NOT NULL
-                    """, arguments: [reason, id, round])
+            for message in messages {
+                try db.execute(
+                    sql: "UPDATE webhook_delivery SET due_at = ? WHERE id = ? AND round = ? AND due_at IS NOT NULL",
+                    arguments: [due.timeIntervalSince1970, message.id, message.round])
+            }
         }
     }
 

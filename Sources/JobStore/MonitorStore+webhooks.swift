@@ -23,7 +23,8 @@ package struct MonitorWebhook: Sendable, Hashable {
     /// As people call it; unique.
     package var name: String
     package var url: String
-    package var events: Set<WebhookEvent>
+    /// What it is told of, and after which fact of the ledger each of that begins.
+    package var since: [WebhookEvent: Int64]
     package var isEnabled: Bool
     /// Why the monitor itself has disabled it: a sentence.
     package var disabledBecause: String?
@@ -34,8 +35,8 @@ package struct MonitorWebhook: Sendable, Hashable {
     package var previousSecretUntil: Date?
     package var createdBy: String
     package var createdAt: Date
-    /// Every fact of the ledger up to this one has been handed to the broker, or was none of this webhook's business.
-    package var fact: Int64
+    /// Every fact of the ledger up to here has been handed to the broker, or was none of this webhook's business.
+    package var place: LedgerPlace
     /// Tries since the last success.
     package var failures: Int
     package var failingSince: Date?
@@ -47,18 +48,26 @@ package struct MonitorWebhook: Sendable, Hashable {
 
     package init(
         id: String, name: String, url: String, events: Set<WebhookEvent>, isEnabled: Bool = true, secret: String, createdBy: String,
-        createdAt: Date, fact: Int64
+        createdAt: Date, place: LedgerPlace
     ) {
         self.id = id
         self.name = name
         self.url = url
-        self.events = events
+        since = Dictionary(uniqueKeysWithValues: events.map { ($0, place.sequence) })
         self.isEnabled = isEnabled
         self.secret = secret
         self.createdBy = createdBy
         self.createdAt = createdAt
-        self.fact = fact
+        self.place = place
         (failures, delivered, failed, dead) = (0, 0, 0, 0)
+    }
+
+    package var events: Set<WebhookEvent> { Set(since.keys) }
+
+    /// Whether it is to be told of this.
+    package func wants(_ ending: LedgerEnding) -> Bool {
+        guard ending.sequence > place.sequence, let since = since[ending.event] else { return false }
+        return ending.sequence > since
     }
 
     /// What messages are signed with now, the newest first.
@@ -80,7 +89,7 @@ extension MonitorSchema {
             id            TEXT PRIMARY KEY,
             name          TEXT NOT NULL UNIQUE COLLATE NOCASE,
             url           TEXT NOT NULL,
-            events        TEXT NOT NULL,      -- with commas
+            events        TEXT NOT NULL,      -- event@fact, with commas: told of from after that fact on
             is_enabled    INTEGER NOT NULL,
             disabled_because TEXT,            -- when the monitor did it
             secret        TEXT NOT NULL,      -- as it is: signing needs it
@@ -89,6 +98,7 @@ extension MonitorSchema {
             created_by    TEXT NOT NULL,
             created_at    REAL NOT NULL,
             fact          INTEGER NOT NULL,   -- handed to the broker up to this fact of the ledger
+            fact_at       REAL NOT NULL,      -- when that fact was, by which another ledger is noticed
             failures      INTEGER NOT NULL DEFAULT 0,   -- since the last success
             failing_since REAL,
             delivered     INTEGER NOT NULL DEFAULT 0,
@@ -110,6 +120,7 @@ extension MonitorSchema {
             attempt       INTEGER NOT NULL,   -- tries of the round
             created_at    REAL NOT NULL,
             due_at        REAL,               -- of the next try; NULL when there is none
+            ended_at      REAL,               -- NULL as long as it waits
             tried_at      REAL,
             status        INTEGER,            -- of the last answer
             milliseconds  INTEGER,
@@ -117,6 +128,8 @@ extension MonitorSchema {
         );
         CREATE INDEX webhook_delivery_of ON webhook_delivery (webhook, seq);
         CREATE INDEX webhook_delivery_due ON webhook_delivery (due_at, webhook, created_at) WHERE due_at IS NOT NULL;
+        CREATE INDEX webhook_delivery_good ON webhook_delivery (webhook, ended_at) WHERE state = 'delivered';
+        CREATE INDEX webhook_delivery_bad ON webhook_delivery (webhook, ended_at) WHERE state IN ('dead', 'cancelled');
         """
 }
 
@@ -135,82 +148,133 @@ extension MonitorStore {
     }
 
     /// - Throws: `MonitorStoreError` `.exists`.
-    package func addWebhook(_ webhook: MonitorWebhook) async throws {
+    package func addWebhook(_ webhook: MonitorWebhook, audit: AuditEntry? = nil) async throws {
         try await write { db in
             try Self.checkName(webhook.name, of: webhook.id, db)
             try db.execute(
                 sql: """
-                    INSERT INTO webhook (id, name, url, events, is_enabled, secret, created_by, created_at, fact)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    INSERT INTO webhook (id, name, url, events, is_enabled, secret, created_by, created_at, fact, fact_at)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     """,
                 arguments: [
-                    webhook.id, webhook.name, webhook.url, Self.text(webhook.events), webhook.isEnabled, webhook.secret,
-                    webhook.createdBy, webhook.createdAt.timeIntervalSince1970, webhook.fact,
+                    webhook.id, webhook.name, webhook.url, Self.text(webhook.since), webhook.isEnabled, webhook.secret,
+                    webhook.createdBy, webhook.createdAt.timeIntervalSince1970, webhook.place.sequence,
+                    webhook.place.at.timeIntervalSince1970,
                 ])
+            if let audit { try Self.record(audit, db) }
         }
     }
 
+    /// - Parameter fact: the newest one: what is told from now on begins after it.
     /// - Returns: how it is then.
     /// - Throws: `MonitorStoreError` `.missing`, `.exists`.
-    package func changeWebhook(_ id: String, name: String, url: String, events: Set<WebhookEvent>) async throws -> MonitorWebhook {
-        try await changing(id) { db, webhook in
+    package func changeWebhook(
+        _ id: String, name: String, url: String, events: Set<WebhookEvent>, from fact: Int64, audit: AuditEntry? = nil
+    ) async throws -> MonitorWebhook {
+        try await changing(id, audit: audit) { db, webhook in
+            guard name != webhook.name || url != webhook.url || events != webhook.events else { return false }
             try Self.checkName(name, of: id, db)
+            // What it was told of before goes on where it was: the broker may be behind.
+            let since = Dictionary(uniqueKeysWithValues: events.map { ($0, webhook.since[$0] ?? fact) })
             try db.execute(
-                sql: "UPDATE webhook SET name = ?, url = ?, events = ? WHERE id = ?", arguments: [name, url, Self.text(events), id])
+                sql: "UPDATE webhook SET name = ?, url = ?, events = ? WHERE id = ?", arguments: [name, url, Self.text(since), id])
             // Of another address nobody knows yet whether it answers.
             if url != webhook.url {
                 try db.execute(sql: "UPDATE webhook SET failures = 0, failing_since = NULL WHERE id = ?", arguments: [id])
             }
+            return true
         }
     }
 
-    /// - Parameter fact: where it begins again. What happened while it was disabled is not told.
-    package func enableWebhook(_ id: String, from fact: Int64) async throws -> MonitorWebhook {
-        try await changing(id) { db, webhook in
-            guard !webhook.isEnabled else { return }
+    /// - Parameter place: where it begins again. What happened while it was disabled is not told.
+    package func enableWebhook(_ id: String, from place: LedgerPlace, audit: AuditEntry? = nil) async throws -> MonitorWebhook {
+        try await changing(id, audit: audit) { db, webhook in
+            guard !webhook.isEnabled else { return false }
             try db.execute(
                 sql: """
-                    UPDATE webhook SET is_enabled = 1, disabled_because = NULL, fact = ?, failures = 0, failing_since = NULL WHERE id = ?
-                    """, arguments: [fact, id])
+                    UPDATE webhook SET is_enabled = 1, disabled_because = NULL, fact = ?, fact_at = ?, failures = 0, failing_since = NULL
+                    WHERE id = ?
+                    """, arguments: [place.sequence, place.at.timeIntervalSince1970, id])
+            return true
         }
     }
 
-    /// - Parameter reason: why the monitor itself does it.
-    package func disableWebhook(_ id: String, because reason: String? = nil) async throws -> MonitorWebhook {
-        try await changing(id) { db, _ in
+    /// What waits for it is dropped.
+    ///
+    /// - Parameters:
+    ///   - reason: why the monitor itself does it.
+    ///   - url: only as long as this is its address: another one may have other answers.
+    package func disableWebhook(
+        _ id: String, because reason: String? = nil, ifStillAt url: String? = nil, audit: AuditEntry? = nil
+    ) async throws -> MonitorWebhook {
+        try await changing(id, audit: audit) { db, webhook in
+            guard webhook.isEnabled, url == nil || url == webhook.url else { return false }
             try db.execute(sql: "UPDATE webhook SET is_enabled = 0, disabled_because = ? WHERE id = ?", arguments: [reason, id])
+            try Self.dropDeliveries(of: id, at: Date(), db)
+            return true
         }
     }
 
     /// - Parameter until: how long messages are signed with the old one, too.
-    package func setWebhookSecret(_ id: String, _ secret: String, keepingOldUntil until: Date) async throws -> MonitorWebhook {
-        try await changing(id) { db, webhook in
+    /// - Throws: `MonitorStoreError` `.tooSoon` while the one before still counts: a receiver may have no other.
+    package func setWebhookSecret(
+        _ id: String, _ secret: String, keepingOldUntil until: Date, at now: Date, audit: AuditEntry? = nil
+    ) async throws -> MonitorWebhook {
+        try await changing(id, audit: audit) { db, webhook in
+            guard webhook.secrets(at: now).count == 1 else {
+                throw MonitorStoreError(
+                    code: .tooSoon,
+                    message: """
+                        The webhook has had a new secret within the last day, and its receiver may still check with the one before. \
+                        Wait until that no longer counts; if it is known to others, remove the webhook and add it again.
+                        """)
+            }
             try db.execute(
                 sql: "UPDATE webhook SET secret = ?, previous_secret = ?, previous_until = ? WHERE id = ?",
                 arguments: [secret, webhook.secret, until.timeIntervalSince1970, id])
+            return true
         }
     }
 
     /// Its deliveries go with it.
-    package func removeWebhook(_ id: String) async throws -> MonitorWebhook {
-        try await write { db in
-            guard let webhook = try Self.webhook(id, db) else { throw Self.noWebhook(id) }
+    package func removeWebhook(_ id: String, audit: AuditEntry? = nil) async throws {
+        _ = try await changing(id, audit: audit) { db, _ in
             try db.execute(sql: "DELETE FROM webhook WHERE id = ?", arguments: [id])
-            return webhook
+            return true
         }
     }
 
-    /// Up to which fact everything has been handed to the broker.
-    package func moveWebhook(_ id: String, to fact: Int64) async throws {
-        try await write { db in try db.execute(sql: "UPDATE webhook SET fact = ? WHERE id = ?", arguments: [fact, id]) }
+    /// Everything up to `place` has been handed to the broker. None goes back: who was enabled meanwhile begins later.
+    package func moveWebhooks(_ ids: [String], to place: LedgerPlace) async throws {
+        try await write { db in
+            for id in ids {
+                try db.execute(
+                    sql: "UPDATE webhook SET fact = ?, fact_at = ? WHERE id = ? AND fact < ?",
+                    arguments: [place.sequence, place.at.timeIntervalSince1970, id, place.sequence])
+            }
+        }
     }
 
+    /// The facts' numbers have begun anew.
+    ///
+    /// - Returns: how it is then.
+    package func moveWebhook(_ id: String, toOtherLedger place: LedgerPlace) async throws -> MonitorWebhook {
+        try await changing(id, audit: nil) { db, webhook in
+            let since = webhook.since.mapValues { min($0, place.sequence) }
+            try db.execute(
+                sql: "UPDATE webhook SET fact = ?, fact_at = ?, events = ? WHERE id = ?",
+                arguments: [place.sequence, place.at.timeIntervalSince1970, Self.text(since), id])
+            return true
+        }
+    }
+
+    /// - Parameter body: false when there was nothing to do, and so is nothing to record.
     private func changing(
-        _ id: String, _ body: @escaping @Sendable (Database, MonitorWebhook) throws -> Void
+        _ id: String, audit: AuditEntry?, _ body: @escaping @Sendable (Database, MonitorWebhook) throws -> Bool
     ) async throws -> MonitorWebhook {
         try await write { db in
             guard let webhook = try Self.webhook(id, db) else { throw Self.noWebhook(id) }
-            try body(db, webhook)
+            if try body(db, webhook), let audit { try Self.record(audit, db) }
             return try Self.webhook(id, db) ?? webhook
         }
     }
@@ -224,18 +288,23 @@ extension MonitorStore {
         guard !taken else { throw MonitorStoreError(code: .exists, message: "There is a webhook '\(name)' already.") }
     }
 
-    private static func text(_ events: Set<WebhookEvent>) -> String {
-        WebhookEvent.allCases.filter(events.contains).map(\.rawValue).joined(separator: ",")
+    private static func text(_ since: [WebhookEvent: Int64]) -> String {
+        WebhookEvent.allCases.compactMap { event in since[event].map { "\(event.rawValue)@\($0)" } }.joined(separator: ",")
     }
 }
 
 extension MonitorWebhook {
     fileprivate init(_ row: Row) {
         func date(_ column: String) -> Date? { (row[column] as Double?).map { Date(timeIntervalSince1970: $0) } }
-        let events = (row["events"] as String).split(separator: ",").compactMap { WebhookEvent(rawValue: String($0)) }
         self.init(
-            id: row["id"], name: row["name"], url: row["url"], events: Set(events), isEnabled: row["is_enabled"], secret: row["secret"],
-            createdBy: row["created_by"], createdAt: Date(timeIntervalSince1970: row["created_at"]), fact: row["fact"])
+            id: row["id"], name: row["name"], url: row["url"], events: [], isEnabled: row["is_enabled"], secret: row["secret"],
+            createdBy: row["created_by"], createdAt: Date(timeIntervalSince1970: row["created_at"]),
+            place: LedgerPlace(sequence: row["fact"], at: Date(timeIntervalSince1970: row["fact_at"])))
+        for part in (row["events"] as String).split(separator: ",") {
+            let sides = part.split(separator: "@")
+            guard sides.count == 2, let event = WebhookEvent(rawValue: String(sides[0])), let fact = Int64(sides[1]) else { continue }
+            since[event] = fact
+        }
         disabledBecause = row["disabled_because"]
         previousSecret = row["previous_secret"]
         previousSecretUntil = date("previous_until")

@@ -30,6 +30,7 @@ package struct MonitorStoreError: Error, CustomStringConvertible {
             case exists
             case missing
             case lastAdmin
+            case tooSoon
         }
 
         fileprivate let value: Value
@@ -44,6 +45,8 @@ package struct MonitorStoreError: Error, CustomStringConvertible {
         package static let missing = Code(value: .missing)
         /// Nobody who may manage users would be left.
         package static let lastAdmin = Code(value: .lastAdmin)
+        /// What was done before has to have its effect first.
+        package static let tooSoon = Code(value: .tooSoon)
     }
 
     package var code: Code

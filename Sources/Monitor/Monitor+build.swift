@@ -24,9 +24,11 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
     let broker = AMQPClient(configuration: connection, topology: PipelineTopology.monitor(), logger: context.logger)
     let vitals = RouterVitals()
     let webhooks = WebhookQueue(broker: broker)
-    let courier = WebhookCourier(store: store, queue: webhooks, logger: context.logger)
+    let webhookVitals = WebhookVitals()
+    let courier = WebhookCourier(store: store, queue: webhooks, vitals: webhookVitals, logger: context.logger)
     let follower = WebhookFollower(
-        ledger: ledger, store: store, feed: feed, queue: webhooks, address: configuration.address, logger: context.logger
+        ledger: ledger, store: store, feed: feed, queue: webhooks, vitals: webhookVitals, address: configuration.address,
+        logger: context.logger
     ) { courier.start() }
     let server = DashboardServer(
         configuration: configuration,
@@ -35,6 +37,7 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
         store: store,
         sender: BrokerCommandSender(broker: broker),
         webhooks: webhooks,
+        webhookVitals: webhookVitals,
         feed: feed,
         queues: MonitoredQueues(broker: broker),
         vitals: vitals,
@@ -42,8 +45,7 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
     ) { _ in context.readiness.markReady() }
     return [
         context.readiness, broker, feed, FactDoorbell(broker: broker, ring: { feed.ring() }, note: { vitals.note($0, at: Date()) }),
-        courier,
-        follower, server,
+        courier, follower, server,
     ]
 }
 

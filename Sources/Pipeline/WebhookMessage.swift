@@ -53,6 +53,16 @@ package struct WebhookSchedule: Sendable, Hashable {
         delays.sorted().first { $0 >= seconds } ?? delays.max() ?? seconds
     }
 
+    /// - Parameters:
+    ///   - turn: seconds until its turn may have come.
+    ///   - least: seconds that it waits at least, where there is such a delay.
+    /// - Returns: the longest delay that ends before its turn, of at most ten minutes: a receiver that is back is soon noticed.
+    package func delay(untilTurn turn: Double, atLeast least: Int = 0) -> Int {
+        let sorted = delays.sorted()
+        let fitting = sorted.last { Double($0) <= min(turn, 600) } ?? sorted[0]
+        return max(fitting, delay(atLeast: min(least, 600)))
+    }
+
     package static let queue = "dcm.webhooks.v1"
     static let key = "deliver"
 

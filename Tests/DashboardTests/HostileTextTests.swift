@@ -151,7 +151,7 @@ struct HostileTextTests {
             try await dashboard.store.addWebhook(
                 MonitorWebhook(
                     id: "w", name: "mark-webhook-" + Self.attack, url: "https://a.example", events: [.runFailed], secret: "x",
-                    createdBy: "root", createdAt: sample.now, fact: 0))
+                    createdBy: "root", createdAt: sample.now, place: .start))
             _ = try await dashboard.store.disableWebhook("w", because: "mark-webhookreason-" + Self.attack)
             for action in ["mark-auditaction-", "sign-in"] {
                 try await dashboard.store.record(

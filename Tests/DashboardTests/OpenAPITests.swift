@@ -77,7 +77,7 @@ struct OpenAPITests {
             try await dashboard.store.addWebhook(
                 MonitorWebhook(
                     id: "w", name: "w", url: "https://a.example", events: [.runFailed], secret: "x", createdBy: "root", createdAt: Date(),
-                    fact: 0))
+                    place: .start))
             try await dashboard.store.queueDeliveries([
                 WebhookDelivery(id: "d", webhook: "w", event: "run.failed", body: "{}", createdAt: Date())
             ])

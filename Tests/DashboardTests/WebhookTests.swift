@@ -1,10 +1,10 @@
 import Accounts
 import Foundation
-import JobStore
 import Jobs
 import Testing
 
 @testable import Dashboard
+@testable import JobStore
 
 extension RunningDashboard {
     /// The header of a program with this role.
@@ -40,7 +40,7 @@ struct WebhookTests {
             let secret = try #require(try added.json["secret"]?.string)
             #expect(secret.hasPrefix("whsec_") && Data(base64Encoded: String(secret.dropFirst(6)))?.count == 32)
             // It begins with what happens from now on.
-            let start = try await dashboard.store.webhook(id)?.fact
+            let start = try await dashboard.store.webhook(id)?.place.sequence
             let newest = try await LedgerReader(path: sample.path).latestFact()
             #expect(start == newest && newest > 0)
             for (body, word): (JSONValue, String) in [
@@ -65,10 +65,19 @@ struct WebhookTests {
             let webhook = try #require(try await dashboard.store.webhook(id))
             #expect(new != secret && webhook.secrets(at: Date()) == [new, secret])
             #expect(webhook.secrets(at: Date().addingTimeInterval(WebhookDesk.rotation + 1)) == [new])
+            // The receiver may still have the first one only: a third would shut it out.
+            let third = try await ask("POST", "/\(id)/secret")
+            #expect(third.status == 409 && third.text.contains("add it again"))
+            #expect(try await dashboard.store.webhook(id)?.secret == new)
+            // What changes nothing is no news in the audit.
+            #expect(try await ask("PATCH", "/\(id)", ["name": "RIS", "enabled": true]).status == 200)
             let test = try await ask("POST", "/\(id)/test")
             let delivery = try #require(try test.json["id"]?.string)
             #expect(test.status == 202)
             #expect(try test.json["state"] == "queued" && test.json["event"] == "webhook.test")
+            // It is on its way: another round would send it twice.
+            #expect(try await ask("POST", "/\(id)/deliveries/\(delivery)/retry").status == 409)
+            #expect(try await dashboard.store.delivery(delivery)?.round == 1)
             _ = try await dashboard.store.record(
                 WebhookTry(.dead, attempt: 1, at: Date(), status: 503, milliseconds: 12, problem: "It did not accept the message."),
                 of: delivery, round: 1)
@@ -78,6 +87,7 @@ struct WebhookTests {
             #expect(try await ask("POST", "/\(id)/deliveries/\(delivery)/retry").json["state"] == "queued")
             #expect(try await dashboard.store.delivery(delivery)?.round == 2)
             #expect(try await ask("PATCH", "/\(id)", ["enabled": false]).json["state"] == "disabled")
+            #expect(try await dashboard.store.delivery(delivery)?.state == .cancelled)
             for path in ["test", "deliveries/\(delivery)/retry"] {
                 #expect(try await ask("POST", "/\(id)/\(path)").status == 409, "\(path)")
             }
@@ -157,6 +167,8 @@ struct WebhookTests {
             let rotated = try await post("\(path)/secret")
             let secret = try #require(try await dashboard.store.webhook(webhook.id)?.secret)
             #expect(rotated.status == 200 && rotated.text.contains(secret) && secret != webhook.secret)
+            #expect(try await !page(path).contains("\(path)/secret"))
+            #expect(try await post("\(path)/secret").status == 409)
             // The monitor gave it up: everybody sees that, nobody but admins sees where it is.
             _ = try await dashboard.store.disableWebhook(webhook.id, because: "It has accepted nothing for 3 days.")
             let otto = try await dashboard.signIn("otto").cookie
@@ -182,7 +194,7 @@ struct WebhookTests {
             try await dashboard.store.addWebhook(
                 MonitorWebhook(
                     id: "w", name: "mark-name-" + attack, url: "https://a.example/mark-url-" + attack, events: [.runFailed], secret: "x",
-                    createdBy: "mark-by-" + attack, createdAt: sample.now, fact: 0))
+                    createdBy: "mark-by-" + attack, createdAt: sample.now, place: .start))
             try await dashboard.store.queueDeliveries([
                 WebhookDelivery(
                     id: "mark-id-" + attack, webhook: "w", event: "mark-event-" + attack, run: "mark-run-" + attack,
@@ -220,7 +232,7 @@ struct WebhookTests {
             try await dashboard.store.addWebhook(
                 MonitorWebhook(
                     id: "w", name: "RIS \"1\"", url: Self.url, events: [.runFailed], secret: "whsec_x", createdBy: "root", createdAt: now,
-                    fact: 0))
+                    place: .start))
             let deliveries = (0..<3).map {
                 WebhookDelivery(id: "d\($0)", webhook: "w", event: "run.failed", body: "{}", createdAt: now.addingTimeInterval(-100))
             }
@@ -244,23 +256,116 @@ struct WebhookTests {
         }
     }
 
-    @Test("Ended deliveries are kept up to a number; those that wait are kept all")
-    func kept() async throws {
-        let sample = try SampleLedger()
-        let store = try MonitorStore(folder: sample.folder.appending(path: "state"))
+    @Test("What keeps webhooks from being told anything is at the head of every page, once it lasts")
+    func trouble() async throws {
+        let vitals = WebhookVitals()
         let now = Date()
-        try await store.addWebhook(
-            MonitorWebhook(id: "w", name: "w", url: Self.url, events: [.runFailed], secret: "x", createdBy: "root", createdAt: now, fact: 0)
-        )
-        let count = MonitorStore.deliveriesKept + 20
-        try await store.queueDeliveries(
-            (0..<count).map { WebhookDelivery(id: "d\($0)", webhook: "w", event: "run.failed", body: "{}", createdAt: now) })
-        for number in 1...30 {
-            _ = try await store.record(.init(.delivered, attempt: 1, at: now, status: 200, milliseconds: 1), of: "d\(number)", round: 1)
+        #expect(vitals.note(.handingOver, "RabbitMQ refuses them.", at: now))
+        #expect(!vitals.note(.handingOver, "RabbitMQ refuses them.", at: now.addingTimeInterval(30)))
+        #expect(vitals.alarm(at: now.addingTimeInterval(59)) == nil)
+        let alarm = try #require(vitals.alarm(at: now.addingTimeInterval(61)))
+        #expect(alarm.text.hasSuffix("RabbitMQ refuses them.") && alarm.isError)
+        vitals.noteSuccess(.delivering)
+        #expect(vitals.alarm(at: now.addingTimeInterval(61)) != nil)
+        vitals.noteSuccess(.handingOver)
+        #expect(vitals.alarm(at: now.addingTimeInterval(61)) == nil)
+    }
+
+    private struct Bench {
+        let sample: SampleLedger
+        let store: MonitorStore
+        let now = Date()
+
+        init(_ events: Set<WebhookEvent> = [.runFailed]) async throws {
+            sample = try SampleLedger()
+            store = try MonitorStore(folder: sample.folder.appending(path: "state"))
+            try await store.addWebhook(
+                MonitorWebhook(
+                    id: "w", name: "w", url: "https://a.example", events: events, secret: "x", createdBy: "root", createdAt: now,
+                    place: LedgerPlace(sequence: 10, at: now)))
         }
-        let first = try await store.delivery("d0")
-        let kept = try await store.deliveries(of: "w", states: [.delivered], limit: 500).items.map(\.id)
-        #expect(first?.state == .queued)
-        #expect(kept == (20...30).reversed().map { "d\($0)" })
+
+        func queue(_ ids: some Sequence<String>) async throws {
+            try await store.queueDeliveries(
+                ids.map { WebhookDelivery(id: $0, webhook: "w", event: "run.failed", body: "{}", createdAt: now) })
+        }
+
+        func end(_ id: String, _ state: WebhookDelivery.State) async throws -> MonitorWebhook? {
+            try await store.record(.init(state, attempt: 1, at: now, status: 200, milliseconds: 1), of: id, round: 1)
+        }
+
+        func ids(_ states: WebhookDelivery.State...) async throws -> [String] {
+            try await store.deliveries(of: "w", states: states, limit: 2000).items.map(\.id)
+        }
+    }
+
+    @Test("So many accepted deliveries are kept, and as many that were given up, by when they ended; those that wait are kept all")
+    func kept() async throws {
+        let bench = try await Bench()
+        let kept = MonitorStore.deliveriesKept
+        let waiting = (0..<kept + 20).map { "w\($0)" }
+        let dead = (0..<30).map { "x\($0)" }
+        let delivered = (0..<kept + 5).map { "d\($0)" }
+        // Those that are tried for hours have lower numbers than what came later and ended at once.
+        try await bench.queue(dead + waiting + delivered)
+        for id in delivered { _ = try await bench.end(id, .delivered) }
+        for id in dead { _ = try await bench.end(id, .dead) }
+        #expect(try await bench.ids(.queued).count == waiting.count)
+        #expect(try await bench.ids(.dead) == dead.reversed())
+        #expect(try await bench.ids(.delivered) == delivered.dropFirst(5).reversed())
+        // One that ends late is not the oldest because it began first.
+        _ = try await bench.end("w0", .delivered)
+        #expect(try await bench.ids(.delivered).last == "w0")
+        #expect(try await bench.ids(.delivered).count == kept)
+    }
+
+    @Test("A webhook that is disabled has nothing that waits, whatever was under way")
+    func disabled() async throws {
+        let bench = try await Bench()
+        try await bench.queue(["a", "b", "c", "d"])
+        _ = try await bench.end("a", .delivered)
+        let audit = AuditEntry(actor: "monitor", action: "disable-webhook", target: .init("webhook", "w"))
+        // Its address was changed while the old one answered 410.
+        let other = try await bench.store.disableWebhook("w", because: "410", ifStillAt: "https://b.example", audit: audit)
+        #expect(other.isEnabled)
+        let off = try await bench.store.disableWebhook("w", because: "410", ifStillAt: "https://a.example", audit: audit)
+        #expect(!off.isEnabled && off.disabledBecause == "410")
+        #expect(try await bench.ids(.cancelled) == ["d", "c", "b"])
+        _ = try await bench.store.disableWebhook("w", because: "again", audit: audit)
+        #expect(try await bench.store.audit(AuditFilter(), limit: 10).items.count == 1)
+        // A try that was under way: that it failed brings nothing back, that it was accepted is true.
+        let failed = try await bench.end("b", .retrying)
+        let accepted = try await bench.end("c", .delivered)
+        #expect(failed == nil && accepted?.delivered == 2)
+        #expect(try await bench.ids(.cancelled) == ["d", "b"])
+        #expect(try await bench.ids(.queued, .retrying) == [])
+        try await bench.queue(["e"])
+        let again = try await bench.store.deliverAgain("d", of: "w", at: bench.now)
+        #expect(again == nil)
+        #expect(try await bench.store.delivery("e") == nil)
+    }
+
+    @Test("What a webhook is told of anew begins now, and nothing that it was told of before is left out")
+    func changed() async throws {
+        let bench = try await Bench([.runFailed, .jobDead])
+        let webhook = try await bench.store.changeWebhook(
+            "w", name: "w", url: "https://a.example", events: [.runFailed, .runCancelled], from: 20)
+        func ending(_ event: WebhookEvent, _ sequence: Int64) -> LedgerEnding {
+            LedgerEnding(
+                sequence: sequence, at: bench.now, event: event, run: "r", level: "study", resourceID: "x", server: "o",
+                createdAt: bench.now, state: "failed", jobs: [])
+        }
+        // The broker was behind: facts 11 to 20 are not handed over yet.
+        let told = (10...21).filter { webhook.wants(ending(.runFailed, $0)) }
+        #expect(told == Array(11...21))
+        #expect((10...21).filter { webhook.wants(ending(.runCancelled, $0)) } == [21])
+        #expect((10...21).filter { webhook.wants(ending(.jobDead, $0)) } == [])
+        // Who reads on does not put it back before the place from which it was enabled again.
+        _ = try await bench.store.disableWebhook("w")
+        _ = try await bench.store.enableWebhook("w", from: LedgerPlace(sequence: 30, at: bench.now))
+        try await bench.store.moveWebhooks(["w"], to: LedgerPlace(sequence: 25, at: bench.now))
+        #expect(try await bench.store.webhook("w")?.place.sequence == 30)
+        let other = try await bench.store.moveWebhook("w", toOtherLedger: LedgerPlace(sequence: 5, at: bench.now))
+        #expect((1...8).filter { other.wants(ending(.runCancelled, $0)) } == [6, 7, 8])
     }
 }

@@ -163,6 +163,13 @@ struct QueryPlanTests {
             _ = try await reader.outcomes(after: 0)
             _ = try await reader.moments(after: 0)
         },
+        Question("how runs and jobs have ended", needs: ["job USING INDEX sqlite_autoindex_job"]) { reader in
+            let (endings, last) = try await reader.endings(after: .start)
+            _ = try #require(endings.first?.jobs.first)
+            let newest = try await reader.newestPlace(at: Date())
+            let other = try await reader.replacement(of: last)
+            #expect(newest == last && other == nil)
+        },
         Question("what all pages show", needs: ["job_queued", "job_running"]) { reader in
             let now = Date()
             _ = try await reader.totals(at: now)
@@ -179,6 +186,9 @@ struct QueryPlanTests {
     func plans() async throws {
         let ledger = try SmallLedger()
         try ledger.addRuns(4)
+        try await ledger.database.write { db in
+            try db.execute(sql: "INSERT INTO fact (at, kind, run_id, data) VALUES (9, 'run.failed', ?, '{}')", arguments: [Self.run])
+        }
         let heard = Heard()
         let reader = LedgerReader(path: ledger.path) { heard.add($0) }
         for question in Self.questions {

@@ -39,17 +39,32 @@ final class WebhookReceiver: Sendable {
                     "fitting": sum(hmac.compare_digest(good, one) for one in given), "signatures": len(given),
                     "age": abs(time.time() - int(self.headers["webhook-timestamp"])), "text": body.decode()}) + "\\n")
                 log.flush()
+                if "slow" in self.path:
+                    time.sleep(3)
                 self.send_response(status)
                 if 300 <= status < 400:
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
+                if self.path == "/stalled":
+                    self.wfile.flush()
+                    time.sleep(5)
                 self.wfile.write(b"DOE^JANE" * 20000)
+
+            def do_CONNECT(self):
+                log.write(json.dumps({"path": self.path}) + "\\n")
+                log.flush()
+                self.send_error(501)
 
             def log_message(self, *_):
                 pass
 
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_):
+                pass
+
+
+        server = Server(("127.0.0.1", 0), Receiver)
         print(server.server_address[1], flush=True)
         server.serve_forever()
         """
@@ -59,7 +74,7 @@ final class WebhookReceiver: Sendable {
     private let log: URL
 
     /// - Parameter answers: by path, the statuses to answer with; 200 afterwards.
-    init(in folder: URL, secret: String, answers: [String: [Int]]) throws {
+    init(in folder: URL, secret: String = "whsec_eA==", answers: [String: [Int]] = [:]) throws {
         let process = Process()
         log = folder.appending(path: "requests-\(UUID().uuidString).jsonl")
         process.executableURL = URL(filePath: ProcessInfo.processInfo.environment["PYTHON"] ?? "/usr/bin/python3")
@@ -76,6 +91,7 @@ final class WebhookReceiver: Sendable {
 
     deinit { process.withLock { $0.terminate() } }
 
+    /// - Parameter path: with `slow` in it an answer takes 3 s; `/stalled` begins its answer and stops for 5 s.
     func url(_ path: String) -> String { "http://127.0.0.1:\(port)\(path)" }
 
     /// What has come so far.

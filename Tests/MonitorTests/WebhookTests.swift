@@ -1,7 +1,6 @@
 import AMQP
 import Accounts
 import Curl
-import Dashboard
 import Foundation
 import GRDB
 import Jobs
@@ -11,8 +10,16 @@ import ServiceLifecycle
 import Stack
 import Testing
 
+@testable import Dashboard
 @testable import JobStore
 @testable import Monitor
+
+private func withFolder<Value>(_ body: (URL) async throws -> Value) async throws -> Value {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "dcm-webhooks-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    return try await body(folder)
+}
 
 struct WebhookValueTests {
     /// libcurl looks no further at an address of a kind that the machine has not.
@@ -47,6 +54,9 @@ struct WebhookValueTests {
         #expect(schedule.delay(afterAttempt: 1, atLeast: 120) == 600)
         #expect(schedule.delay(afterAttempt: 1, atLeast: 1_000_000) == 21600)
         #expect(schedule.delay(afterAttempt: 6, atLeast: 1) == nil)
+        // Until its turn, and not longer than until somebody would notice that the receiver is back.
+        #expect([0, 9, 59, 60, 700, 1e9].map { schedule.delay(untilTurn: $0) } == [10, 10, 10, 60, 600, 600])
+        #expect(schedule.delay(untilTurn: 1, atLeast: 30) == 60 && schedule.delay(untilTurn: 1, atLeast: 9999) == 600)
         let names = schedule.topology.queues.map(\.name)
         #expect(
             names == [
@@ -95,14 +105,189 @@ struct WebhookValueTests {
     }
 }
 
+/// What libcurl is asked for on behalf of webhooks. One after the other: the environment is everybody's.
+@Suite(.serialized, .timeLimit(.minutes(1)))
+struct WebhookRequestTests {
+    private func ask(_ url: String, refusal: AddressRefusal? = .linkLocal) async throws -> CurlResponse {
+        let request = CurlRequest(
+            url: url, body: .init(Data("{}".utf8), type: "application/json"),
+            headers: ["webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,x"], sink: .nothing(limit: 64 << 10),
+            connectTimeout: .seconds(1), stallTimeout: .seconds(1), timeout: .seconds(1), refusal: refusal)
+        return try await CurlSession(parallelism: 1).perform(request)
+    }
+
+    @Test("A receiver that has answered 200 has accepted it, whether the rest of its answer comes or not")
+    func stalled() async throws {
+        try await withFolder { folder in
+            let receiver = try WebhookReceiver(in: folder)
+            let answer = try await ask(receiver.url("/stalled"))
+            #expect(answer.status == 200)
+            // Without a status there is no answer.
+            let failure = await #expect(throws: CurlFailure.self) { try await ask(receiver.url("/slow")) }
+            guard case .timedOut = failure?.kind else {
+                Issue.record("\(String(describing: failure))")
+                return
+            }
+        }
+    }
+
+    @Test("No proxy connects where we have not looked")
+    func proxy() async throws {
+        try await withFolder { folder in
+            let proxy = try WebhookReceiver(in: folder)
+            setenv("https_proxy", proxy.url(""), 1)
+            defer { unsetenv("https_proxy") }
+            await #expect(throws: CurlFailure.self) { try await ask("https://169.254.169.254/", refusal: nil) }
+            #expect(proxy.requests.map(\.path) == ["169.254.169.254:443"])
+            let failure = await #expect(throws: CurlFailure.self) { try await ask("https://169.254.169.254/") }
+            guard case .refusedAddress = failure?.kind else {
+                Issue.record("\(String(describing: failure))")
+                return
+            }
+            #expect(proxy.requests.count == 1)
+        }
+    }
+}
+
+@Suite(.timeLimit(.minutes(1)))
+struct WebhookLaneTests {
+    private static func lanes(atOnce: Int = 1, waiting: Int = 1, patience: Duration = .seconds(20)) -> WebhookLanes {
+        WebhookLanes(.init(atOnce: atOnce, waiting: waiting, patience: patience, pause: .seconds(30)))
+    }
+
+    private static func isLater(_ turn: WebhookLanes.Turn, atLeast seconds: Double = 0) -> Bool {
+        guard case .later(let time) = turn else { return false }
+        return time >= seconds && time <= 600
+    }
+
+    @Test("In a full lane a message waits for its turn, and gets it; others have lanes of their own, and a copy is known as one")
+    func turns() async throws {
+        let lanes = Self.lanes()
+        let first = await lanes.enter("a", "w")
+        let copy = await lanes.enter("a", "w")
+        let other = await lanes.enter("x", "v")
+        let byHand = await lanes.enter("h", "w", .byHand)
+        #expect(first == .now && copy == .copy && other == .now && byHand == .now)
+        lanes.leave("h", "w", accepted: true)
+        async let second = lanes.enter("b", "w")
+        while lanes.inHand < 3 { await Task.yield() }
+        let third = await lanes.enter("c", "w")
+        #expect(Self.isLater(third))
+        lanes.leave("a", "w", accepted: true)
+        let turn = await second
+        #expect(turn == .now)
+        lanes.leave("b", "w", accepted: false)
+        let again = await lanes.enter("a", "w")
+        #expect(again == .now)
+    }
+
+    @Test("Nobody waits long for a receiver that is slow, and those who are sent back come one after the other")
+    func slow() async throws {
+        let lanes = Self.lanes(waiting: 10, patience: .milliseconds(200))
+        let first = await lanes.enter("a", "w")
+        let begun = ContinuousClock.now
+        let second = await lanes.enter("b", "w")
+        let waited = ContinuousClock.now - begun
+        #expect(first == .now && Self.isLater(second) && waited >= .milliseconds(200))
+        // Now that the lane is known to be slow, nobody waits at all.
+        var turns: [Double] = []
+        for number in 0..<20 {
+            let begun = ContinuousClock.now
+            guard case .later(let seconds) = await lanes.enter("c\(number)", "w") else { break }
+            #expect(ContinuousClock.now - begun < .milliseconds(150))
+            turns.append(seconds)
+        }
+        #expect(turns.count == 20 && (turns.last ?? 0) > (turns.first ?? 0) + 1)
+        // What was sent back is in nobody's hand.
+        lanes.leave("a", "w", accepted: true)
+        let again = await lanes.enter("b", "w")
+        #expect(again == .now)
+    }
+
+    @Test("A receiver that accepts nothing is tried by one message at a time, now and then, until one is accepted")
+    func failing() async throws {
+        let lanes = Self.lanes(atOnce: 4)
+        let first = await lanes.enter("a", "w", .failing)
+        let second = await lanes.enter("b", "w", .failing)
+        lanes.leave("a", "w", accepted: false)
+        let third = await lanes.enter("c", "w", .failing)
+        #expect(first == .now && Self.isLater(second, atLeast: 29) && Self.isLater(third, atLeast: 59))
+        let byHand = await lanes.enter("h", "w", .byHand)
+        #expect(byHand == .now)
+        lanes.leave("h", "w", accepted: true)
+        let fourth = await lanes.enter("d", "w", .failing)
+        #expect(fourth == .now)
+    }
+
+    @Test("Who is cancelled while waiting holds nothing")
+    func cancelled() async throws {
+        let lanes = Self.lanes()
+        let first = await lanes.enter("a", "w")
+        let waiting = Task { await lanes.enter("b", "w") }
+        while lanes.inHand < 2 { await Task.yield() }
+        waiting.cancel()
+        let turn = await waiting.value
+        #expect(first == .now && Self.isLater(turn))
+        lanes.leave("a", "w", accepted: nil)
+        let again = await lanes.enter("b", "w")
+        #expect(again == .now)
+    }
+}
+
+struct WebhookPlaceTests {
+    @Test("In another ledger, or an older copy, reading goes on behind what was told: by the facts' times, not by their numbers")
+    func places() async throws {
+        try await withFolder { folder in
+            let path = Ledger.file(in: folder).path
+            let database = try DatabasePool(path: path)
+            try LedgerSchema.migrator().migrate(database)
+            let ledger = LedgerReader(path: path)
+            func at(_ seconds: Double) -> Date { Date(timeIntervalSince1970: seconds) }
+            func moved(_ sequence: Int64, _ seconds: Double) async throws -> LedgerPlace? {
+                try await ledger.replacement(of: LedgerPlace(sequence: sequence, at: at(seconds)))
+            }
+            let empty = try await ledger.newestPlace(at: at(7))
+            #expect(empty == LedgerPlace(sequence: 0, at: at(7)))
+            #expect(try await moved(0, 7) == nil)
+            try await database.write { db in
+                for time in 1...10 {
+                    try db.execute(
+                        sql: "INSERT INTO fact (at, kind, run_id, data) VALUES (?, 'run.failed', 'r', '{}')",
+                        arguments: [Double(time) + 0.123456])
+                }
+            }
+            let newest = try await ledger.newestPlace(at: at(99))
+            #expect(newest == LedgerPlace(sequence: 10, at: at(10.123456)))
+            #expect(try await ledger.replacement(of: newest) == nil)
+            // An older copy that has gone on: what happened since then has numbers that were told before.
+            #expect(try await moved(10, 8.5) == LedgerPlace(sequence: 8, at: at(8.123456)))
+            #expect(try await moved(50, 8.5)?.sequence == 8)
+            // A new ledger, in which all is new.
+            #expect(try await moved(50, 0.5) == LedgerPlace(sequence: 0, at: at(0.5)))
+            // Before the first fact of all there was nothing, and there is nothing to look for.
+            #expect(try await moved(0, 0.5) == nil)
+            // A fact that retention has deleted says nothing.
+            try await database.write { db in
+                try db.execute(sql: "DELETE FROM fact WHERE seq = 3; UPDATE retention SET deleted_fact = 3")
+            }
+            #expect(try await moved(3, 99) == nil)
+            let (endings, last) = try await ledger.endings(after: LedgerPlace(sequence: 3, at: at(3)), limit: 4)
+            #expect(endings.isEmpty && last == LedgerPlace(sequence: 7, at: at(7.123456)))
+            #expect(try await ledger.endings(after: newest).last == newest)
+        }
+    }
+}
+
 /// A monitor's parts that are about webhooks, on a ledger that is written through SQL.
 private struct WebhookBench {
+    static let factTime = 1060.5
     static let secret = "whsec_" + Data((0..<32).map { UInt8($0) }).base64EncodedString()
 
     let folder: URL
     let database: DatabasePool
     let store: MonitorStore
     let broker: PrivateBroker
+    let vitals = WebhookVitals()
     let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
     init(_ broker: PrivateBroker, in folder: URL) throws {
@@ -113,9 +298,16 @@ private struct WebhookBench {
         store = try MonitorStore(folder: folder)
     }
 
-    func addWebhook(_ id: String, _ url: String, _ events: Set<WebhookEvent> = WebhookEvent.standard) async throws {
+    /// - Parameter fact: what came up to this one is not told.
+    func addWebhook(_ id: String, _ url: String, _ events: Set<WebhookEvent>, after fact: Int64 = 0) async throws {
         try await store.addWebhook(
-            MonitorWebhook(id: id, name: id, url: url, events: events, secret: Self.secret, createdBy: "root", createdAt: Date(), fact: 0))
+            MonitorWebhook(
+                id: id, name: id, url: url, events: events, secret: Self.secret, createdBy: "root", createdAt: Date(),
+                place: LedgerPlace(sequence: fact, at: Date(timeIntervalSince1970: fact == 0 ? 0 : Self.factTime))))
+    }
+
+    func delivery(_ id: String, _ webhook: String, age: TimeInterval = 0) -> WebhookDelivery {
+        WebhookDelivery(id: id, webhook: webhook, event: "run.failed", body: "{}", createdAt: Date().addingTimeInterval(-age))
     }
 
     /// A run with one job, ended, and its facts.
@@ -148,11 +340,11 @@ private struct WebhookBench {
         for fact in facts { try await addFact(fact.kind, run, isOfJob: fact.isOfJob) }
     }
 
-    func addFact(_ kind: String, _ run: String, isOfJob: Bool = false) async throws {
+    func addFact(_ kind: String, _ run: String, isOfJob: Bool = false, at time: Double = factTime) async throws {
         try await database.write { db in
             try db.execute(
-                sql: "INSERT INTO fact (at, kind, run_id, job_id, data) VALUES (1060.5, ?, ?, ?, '{}')",
-                arguments: [kind, run, isOfJob ? "\(run).0" : nil])
+                sql: "INSERT INTO fact (at, kind, run_id, job_id, data) VALUES (?, ?, ?, ?, '{}')",
+                arguments: [time, kind, run, isOfJob ? "\(run).0" : nil])
         }
     }
 
@@ -169,9 +361,10 @@ private struct WebhookBench {
         let ledger = LedgerReader(path: Ledger.file(in: folder).path)
         let feed = FactFeed(ledger: ledger, interval: .milliseconds(100), logger: logger)
         let queue = WebhookQueue(broker: client, schedule: schedule)
-        let courier = WebhookCourier(store: store, queue: queue, limits: limits, logger: logger)
+        let courier = WebhookCourier(store: store, queue: queue, vitals: vitals, limits: limits, logger: logger)
         let follower = WebhookFollower(
-            ledger: ledger, store: store, feed: feed, queue: queue, address: "https://monitor.example", logger: logger, patience: patience
+            ledger: ledger, store: store, feed: feed, queue: queue, vitals: vitals, address: "https://monitor.example", logger: logger,
+            patience: patience
         ) { courier.start() }
         let services: [any Service] = delivers ? [client, feed, courier, follower] : [client, feed, follower]
         let group = ServiceGroup(configuration: ServiceGroupConfiguration(services: services, logger: logger))
@@ -213,18 +406,20 @@ struct WebhookBrokerTests {
     )
     func delivered() async throws {
         try await PrivateBroker.withTemporary("dcm-webhooks") { broker in
-            let folder = FileManager.default.temporaryDirectory.appending(path: "dcm-webhooks-state-\(UUID().uuidString)")
-            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-            defer { try? FileManager.default.removeItem(at: folder) }
-            let bench = try WebhookBench(broker, in: folder)
-            let receiver = try WebhookReceiver(
-                in: folder, secret: WebhookBench.secret,
-                answers: [
-                    "/flaky": [500], "/gone": [410], "/moved": [301, 301, 301], "/dead": Array(repeating: 503, count: 20),
-                ])
-            try await restart(bench, receiver)
-            try await ends(bench, receiver)
-            try await neverLost(bench, receiver)
+            try await withFolder { folder in
+                let bench = try WebhookBench(broker, in: folder)
+                let receiver = try WebhookReceiver(
+                    in: folder, secret: WebhookBench.secret,
+                    answers: [
+                        "/flaky": [500], "/gone": [410], "/moved": [301, 301, 301], "/dead": Array(repeating: 503, count: 20),
+                    ])
+                try await restart(bench, receiver)
+                try await changed(bench, receiver)
+                try await ends(bench, receiver)
+                try await fair(bench, receiver)
+                try await neverLost(bench, receiver)
+                try await refused(bench)
+            }
         }
     }
 
@@ -238,12 +433,15 @@ struct WebhookBrokerTests {
         try await bench.addWebhook("flaky", receiver.url("/flaky"), [.runFailed, .jobDead])
         // The monitor goes after it has handed over, and before anything was delivered; the next fact comes while it is away.
         try await bench.live(delivers: false, schedule: Self.fast) { _, _ in
-            try await bench.eventually("both facts are handed over") { try await bench.store.webhook("flaky")?.fact == 2 }
+            try await bench.eventually("both facts are handed over") { try await bench.store.webhook("flaky")?.place.sequence == 2 }
         }
         #expect(receiver.requests.isEmpty)
         try await bench.addFact("run.succeeded", "01RUNA")
         try await bench.addFact("run.failed", "01RUNA")
-        try await bench.live(schedule: Self.fast) { queue, _ in
+        var limits = WebhookCourier.Limits()
+        // One after the other: what comes behind the copies is taken when they have been.
+        limits.prefetch = 1
+        try await bench.live(schedule: Self.fast, limits: limits) { queue, _ in
             try await bench.eventually("three messages are accepted") { try await bench.store.webhook("flaky")?.delivered == 3 }
             // Handed over twice, as after a crash: sent once.
             for delivery in try await bench.deliveries("flaky") { try await queue.send(WebhookMessage(delivery)) }
@@ -251,16 +449,20 @@ struct WebhookBrokerTests {
             var again = WebhookMessage(first)
             again.attempt = 1
             try await queue.send(again)
-            try await bench.eventually("nothing waits") { try await queue.depth() == 0 }
+            let marker = bench.delivery("marker", "flaky")
+            try await bench.store.queueDeliveries([marker])
+            try await queue.send(WebhookMessage(marker))
+            try await bench.eventually("the marker is accepted") { try await bench.store.delivery("marker")?.state == .delivered }
         }
-        let requests = receiver.requests
+        let requests = receiver.requests.filter { $0.id != "marker" }
         #expect(requests.count == 4, "\(requests.map { "\($0.id) \($0.status)" })")
         #expect(requests.allSatisfy { $0.fitting == 1 && $0.signatures == 1 && $0.type == "application/json" && $0.age < 60 })
         let failed = try #require(requests.first { $0.status == 500 })
         let second = try #require(requests.last { $0.id == failed.id })
         #expect(second.status == 200 && second.text == failed.text)
-        #expect(Set(requests.map(\.id)) == ["flaky_01RUNA_1", "flaky_01RUNA_2", "flaky_01RUNA_4"])
-        let dead = try #require(requests.first { $0.id == "flaky_01RUNA_1" }).body
+        let time = String(1_060_500, radix: 36)
+        #expect(Set(requests.map(\.id)) == Set([1, 2, 4].map { "flaky_01RUNA_\($0)_\(time)" }))
+        let dead = try #require(requests.first { $0.id.hasPrefix("flaky_01RUNA_1_") }).body
         #expect(dead["type"] == "job.dead" && dead["timestamp"] == "1970-01-01T00:17:40.500Z")
         #expect(dead["data"]?["runId"] == "01RUNA" && dead["data"]?["jobId"] == "01RUNA.0" && dead["data"]?["resourceId"] == "res-1")
         #expect(dead["data"]?["url"] == "https://monitor.example/runs/01RUNA")
@@ -270,49 +472,95 @@ struct WebhookBrokerTests {
         // What the receiver wrote is nowhere.
         let rows = try await bench.deliveries("flaky")
         #expect(rows.allSatisfy { $0.state == .delivered && $0.status == 200 && $0.problem == nil && $0.dueAt == nil })
-        #expect(rows.map(\.attempt).sorted() == [1, 1, 2])
+        #expect(rows.map(\.attempt).sorted() == [1, 1, 1, 2])
+    }
+
+    /// While the monitor is away, somebody wants to be told of more: of that from then on, of the rest without a gap.
+    private func changed(_ bench: WebhookBench, _ receiver: WebhookReceiver) async throws {
+        try await bench.addFact("run.cancelled", "01RUNA")
+        try await bench.addFact("run.failed", "01RUNA")
+        _ = try await bench.store.changeWebhook(
+            "flaky", name: "flaky", url: receiver.url("/flaky"), events: [.runFailed, .jobDead, .runCancelled], from: 6)
+        try await bench.live(schedule: Self.fast) { _, _ in
+            try await bench.eventually("the failed one is told") { try await bench.store.webhook("flaky")?.delivered == 5 }
+        }
+        #expect(receiver.requests.last?.id.hasPrefix("flaky_01RUNA_6_") == true)
+        #expect(!receiver.requests.contains { $0.text.contains("run.cancelled") })
     }
 
     private func ends(_ bench: WebhookBench, _ receiver: WebhookReceiver) async throws {
-        for name in ["gone", "moved", "dead"] { try await bench.addWebhook(name, receiver.url("/\(name)"), [.runCancelled]) }
-        try await bench.addWebhook("local", "http://169.254.169.254/latest", [.runCancelled])
-        var limits = WebhookCourier.Limits()
-        limits.endurance = 0
-        try await bench.live(schedule: Self.fast, limits: limits) { queue, _ in
+        for name in ["gone", "moved", "dead"] { try await bench.addWebhook(name, receiver.url("/\(name)"), [.runCancelled], after: 6) }
+        try await bench.addWebhook("local", "http://169.254.169.254/latest", [.runCancelled], after: 6)
+        // Two that nobody has looked after for four days; one of them has much that waits, and so is never given up.
+        let days = 4.0 * 86400
+        try await bench.addWebhook("backlog", receiver.url("/dead"), [.jobDead], after: 6)
+        for name in ["dead", "backlog"] {
+            try await bench.store.queueDeliveries([bench.delivery("\(name)-old", name, age: days)])
+            let failed = WebhookTry(.dead, attempt: 1, at: Date().addingTimeInterval(-days), status: 503, milliseconds: 1, problem: "No.")
+            _ = try await bench.store.record(failed, of: "\(name)-old", round: 1)
+        }
+        let waiting = ["b-1", "b-2"].map { bench.delivery($0, "backlog", age: days) }
+        try await bench.live(schedule: Self.fast) { queue, _ in
             try await bench.addFact("run.cancelled", "01RUNA")
+            try await bench.store.queueDeliveries(waiting)
+            try await queue.send(waiting.map { WebhookMessage($0) })
             try await bench.eventually("all four are given up") {
-                try await bench.store.webhooks().filter { $0.name != "flaky" }.allSatisfy { $0.dead == 1 && !$0.isEnabled }
+                for name in ["gone", "moved", "dead", "local"] {
+                    guard try await bench.deliveries(name).first?.state == .dead else { return false }
+                }
+                return true
+            }
+            try await bench.eventually("two are disabled, and the one that wants no more") {
+                try await bench.store.webhooks().filter { !$0.isEnabled }.map(\.name) == ["backlog", "dead", "gone"]
             }
             let gone = try #require(try await bench.store.webhook("gone"))
             #expect(gone.disabledBecause == "The receiver answered 410: it wants no more messages.")
             #expect(gone.failed == 1)
             for name in ["moved", "dead", "local"] {
                 let webhook = try #require(try await bench.store.webhook(name))
-                #expect(
-                    webhook.failed == 3 && webhook.failures == 3 && webhook.disabledBecause?.hasPrefix("It has accepted nothing") == true)
+                #expect(webhook.failed == (name == "dead" ? 4 : 3))
+                #expect(webhook.disabledBecause == (name == "dead" ? "It has accepted nothing for 3 days." : nil))
                 let row = try #require(try await bench.deliveries(name).first)
-                #expect(row.state == .dead && row.attempt == 3 && row.dueAt == nil)
+                #expect(row.attempt == 3 && row.dueAt == nil)
                 #expect(row.status == ["moved": 301, "dead": 503][name])
                 #expect(row.problem?.isEmpty == false && row.problem?.contains("DOE") == false)
             }
+            #expect(try await bench.store.webhook("backlog")?.disabledBecause == "It has accepted nothing for 3 days.")
+            let dropped = try await bench.store.deliveries(of: "backlog", states: [.cancelled], limit: 10).items.map(\.id)
+            #expect(dropped == ["b-2", "b-1"])
             #expect(try await bench.deliveries("local").first?.problem?.contains("link-local") == true)
             #expect(!receiver.requests.contains { $0.path == "/elsewhere" })
             let audit = try await bench.store.audit(AuditFilter(action: "disable-webhook"), limit: 10).items
-            #expect(audit.count == 4 && audit.allSatisfy { $0.entry.actor == "monitor" })
+            #expect(audit.count == 3 && audit.allSatisfy { $0.entry.actor == "monitor" })
             // Somebody wants it once more, after the receiver's troubles.
-            _ = try await bench.store.enableWebhook("moved", from: 5)
             let row = try #require(try await bench.deliveries("moved").first)
             let again = try #require(try await bench.store.deliverAgain(row.id, of: "moved", at: Date()))
             try await queue.send(WebhookMessage(again))
             try await bench.eventually("it is accepted now") { try await bench.deliveries("moved").first?.state == .delivered }
             let round = try await bench.deliveries("moved").first?.round
-            #expect(round == 2 && receiver.requests.last?.id == row.id)
-            // What comes for a webhook that is disabled is dropped, and said to be.
-            let dropped = WebhookDelivery(id: "gone_late", webhook: "gone", event: "run.failed", body: "{}", createdAt: Date())
-            try await bench.store.queueDeliveries([dropped])
-            try await queue.send(WebhookMessage(dropped))
-            try await bench.eventually("it is dropped") { try await bench.store.delivery("gone_late")?.state == .cancelled }
+            #expect(round == 2 && receiver.requests.contains { $0.id == row.id && $0.status == 200 })
         }
+    }
+
+    /// A slow receiver has twenty messages before another one's only one.
+    private func fair(_ bench: WebhookBench, _ receiver: WebhookReceiver) async throws {
+        try await bench.addWebhook("slow", receiver.url("/slow"), [.runDeclined], after: 7)
+        try await bench.addWebhook("quick", receiver.url("/quick"), [.runDeclined], after: 7)
+        let messages = (0..<20).map { bench.delivery("slow-\($0)", "slow") } + [bench.delivery("quick-1", "quick")]
+        try await bench.store.queueDeliveries(messages)
+        try await bench.live(schedule: Self.fast) { queue, _ in
+            try await queue.send(messages.map { WebhookMessage($0) })
+            try await bench.eventually("the slow one has its first") { receiver.requests.contains { $0.path == "/slow" } }
+            let begun = ContinuousClock.now
+            try await bench.eventually("the quick one is told") { try await bench.store.delivery("quick-1")?.state == .delivered }
+            #expect(ContinuousClock.now - begun < .seconds(2))
+            let slow = receiver.requests.filter { $0.path == "/slow" }.count
+            #expect(slow <= 4)
+            // Those that had no turn have gone back to the broker, and come again: not one is given up or counted as a try.
+            try await bench.eventually("the slow one gets on") { try await bench.store.webhook("slow")?.delivered ?? 0 >= 5 }
+            #expect(try await bench.store.webhook("slow")?.failed == 0)
+        }
+        try await bench.store.removeWebhook("slow")
     }
 
     private func neverLost(_ bench: WebhookBench, _ receiver: WebhookReceiver) async throws {
@@ -320,11 +568,18 @@ struct WebhookBrokerTests {
         let lost = WebhookDelivery(
             id: "flaky_lost", webhook: "flaky", event: "run.failed", body: "{}", createdAt: Date().addingTimeInterval(-60))
         try await bench.store.queueDeliveries([lost])
-        // And a ledger that is an older copy: the facts' numbers begin again.
-        try await bench.store.moveWebhook("flaky", to: 1_000_000)
+        // And a ledger that is an older copy: its numbers are smaller, and what has happened since then is new.
+        let ahead = LedgerPlace(sequence: 1_000_000, at: Date(timeIntervalSince1970: WebhookBench.factTime))
+        _ = try await bench.store.moveWebhook("flaky", toOtherLedger: ahead)
+        try await bench.addFact("run.failed", "01RUNA", at: 2000)
         try await bench.live(schedule: Self.fast, patience: 1) { _, client in
             try await bench.eventually("it is found and sent") { try await bench.store.delivery("flaky_lost")?.state == .delivered }
-            try await bench.eventually("the reading goes on from the ledger's end") { try await bench.store.webhook("flaky")?.fact == 5 }
+            try await bench.eventually("the reading goes on from where it was told") {
+                try await bench.store.webhook("flaky")?.place == LedgerPlace(sequence: 8, at: Date(timeIntervalSince1970: 2000))
+            }
+            try await bench.eventually("what came after that is told") {
+                receiver.requests.contains { $0.id.hasPrefix("flaky_01RUNA_8_") }
+            }
             // What is no message of ours goes where people see it.
             let stray = AMQPPublishing(
                 exchange: "", routingKey: WebhookSchedule.queue, properties: .pipeline(type: "dcm.other.v1"), body: Array("{}".utf8))
@@ -332,5 +587,20 @@ struct WebhookBrokerTests {
             try await bench.eventually("it is a dead letter") { try await client.inspect(PipelineQueue.dead).messages == 1 }
         }
         #expect(receiver.requests.filter { $0.id == "flaky_lost" }.count == 1)
+    }
+
+    /// A broker that refuses for good: nothing moves on, and people are told why.
+    private func refused(_ bench: WebhookBench) async throws {
+        try await bench.live(delivers: false, schedule: Self.fast) { _, client in
+            try await client.declare(AMQPTopology(queues: [AMQPQueue(name: "dcm.webhooks.retry.7s.v1", arguments: ["x-queue-type": "classic"])]))
+        }
+        #expect(bench.vitals.alarm(at: Date().addingTimeInterval(61)) == nil)
+        try await bench.addFact("run.failed", "01RUNA", at: 2001)
+        try await bench.live(schedule: WebhookSchedule(delays: [7])) { _, _ in
+            try await bench.eventually("it is said") { bench.vitals.alarm(at: Date().addingTimeInterval(61)) != nil }
+        }
+        let alarm = try #require(bench.vitals.alarm(at: Date().addingTimeInterval(61)))
+        #expect(alarm.text.contains("exists with other properties"))
+        #expect(try await bench.store.webhook("flaky")?.place.sequence == 8)
     }
 }

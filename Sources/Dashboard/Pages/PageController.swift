@@ -18,6 +18,7 @@ struct PageController: Sendable {
     let ended: EndedBars
     let broker: QueueDepths?
     let vitals: RouterVitals
+    let webhooks: WebhookVitals
 
     func addRoutes(to router: Router<DashboardContext>) {
         router.get("/", use: showOverview)
@@ -101,6 +102,7 @@ struct PageController: Sendable {
         frame.asOf = Markup.time(now)
         frame.alarms = Alarms.of(
             overview, isConnected: await commands.sender.isConnected, routerSilentSince: vitals.silentSince(at: now), at: now)
+        if let alarm = webhooks.alarm(at: now) { frame.alarms.append(alarm) }
         frame.alarms += (try? await access.store.webhooks())?.compactMap(\.alarm) ?? []
         return frame
     }

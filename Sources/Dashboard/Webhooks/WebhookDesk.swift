@@ -16,8 +16,6 @@ struct WebhookDesk: Sendable {
 
     /// For how long messages are signed with the old secret, too.
     static let rotation: TimeInterval = 24 * 3600
-    /// Without a success, and with tries that failed, so many in a row mean that somebody should look.
-    static let manyFailures = 5
 
     let store: MonitorStore
     let ledger: LedgerReader
@@ -39,11 +37,11 @@ struct WebhookDesk: Sendable {
         guard try await store.webhooks().count < WebhookRules.most else {
             throw Refusal(message: "There are \(WebhookRules.most) webhooks already: remove one first.")
         }
+        let now = Date()
         let webhook = MonitorWebhook(
             id: "wh\(SecretText.make(length: 10))", name: name, url: url, events: events, isEnabled: isEnabled, secret: Self.makeSecret(),
-            createdBy: identity.actor, createdAt: Date(), fact: try await latestFact())
-        try await taking { try await store.addWebhook(webhook) }
-        try await record("add-webhook", webhook, identity, detail: Self.detail(webhook))
+            createdBy: identity.actor, createdAt: now, place: try await newestPlace(at: now))
+        try await taking { try await store.addWebhook(webhook, audit: entry("add-webhook", webhook, identity, Self.detail(webhook))) }
         return webhook
     }
 
@@ -52,35 +50,40 @@ struct WebhookDesk: Sendable {
     ) async throws -> MonitorWebhook {
         let old = try await find(id)
         let (name, url) = try check(name ?? old.name, url ?? old.url, events ?? old.events)
-        var webhook = try await taking { try await store.changeWebhook(id, name: name, url: url, events: events ?? old.events) }
-        if Self.detail(webhook) != Self.detail(old) || webhook.url != old.url {
-            var detail = Self.detail(webhook).object ?? [:]
-            detail["addressChanged"] = .bool(webhook.url != old.url)
-            try await record("change-webhook", webhook, identity, detail: .object(detail))
+        let place = try await newestPlace(at: Date())
+        var new = old
+        (new.name, new.url) = (name, url)
+        if let events { new.since = Dictionary(uniqueKeysWithValues: events.map { ($0, old.since[$0] ?? place.sequence) }) }
+        var detail = Self.detail(new)
+        detail["addressChanged"] = .bool(url != old.url)
+        let audit = entry("change-webhook", new, identity, detail)
+        let webhook = try await taking {
+            try await store.changeWebhook(id, name: name, url: url, events: new.events, from: place.sequence, audit: audit)
         }
-        if let isEnabled, isEnabled != webhook.isEnabled { webhook = try await setEnabled(id, isEnabled, by: identity) }
-        return webhook
+        guard let isEnabled, isEnabled != webhook.isEnabled else { return webhook }
+        return try await setEnabled(id, isEnabled, by: identity)
     }
 
     func setEnabled(_ id: String, _ isEnabled: Bool, by identity: Identity) async throws -> MonitorWebhook {
-        let fact = try await latestFact()
-        let webhook = try await taking {
-            isEnabled ? try await store.enableWebhook(id, from: fact) : try await store.disableWebhook(id)
+        let audit = entry(isEnabled ? "enable-webhook" : "disable-webhook", try await find(id), identity)
+        let place = try await newestPlace(at: Date())
+        return try await taking {
+            isEnabled ? try await store.enableWebhook(id, from: place, audit: audit) : try await store.disableWebhook(id, audit: audit)
         }
-        try await record(isEnabled ? "enable-webhook" : "disable-webhook", webhook, identity)
-        return webhook
     }
 
     func rotateSecret(_ id: String, by identity: Identity) async throws -> MonitorWebhook {
-        let until = Date().addingTimeInterval(Self.rotation)
-        let webhook = try await taking { try await store.setWebhookSecret(id, Self.makeSecret(), keepingOldUntil: until) }
-        try await record("rotate-webhook-secret", webhook, identity)
-        return webhook
+        let audit = entry("rotate-webhook-secret", try await find(id), identity)
+        let now = Date()
+        return try await taking {
+            try await store.setWebhookSecret(
+                id, Self.makeSecret(), keepingOldUntil: now.addingTimeInterval(Self.rotation), at: now, audit: audit)
+        }
     }
 
     func remove(_ id: String, by identity: Identity) async throws {
-        let webhook = try await taking { try await store.removeWebhook(id) }
-        try await record("remove-webhook", webhook, identity)
+        let audit = entry("remove-webhook", try await find(id), identity)
+        try await taking { try await store.removeWebhook(id, audit: audit) }
     }
 
     /// - Returns: what is on its way.
@@ -91,8 +94,8 @@ struct WebhookDesk: Sendable {
         let delivery = WebhookDelivery(
             id: "\(id)_test_\(SecretText.make(length: 10))", webhook: id, event: WebhookDocument.testEvent,
             body: WebhookDocument.test(webhook, address: address, at: now).text, createdAt: now)
-        try await store.queueDeliveries([delivery])
-        try await record("test-webhook", webhook, identity, detail: ["delivery": .string(delivery.id)])
+        try await store.queueDeliveries(
+            [delivery], audit: entry("test-webhook", webhook, identity, ["delivery": .string(delivery.id)]))
         await send(delivery)
         return delivery
     }
@@ -100,10 +103,13 @@ struct WebhookDesk: Sendable {
     func deliverAgain(_ delivery: String, of id: String, by identity: Identity) async throws -> WebhookDelivery {
         let webhook = try await find(id)
         try checkEnabled(webhook)
-        guard let again = try await store.deliverAgain(delivery, of: id, at: Date()) else {
+        guard let old = try await store.delivery(delivery), old.webhook == id else {
             throw Problem.notFound("The webhook '\(webhook.name)' has no delivery '\(delivery.prefix(120))'.")
         }
-        try await record("redeliver-webhook", webhook, identity, detail: ["delivery": .string(delivery)])
+        let audit = entry("redeliver-webhook", webhook, identity, ["delivery": .string(delivery)])
+        guard let again = try await store.deliverAgain(delivery, of: id, at: Date(), audit: audit) else {
+            throw Problem.conflict("The message is on its way already, or the webhook has just been disabled.")
+        }
         await send(again)
         return again
     }
@@ -133,11 +139,11 @@ struct WebhookDesk: Sendable {
     }
 
     /// Before the router's first start there is nothing that could have happened.
-    private func latestFact() async throws -> Int64 {
+    private func newestPlace(at now: Date) async throws -> LedgerPlace {
         do {
-            return try await ledger.latestFact()
+            return try await ledger.newestPlace(at: now)
         } catch let error as LedgerReaderError where [.missing, .unmigrated].contains(error.code) {
-            return 0
+            return LedgerPlace(sequence: 0, at: now)
         }
     }
 
@@ -148,20 +154,23 @@ struct WebhookDesk: Sendable {
             throw Problem.notFound(error.message)
         } catch let error as MonitorStoreError where error.code == .exists {
             throw Refusal(parameter: "name", message: error.message)
+        } catch let error as MonitorStoreError where error.code == .tooSoon {
+            throw Refusal(message: error.message)
         }
     }
 
-    private func record(_ action: String, _ webhook: MonitorWebhook, _ identity: Identity, detail: JSONValue = [:]) async throws {
-        var members = detail.object ?? [:]
-        members["name"] = .string(webhook.name)
-        try await store.record(identity.entry(action, .init("webhook", webhook.id), detail: .object(members)))
+    private func entry(
+        _ action: String, _ webhook: MonitorWebhook, _ identity: Identity, _ detail: [String: JSONValue] = [:]
+    ) -> AuditEntry {
+        var detail = detail
+        detail["name"] = .string(webhook.name)
+        return identity.entry(action, .init("webhook", webhook.id), detail: .object(detail))
     }
 
     /// Not the address: what comes after the host may be a secret of the receiver's.
-    private static func detail(_ webhook: MonitorWebhook) -> JSONValue {
+    private static func detail(_ webhook: MonitorWebhook) -> [String: JSONValue] {
         [
             "host": .string(host(webhook.url)),
-            "name": .string(webhook.name),
             "events": .string(webhook.events.map(\.rawValue).sorted().joined(separator: " ")),
         ]
     }
@@ -193,7 +202,7 @@ extension MonitorWebhook {
 
     var condition: Condition {
         if !isEnabled { return disabledBecause == nil ? .disabled : .stopped }
-        return failures >= WebhookDesk.manyFailures ? .failing : .ok
+        return failures >= WebhookRules.manyFailures ? .failing : .ok
     }
 
     /// What people should know, at the head of every page. Those who see it may not be admins: no address in it.

@@ -160,8 +160,13 @@ struct WebhookPages: Sendable {
 
     @Sendable private func rotate(_ request: Request, _ context: DashboardContext) async throws -> Response {
         guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
-        let webhook = try await desk.rotateSecret(context.parameters.require("id"), by: identity)
-        return try await page(of: webhook, request, context, secret: webhook.secret)
+        let id = try context.parameters.require("id")
+        do {
+            let webhook = try await desk.rotateSecret(id, by: identity)
+            return try await page(of: webhook, request, context, secret: webhook.secret)
+        } catch let refusal as WebhookDesk.Refusal {
+            throw Problem.conflict(refusal.message)
+        }
     }
 
     @Sendable private func remove(_ request: Request, _ context: DashboardContext) async throws -> Response {

@@ -2,10 +2,12 @@ import Foundation
 import JobStore
 
 /// What a webhook may be called and where it may be.
-enum WebhookRules {
+package enum WebhookRules {
     static let longestName = 60
     static let longestURL = 2000
-    static let most = 50
+    package static let most = 50
+    /// Failed tries in a row that mean that somebody should look.
+    package static let manyFailures = 5
 
     /// - Returns: what is wrong with `name`, as a sentence; nil when nothing is.
     static func problem(name: String) -> String? {

@@ -7,7 +7,6 @@ import Jobs
 import Logging
 import Pipeline
 import ServiceLifecycle
-import Synchronization
 
 /// Takes messages from the broker to webhooks.
 ///
@@ -15,14 +14,15 @@ import Synchronization
 /// In each case what follows is confirmed, then on record, then acknowledged: wherever the monitor is killed, a message comes at least once.
 struct WebhookCourier: Service {
     struct Limits: Sendable {
-        /// Requests at once.
-        var parallelism = 8
+        /// Messages in hand, for all webhooks together. Several of them may be slow at a time.
+        var prefetch = 400
+        var lanes = WebhookLanes.Limits()
         /// For one request, from the look-up of the name to the end of the answer.
         var timeout = Duration.seconds(15)
         /// After so many failed tries in a row it accepts nothing.
-        var failures = 5
-        /// Webhooks that accept nothing are tried no more often than this, whatever waits for them.
-        var pause: TimeInterval = 30
+        var failures = WebhookRules.manyFailures
+        /// A webhook that accepts nothing for so long is tried every ten minutes.
+        var trust: TimeInterval = 600
         /// A webhook that accepts nothing for so long is disabled.
         var endurance: TimeInterval = 3 * 86400
     }
@@ -30,20 +30,22 @@ struct WebhookCourier: Service {
     private let store: MonitorStore
     private let queue: WebhookQueue
     private let limits: Limits
+    private let trouble: WebhookTrouble
     private let logger: Logger
     private let session: CurlSession
+    private let lanes: WebhookLanes
     private let starts: AsyncStream<Void>
     private let starter: AsyncStream<Void>.Continuation
-    /// When each webhook that fails was last tried.
-    private let tried = LastTries()
-    private let underWay = MessagesUnderWay()
 
-    init(store: MonitorStore, queue: WebhookQueue, limits: Limits = Limits(), logger: Logger) {
+    init(store: MonitorStore, queue: WebhookQueue, vitals: WebhookVitals, limits: Limits = Limits(), logger: Logger) {
         self.store = store
         self.queue = queue
         self.limits = limits
         self.logger = logger
-        session = CurlSession(parallelism: limits.parallelism)
+        trouble = WebhookTrouble(part: .delivering, vitals: vitals, logger: logger)
+        lanes = WebhookLanes(limits.lanes)
+        // Nobody waits for another webhook's requests; one more for what is sent by hand.
+        session = CurlSession(parallelism: WebhookRules.most * (limits.lanes.atOnce + 1))
         (starts, starter) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
@@ -55,19 +57,16 @@ struct WebhookCourier: Service {
             for await _ in starts {
                 do {
                     try await deliverAll()
-                } catch is CancellationError {
-                    return
-                } catch let error as AMQPError where error.code == .shutdown || error.code == .cancelled {
-                    return
                 } catch {
-                    logger.debug("Webhooks are not told anything yet", metadata: ["error": "\(error)"])
+                    trouble.note(error)
                 }
             }
         }
     }
 
     private func deliverAll() async throws {
-        try await queue.consume(prefetch: limits.parallelism) { deliveries in
+        try await queue.consume(prefetch: limits.prefetch) { deliveries in
+            trouble.isOver()
             await withDiscardingTaskGroup { group in
                 for await delivery in deliveries { group.addTask { await take(delivery) } }
             }
@@ -84,43 +83,60 @@ struct WebhookCourier: Service {
                 delivery.ack()
                 return
             }
-            // Handed over twice: the other one is not acknowledged yet, so nothing is lost with this one.
-            guard underWay.begin(message.id) else { return delivery.ack() }
-            defer { underWay.end(message.id) }
             try await carry(message)
             delivery.ack()
+            trouble.isOver()
         } catch {
+            trouble.note(error)
             // Cancelled, or the broker or the store is away. Not at once again: that would be as fast as the machine is.
-            if !(error is CancellationError) {
-                logger.debug("A webhook's message goes back to its queue", metadata: ["error": "\(error)"])
-                try? await Task.sleep(for: .seconds(1))
-            }
+            if !(error is CancellationError) { try? await Task.sleep(for: .seconds(1)) }
             delivery.nack(requeue: true)
         }
     }
 
-    /// Returns when the message may be forgotten.
+    /// Returns when this message may be forgotten.
     private func carry(_ message: WebhookMessage) async throws {
-        guard let webhook = try await store.webhook(message.webhook), let delivery = try await store.delivery(message.id),
+        guard let webhook = try await store.webhook(message.webhook), webhook.isEnabled,
+            let delivery = try await store.delivery(message.id),
             // What was tried already: the acknowledgement was lost, or somebody handed it over twice.
             !delivery.state.isOver, delivery.round == message.round, delivery.attempt < message.attempt
         else { return }
-        guard webhook.isEnabled else {
-            try await store.cancelDelivery(
-                message.id, round: message.round, because: "The webhook was disabled before it was this message's turn.")
+        switch await lanes.enter(message.id, webhook.id, standing(of: message, webhook)) {
+        case .copy:
+            // The other one is not acknowledged yet, so nothing is lost with this one.
             return
+        case .later(let seconds):
+            try Task.checkCancellation()
+            try await sendBack(message, webhook, turn: seconds)
+        case .now:
+            var accepted: Bool?
+            defer { lanes.leave(message.id, webhook.id, accepted: accepted) }
+            accepted = try await tryOnce(message, delivery)
         }
+    }
+
+    private func standing(of message: WebhookMessage, _ webhook: MonitorWebhook) -> WebhookLanes.Standing {
+        if message.attempt == 1, message.round > 1 || message.event == WebhookDocument.testEvent { return .byHand }
+        return webhook.failures >= limits.failures ? .failing : .usual
+    }
+
+    /// It is none of the tries that are counted.
+    private func sendBack(_ message: WebhookMessage, _ webhook: MonitorWebhook, turn: Double) async throws {
+        let isFailing = webhook.failures >= limits.failures
+        let isLong = webhook.failingSince.map { Date().timeIntervalSince($0) > limits.trust } ?? false
+        let least = isFailing ? (isLong ? 600 : Int(limits.lanes.pause / .seconds(1))) : 0
+        let delay = queue.schedule.delay(untilTurn: turn, atLeast: least)
+        try await queue.send(message, after: delay)
+        try await store.postpone([(message.id, message.round)], to: Date().addingTimeInterval(Double(delay)))
+    }
+
+    /// - Returns: whether it was accepted; nil when there was no try.
+    private func tryOnce(_ message: WebhookMessage, _ delivery: WebhookDelivery) async throws -> Bool? {
         let now = Date()
-        // Who has just asked for it wants to see whether it works now.
-        let isByHand = message.attempt == 1 && (message.round > 1 || message.event == WebhookDocument.testEvent)
-        if webhook.failures >= limits.failures, !isByHand, !tried.mayTry(webhook.id, at: now, pause: limits.pause) {
-            let delay = queue.schedule.delay(atLeast: Int(limits.pause.rounded(.up)))
-            try await queue.send(message, after: delay)
-            try await store.postponeDelivery(message.id, round: message.round, to: now.addingTimeInterval(Double(delay)))
-            return
-        }
         // A store that takes nothing would not take how the try ends either: the receiver would be told the same again and again.
-        try await store.postponeDelivery(message.id, round: message.round, to: now)
+        try await store.postpone([(message.id, message.round)], to: now)
+        // As it is now, after it may have waited for its turn.
+        guard let webhook = try await store.webhook(message.webhook), webhook.isEnabled else { return nil }
         let answer = await attempt(message, webhook, at: now)
         if answer.isCancelled { throw CancellationError() }
         let milliseconds = Int(Date().timeIntervalSince(now) * 1000)
@@ -129,29 +145,36 @@ struct WebhookCourier: Service {
                 state, attempt: message.attempt, at: now, dueAt: due, status: answer.status, milliseconds: milliseconds,
                 problem: answer.problem)
         }
-        let delay = answer.isFinal ? nil : queue.schedule.delay(afterAttempt: message.attempt, atLeast: answer.retryAfter)
         if answer.problem == nil {
             _ = try await store.record(ended(.delivered), of: message.id, round: message.round)
-        } else if let delay {
+            return true
+        }
+        let delay = answer.isFinal ? nil : queue.schedule.delay(afterAttempt: message.attempt, atLeast: answer.retryAfter)
+        let after: MonitorWebhook?
+        if let delay {
             var next = message
             next.attempt += 1
             try await queue.send(next, after: delay)
             let due = Date().addingTimeInterval(Double(delay))
-            _ = try await store.record(ended(.retrying, due: due), of: message.id, round: message.round)
+            after = try await store.record(ended(.retrying, due: due), of: message.id, round: message.round)
         } else {
-            let after = try await store.record(ended(.dead), of: message.id, round: message.round)
+            after = try await store.record(ended(.dead), of: message.id, round: message.round)
             logger.warning(
                 "A webhook did not accept a message, which is given up",
                 metadata: [
                     "webhook": "\(webhook.id)", "delivery": "\(message.id)", "status": "\(answer.status.map(String.init) ?? "none")",
                 ])
-            try await giveUp(after, answer, at: now)
         }
+        // Where much waits, no message is tried often enough to be given up: then its age counts, unless somebody has sent it once more.
+        let isOld = message.round == 1 && now.timeIntervalSince(delivery.createdAt) >= limits.endurance
+        if let after, delay == nil || isOld { try await giveUp(after, webhook.url, answer, at: now) }
+        return false
     }
 
     /// Disables a webhook that wants it so, or that nobody seems to look after.
-    private func giveUp(_ webhook: MonitorWebhook?, _ answer: Answer, at now: Date) async throws {
-        guard let webhook, webhook.isEnabled else { return }
+    ///
+    /// - Parameter url: where it answered so.
+    private func giveUp(_ webhook: MonitorWebhook, _ url: String, _ answer: Answer, at now: Date) async throws {
         let reason: String
         if answer.status == 410 {
             reason = "The receiver answered 410: it wants no more messages."
@@ -160,11 +183,11 @@ struct WebhookCourier: Service {
         } else {
             return
         }
-        _ = try await store.disableWebhook(webhook.id, because: reason)
-        try await store.record(
-            AuditEntry(
-                actor: "monitor", action: "disable-webhook", target: .init("webhook", webhook.id),
-                detail: ["name": .string(webhook.name), "reason": .string(reason)]))
+        let audit = AuditEntry(
+            actor: "monitor", action: "disable-webhook", target: .init("webhook", webhook.id),
+            detail: ["name": .string(webhook.name), "reason": .string(reason)])
+        let after = try await store.disableWebhook(webhook.id, because: reason, ifStillAt: url, audit: audit)
+        guard !after.isEnabled else { return }
         logger.warning("A webhook is disabled", metadata: ["webhook": "\(webhook.id)", "reason": "\(reason)"])
     }
 
@@ -216,29 +239,6 @@ struct WebhookCourier: Service {
         case .refusedAddress: "The host's address is link-local, where no webhook is sent."
         case .interrupted: "The connection broke before there was an answer."
         case .tooLarge, .sink, .other: "What it answered is no HTTP."
-        }
-    }
-}
-
-/// Keeps copies of a message from being sent at the same time.
-private final class MessagesUnderWay: Sendable {
-    private let ids = Mutex<Set<String>>([])
-
-    /// - Returns: false for one that is under way.
-    func begin(_ id: String) -> Bool { ids.withLock { $0.insert(id).inserted } }
-
-    func end(_ id: String) { ids.withLock { _ = $0.remove(id) } }
-}
-
-/// Lets one message through to a failing webhook now and then.
-private final class LastTries: Sendable {
-    private let times = Mutex<[String: Date]>([:])
-
-    func mayTry(_ webhook: String, at now: Date, pause: TimeInterval) -> Bool {
-        times.withLock { times in
-            if let last = times[webhook], (0..<pause).contains(now.timeIntervalSince(last)) { return false }
-            times[webhook] = now
-            return true
         }
     }
 }

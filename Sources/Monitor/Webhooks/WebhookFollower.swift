@@ -1,4 +1,3 @@
-import AMQP
 import Dashboard
 import Foundation
 import JobStore
@@ -19,6 +18,7 @@ struct WebhookFollower: Service {
     let store: MonitorStore
     let feed: FactFeed
     let queue: WebhookQueue
+    let vitals: WebhookVitals
     /// How others reach the monitor.
     let address: String?
     let logger: Logger
@@ -32,73 +32,90 @@ struct WebhookFollower: Service {
     }
 
     private func follow() async {
+        let trouble = WebhookTrouble(part: .handingOver, vitals: vitals, logger: logger)
         // Where the reading is; the store knows it up to the last message, and some thousand facts.
-        var positions: [String: Int64] = [:]
+        var places: [String: LedgerPlace] = [:]
         var nextSweep = ContinuousClock.now
         for await _ in feed.watch(isOwn: true) {
             do {
                 let webhooks = try await store.webhooks()
                 guard !webhooks.isEmpty else { continue }
                 found()
-                for webhook in webhooks where webhook.isEnabled { try await follow(webhook, &positions) }
+                try await handOver(to: webhooks.filter(\.isEnabled), &places)
                 if nextSweep < .now {
                     try await sweep()
                     nextSweep = .now + .seconds(patience / 4)
                 }
-            } catch is CancellationError {
-                return
+                trouble.isOver()
             } catch let error as LedgerReaderError where [.missing, .unmigrated].contains(error.code) {
                 continue
             } catch {
-                logger.debug("What webhooks are to be told waits", metadata: ["error": "\(error)"])
+                trouble.note(error)
             }
         }
     }
 
-    func follow(_ webhook: MonitorWebhook, _ positions: inout [String: Int64]) async throws {
-        var position = max(positions[webhook.id] ?? webhook.fact, webhook.fact)
-        var stored = webhook.fact
-        let newest = try await ledger.latestFact()
-        if newest < position {
-            // Another ledger, or an older copy of it: its facts begin anew.
-            logger.warning(
-                "The ledger is behind what webhooks were told: they go on from its end",
-                metadata: ["webhook": "\(webhook.id)", "fact": "\(position)", "newest": "\(newest)"])
-            try await store.moveWebhook(webhook.id, to: newest)
-            positions[webhook.id] = newest
-            return
+    /// Reads the facts once for all webhooks.
+    private func handOver(to webhooks: [MonitorWebhook], _ places: inout [String: LedgerPlace]) async throws {
+        var webhooks = webhooks
+        for index in webhooks.indices {
+            let stored = webhooks[index].place
+            if let reached = places[webhooks[index].id], reached.sequence > stored.sequence { webhooks[index].place = reached }
         }
-        while position < newest, !Task.isCancelled {
-            let (endings, last) = try await ledger.endings(after: position)
-            guard last > position else { break }
-            let deliveries = endings.filter { webhook.events.contains($0.event) }.map { delivery($0, webhook) }
+        try await findPlaces(of: &webhooks)
+        places = Dictionary(uniqueKeysWithValues: webhooks.map { ($0.id, $0.place) })
+        guard var place = webhooks.map(\.place).min(by: { $0.sequence < $1.sequence }) else { return }
+        var written = place.sequence
+        while !Task.isCancelled {
+            let (endings, last) = try await ledger.endings(after: place)
+            guard last.sequence > place.sequence else { return }
+            let deliveries = endings.flatMap { ending in webhooks.filter { $0.wants(ending) }.map { delivery(ending, $0) } }
             if !deliveries.isEmpty {
                 // On record first, so that whoever takes the message finds what it is about.
                 try await store.queueDeliveries(deliveries)
                 try await queue.send(deliveries.map { WebhookMessage($0) })
             }
-            position = last
-            positions[webhook.id] = position
-            guard !deliveries.isEmpty || position - stored >= 5000 else { continue }
-            try await store.moveWebhook(webhook.id, to: position)
-            stored = position
+            if !deliveries.isEmpty || last.sequence - written >= 5000 {
+                try await store.moveWebhooks(webhooks.map(\.id), to: last)
+                written = last.sequence
+            }
+            place = last
+            for index in webhooks.indices where webhooks[index].place.sequence < last.sequence { webhooks[index].place = last }
+            for webhook in webhooks { places[webhook.id] = webhook.place }
+        }
+    }
+
+    /// Another ledger, or an older copy of it, has other facts under the same numbers.
+    private func findPlaces(of webhooks: inout [MonitorWebhook]) async throws {
+        for place in Set(webhooks.map(\.place)) {
+            guard let found = try await ledger.replacement(of: place) else { continue }
+            logger.warning(
+                "The ledger is another one, or an older copy: webhooks go on with what happened after what they were told",
+                metadata: ["fact": "\(place.sequence)", "found": "\(found.sequence)"])
+            for index in webhooks.indices where webhooks[index].place == place {
+                webhooks[index] = try await store.moveWebhook(webhooks[index].id, toOtherLedger: found)
+            }
         }
     }
 
     private func delivery(_ ending: LedgerEnding, _ webhook: MonitorWebhook) -> WebhookDelivery {
-        WebhookDelivery(
-            // The run makes it another one in another ledger; no dots, which separate what is signed.
-            id: "\(webhook.id)_\(ending.run)_\(ending.sequence)", webhook: webhook.id, event: ending.event.rawValue, run: ending.run,
-            job: ending.job, body: WebhookDocument.make(ending, address: address).text, createdAt: Date())
+        // Run and time make it another one in another ledger; no dots, which separate what is signed.
+        let time = String(Int64((ending.at.timeIntervalSince1970 * 1000).rounded()), radix: 36)
+        return WebhookDelivery(
+            id: "\(webhook.id)_\(ending.run)_\(ending.sequence)_\(time)", webhook: webhook.id, event: ending.event.rawValue,
+            run: ending.run, job: ending.job, body: WebhookDocument.make(ending, address: address).text, createdAt: Date())
     }
 
     /// Hands over once more what the broker must have lost. What comes twice is sent once: the store knows.
-    func sweep() async throws {
-        let overdue = try await store.overdueDeliveries(before: Date().addingTimeInterval(-patience), limit: 200)
-        // As long as others wait to be taken, these may be among them.
-        guard !overdue.isEmpty, try await queue.depth() == 0 else { return }
+    private func sweep() async throws {
+        let now = Date()
+        let overdue = try await store.overdueDeliveries(before: now.addingTimeInterval(-patience), limit: 200)
+        guard let oldest = overdue.first?.dueAt else { return }
+        // As long as others wait to be taken, these may be among them; but not for ever.
+        let isLost = now.timeIntervalSince(oldest) > 10 * patience
+        guard try await queue.depth() == 0 || isLost else { return }
         logger.info("Messages for webhooks are handed to the broker once more", metadata: ["count": "\(overdue.count)"])
         try await queue.send(overdue.map { WebhookMessage($0) })
-        for delivery in overdue { try await store.postponeDelivery(delivery.id, round: delivery.round, to: Date()) }
+        try await store.postpone(overdue.map { ($0.id, $0.round) }, to: now)
     }
 }
