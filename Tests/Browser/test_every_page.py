@@ -41,8 +41,8 @@ PAGES = {
     "events": ("/events", lambda at: "/events", "operator"),
     "audit": ("/audit", lambda at: "/audit", "admin"),
     "users": ("/users", lambda at: "/users", "admin"),
-    "webhooks": ("/webhooks", lambda at: "/webhooks" if at.webhook() else None, "admin"),
-    "webhook": ("/webhooks/{id}", lambda at: f"/webhooks/{at.webhook()}", "admin"),
+    "webhooks": ("/webhooks", lambda at: "/webhooks", "admin"),
+    "webhook": ("/webhooks/{id}", lambda at: f"/webhooks/{at.webhook}", "admin"),
     "account": ("/account", lambda at: "/account", "operator"),
     "sign-in": ("/sign-in", lambda at: "/sign-in", None),
 }
@@ -52,28 +52,21 @@ class Places:
     """Where the studies' runs and jobs are, a bulk order, and a webhook that nobody listens to, with a message on its way."""
 
     def __init__(self, stack, studies):
-        self.stack = stack
-        self.hook = None
         self.runs = {name: stack.run_of(study) for name, study in studies.items()}
         order = {"kind": "runs", "action": "reprocess", "filter": {"event": studies["nothing"]}}
         self.bulk = stack.api("/bulk/preview", order)["token"]
         stack.api("/bulk", {"token": self.bulk})
         until("the order carried out", lambda: stack.api(f"/bulk/{self.bulk}")["state"] == "done")
+        token = stack.admin_token()
+        hook = {"name": "Radiology information system", "url": "http://127.0.0.1:9/hooks"}
+        self.webhook = stack.api("/webhooks", hook, token)["id"]
+        stack.api(f"/webhooks/{self.webhook}/test", {}, token)
 
     def run(self, study):
         return self.runs[study]["id"]
 
     def job(self, study, name):
         return next(job["id"] for job in self.runs[study]["jobs"] if job["name"] == name)
-
-
-    def webhook(self):
-        if not self.hook:
-            token = self.stack.admin_token()
-            order = {"name": "Radiology information system", "url": "http://127.0.0.1:9/hooks"}
-            self.hook = self.stack.api("/webhooks", order, token)["id"]
-            self.stack.api(f"/webhooks/{self.hook}/test", {}, token)
-        return self.hook
 
 
 @pytest.fixture(scope="module")

@@ -592,7 +592,8 @@ struct WebhookBrokerTests {
     /// A broker that refuses for good: nothing moves on, and people are told why.
     private func refused(_ bench: WebhookBench) async throws {
         try await bench.live(delivers: false, schedule: Self.fast) { _, client in
-            try await client.declare(AMQPTopology(queues: [AMQPQueue(name: "dcm.webhooks.retry.7s.v1", arguments: ["x-queue-type": "classic"])]))
+            let other = AMQPQueue(name: "dcm.webhooks.retry.7s.v1", arguments: ["x-queue-type": "classic"])
+            try await client.declare(AMQPTopology(queues: [other]))
         }
         #expect(bench.vitals.alarm(at: Date().addingTimeInterval(61)) == nil)
         try await bench.addFact("run.failed", "01RUNA", at: 2001)

@@ -8,7 +8,12 @@ import Synchronization
 final class WebhookQueue: WebhookSender {
     let schedule: WebhookSchedule
     private let broker: AMQPClient
-    private let isDeclared = Mutex(false)
+    private let declared = Mutex(Declared.no)
+
+    private enum Declared {
+        case no, yes
+        case refused(AMQPError, until: ContinuousClock.Instant)
+    }
 
     init(broker: AMQPClient, schedule: WebhookSchedule = .standard) {
         self.broker = broker
@@ -17,9 +22,26 @@ final class WebhookQueue: WebhookSender {
 
     /// Returns once the queues are there.
     func declare() async throws(AMQPError) {
-        if isDeclared.withLock({ $0 }) { return }
-        try await broker.declare(schedule.topology)
-        isDeclared.withLock { $0 = true }
+        switch declared.withLock({ $0 }) {
+        case .yes: return
+        // Each refusal costs the connection that everybody here uses.
+        case .refused(let error, let until) where .now < until: throw error
+        case .refused, .no: break
+        }
+        // What is added before there is a connection is a condition of it: one wrong queue would keep the whole monitor away.
+        switch broker.state {
+        case .open, .blocked: break
+        default: throw AMQPError(.connectionFailed, "There is no connection to RabbitMQ yet on which webhooks' queues could be declared.")
+        }
+        do throws(AMQPError) {
+            try await broker.declare(schedule.topology)
+        } catch {
+            if [.topologyMismatch, .accessRefused, .notFound].contains(error.code) {
+                declared.withLock { $0 = .refused(error, until: .now + .seconds(30)) }
+            }
+            throw error
+        }
+        declared.withLock { $0 = .yes }
     }
 
     func send(_ message: WebhookMessage) async throws { try await send(message, after: nil) }
