@@ -150,7 +150,12 @@ struct MetricsTests {
         durations.failures[["s", "timeout"]] = 1
         var vitals = VitalsMessage()
         vitals.add(1, 0.001)
-        let measured = MetricsText(nil, durations: durations, vitals: vitals, isBrokerConnected: true, streams: 0, at: Date()).text
+        let webhook = MonitorWebhook(
+            id: "w", name: "w", url: "https://a.example", events: [.runFailed], secret: "x", createdBy: "root", createdAt: Date(),
+            place: .start)
+        let measured = MetricsText(
+            nil, durations: durations, vitals: vitals, isBrokerConnected: true, streams: 0, webhooks: [webhook], at: Date()
+        ).text
         try await RunningDashboard.serving(sample) { running in
             // By metric: what Prometheus adds to all, and its own.
             var known: [String: Set<String>] = ["up": ["job", "instance"]]
