@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import JobStore
 import Jobs
 import Pipeline
 import Testing
