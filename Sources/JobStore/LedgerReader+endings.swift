@@ -59,7 +59,11 @@ extension LedgerReader {
     ///
     /// - Parameter now: its time, when there is no fact yet.
     package func newestPlace(at now: Date) async throws -> LedgerPlace {
-        try await read { db in try Self.place(try Self.latestFact(db), db) ?? LedgerPlace(sequence: 0, at: now) }
+        try await read { db in
+            let latest = try Self.latestFact(db)
+            // Also where every fact has been deleted.
+            return try Self.place(latest, db) ?? LedgerPlace(sequence: latest, at: now)
+        }
     }
 
     /// Where the facts go on after a place that this ledger does not have: it is another one, or an older copy.
@@ -94,9 +98,11 @@ extension LedgerReader {
     package func endings(after place: LedgerPlace, limit: Int64 = 1000) async throws -> (endings: [LedgerEnding], last: LedgerPlace) {
         try await read { db in
             let sequence = place.sequence
-            let newest = try Int64.fetchOne(db, sql: "SELECT max(seq) FROM fact") ?? 0
-            let last = min(newest, sequence + limit)
-            guard last > sequence else { return ([], place) }
+            // Retention may have deleted any number of those that come next.
+            guard let first = try Int64.fetchOne(db, sql: "SELECT min(seq) FROM fact WHERE seq > ?", arguments: [sequence]),
+                let newest = try Int64.fetchOne(db, sql: "SELECT max(seq) FROM fact")
+            else { return ([], place) }
+            let last = min(newest, first - 1 + limit)
             let kinds = WebhookEvent.allCases.map { "'\($0.rawValue)'" }.joined(separator: ", ")
             let rows = try Row.fetchAll(
                 db,
@@ -118,7 +124,7 @@ extension LedgerReader {
                     finishedAt: (row["finished_at"] as Double?).map { Date(timeIntervalSince1970: $0) }, state: state,
                     reason: state == row["state"] ? row["reason"] : nil, job: row["job_id"], jobs: jobs[run] ?? [])
             }
-            return (endings, try Self.place(last, db) ?? place)
+            return (endings, try Self.place(last, db) ?? LedgerPlace(sequence: last, at: place.at))
         }
     }
 

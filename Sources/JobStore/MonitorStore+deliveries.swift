@@ -215,12 +215,12 @@ extension MonitorStore {
         }
     }
 
-    /// Those whose try should have been before, the oldest first.
-    package func overdueDeliveries(before: Date, limit: Int) async throws -> [WebhookDelivery] {
+    /// Those of a webhook whose try should have been before, the oldest first.
+    package func overdueDeliveries(of webhook: String, before: Date, limit: Int) async throws -> [WebhookDelivery] {
         try await read { db in
             try Row.fetchAll(
-                db, sql: "SELECT * FROM webhook_delivery WHERE due_at < ? ORDER BY due_at LIMIT ?",
-                arguments: [before.timeIntervalSince1970, limit]
+                db, sql: "SELECT * FROM webhook_delivery WHERE webhook = ? AND due_at < ? ORDER BY due_at LIMIT ?",
+                arguments: [webhook, before.timeIntervalSince1970, limit]
             ).map(WebhookDelivery.init)
         }
     }

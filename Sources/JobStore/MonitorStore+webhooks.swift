@@ -127,7 +127,7 @@ extension MonitorSchema {
             problem       TEXT
         );
         CREATE INDEX webhook_delivery_of ON webhook_delivery (webhook, seq);
-        CREATE INDEX webhook_delivery_due ON webhook_delivery (due_at, webhook, created_at) WHERE due_at IS NOT NULL;
+        CREATE INDEX webhook_delivery_due ON webhook_delivery (webhook, due_at, created_at) WHERE due_at IS NOT NULL;
         CREATE INDEX webhook_delivery_good ON webhook_delivery (webhook, ended_at) WHERE state = 'delivered';
         CREATE INDEX webhook_delivery_bad ON webhook_delivery (webhook, ended_at) WHERE state IN ('dead', 'cancelled');
         """

@@ -29,7 +29,7 @@ func buildMonitor(_ context: ServiceContext) throws -> [any Service] {
     let follower = WebhookFollower(
         ledger: ledger, store: store, feed: feed, queue: webhooks, vitals: webhookVitals, address: configuration.address,
         logger: context.logger
-    ) { courier.start() }
+    ) { courier.serve($0) }
     let server = DashboardServer(
         configuration: configuration,
         ledger: ledger,

@@ -9,8 +9,10 @@ package enum PipelineExchange {
     package static let control = "dcm.control"
     package static let events = "dcm.events"
     package static let deadLetter = "dcm.dlx"
-    /// What other programs are to be told, and what waits to be told again.
+    /// What other programs are to be told.
     package static let webhooks = "dcm.webhooks"
+    /// What waits to be told again.
+    package static let webhooksRetry = "dcm.webhooks.retry"
 }
 
 package enum PipelineQueue {

@@ -53,20 +53,21 @@ package struct WebhookSchedule: Sendable, Hashable {
         delays.sorted().first { $0 >= seconds } ?? delays.max() ?? seconds
     }
 
-    /// - Parameters:
-    ///   - turn: seconds until its turn may have come.
-    ///   - least: seconds that it waits at least, where there is such a delay.
-    /// - Returns: the longest delay that ends before its turn, of at most ten minutes: a receiver that is back is soon noticed.
-    package func delay(untilTurn turn: Double, atLeast least: Int = 0) -> Int {
-        let sorted = delays.sorted()
-        let fitting = sorted.last { Double($0) <= min(turn, 600) } ?? sorted[0]
-        return max(fitting, delay(atLeast: min(least, 600)))
-    }
+    /// The priority of what somebody sends by hand: who looks at the page does not wait behind all that waits already.
+    package static let byHand = 1
 
-    package static let queue = "dcm.webhooks.v1"
-    static let key = "deliver"
+    /// A removed webhook's queue goes when nobody has consumed from it for so many days.
+    private static let expiry = 7
+
+    /// Each webhook has one, so that a receiver that is slow or dead holds up nobody else's messages.
+    package static func queue(of webhook: String) -> String { "dcm.webhooks.\(webhook).v1" }
 
     static func waitingQueue(_ delay: Int) -> String { "dcm.webhooks.retry.\(name(delay)).v1" }
+
+    /// - Parameters:
+    ///   - delay: seconds; nil for now.
+    ///   - webhook: an id, or `*`.
+    static func key(_ delay: Int?, _ webhook: String) -> String { "\(delay.map(name) ?? "now").\(webhook)" }
 
     /// `10s`, `1m`, `6h`.
     static func name(_ seconds: Int) -> String {
@@ -74,20 +75,24 @@ package struct WebhookSchedule: Sendable, Hashable {
         return seconds % 60 == 0 ? "\(seconds / 60)m" : "\(seconds)s"
     }
 
-    /// Declared when there is a webhook, and not before. A waiting queue's dead-letter exchange brings the message back.
-    package var topology: AMQPTopology {
-        let work = AMQPTopology(
+    /// The queue of a webhook, and those in which what it did not accept waits. A waiting queue's dead-letter exchange brings a message
+    /// back to its webhook, whose id is the key's last word.
+    package func topology(of webhook: String) -> AMQPTopology {
+        let own = AMQPTopology(
             exchanges: [
-                AMQPExchange(name: PipelineExchange.webhooks, kind: .direct), AMQPExchange(name: PipelineExchange.deadLetter, kind: .topic),
+                AMQPExchange(name: PipelineExchange.webhooks, kind: .topic),
+                AMQPExchange(name: PipelineExchange.webhooksRetry, kind: .topic),
+                AMQPExchange(name: PipelineExchange.deadLetter, kind: .topic),
             ],
             queues: [
                 AMQPQueue(
-                    name: Self.queue,
+                    name: Self.queue(of: webhook),
                     arguments: [
                         "x-queue-type": "classic", "x-queue-version": 2, "x-dead-letter-exchange": .string(PipelineExchange.deadLetter),
+                        "x-max-priority": .int64(Int64(Self.byHand)), "x-expires": .int64(Int64(Self.expiry) * 86_400_000),
                     ])
             ],
-            bindings: [AMQPBinding(queue: Self.queue, exchange: PipelineExchange.webhooks, routingKey: Self.key)])
+            bindings: [AMQPBinding(queue: Self.queue(of: webhook), exchange: PipelineExchange.webhooks, routingKey: "*.\(webhook)")])
         return Set(delays).sorted().map { delay in
             AMQPTopology(
                 queues: [
@@ -97,21 +102,22 @@ package struct WebhookSchedule: Sendable, Hashable {
                             "x-queue-type": "classic",
                             "x-message-ttl": .int64(Int64(delay) * 1000),
                             "x-dead-letter-exchange": .string(PipelineExchange.webhooks),
-                            "x-dead-letter-routing-key": .string(Self.key),
                         ])
                 ],
                 bindings: [
-                    AMQPBinding(queue: Self.waitingQueue(delay), exchange: PipelineExchange.webhooks, routingKey: Self.name(delay))
+                    AMQPBinding(
+                        queue: Self.waitingQueue(delay), exchange: PipelineExchange.webhooksRetry, routingKey: Self.key(delay, "*"))
                 ])
-        }.reduce(work, +)
+        }.reduce(own, +)
     }
 }
 
 extension AMQPPublishing {
     /// - Parameter delay: seconds, one of the schedule's; nil for now.
-    package static func webhook(_ message: WebhookMessage, after delay: Int? = nil) -> AMQPPublishing {
+    package static func webhook(_ message: WebhookMessage, after delay: Int? = nil, priority: Int? = nil) -> AMQPPublishing {
         .pipeline(
-            exchange: PipelineExchange.webhooks, routingKey: delay.map(WebhookSchedule.name) ?? WebhookSchedule.key,
-            type: WebhookMessage.type, body: message, messageID: message.id)
+            exchange: delay == nil ? PipelineExchange.webhooks : PipelineExchange.webhooksRetry,
+            routingKey: WebhookSchedule.key(delay, message.webhook), type: WebhookMessage.type, body: message, messageID: message.id,
+            priority: priority)
     }
 }

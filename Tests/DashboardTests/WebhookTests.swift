@@ -265,7 +265,7 @@ struct WebhookTests {
         #expect(vitals.alarm(at: now.addingTimeInterval(59)) == nil)
         let alarm = try #require(vitals.alarm(at: now.addingTimeInterval(61)))
         #expect(alarm.text.hasSuffix("RabbitMQ refuses them.") && alarm.isError)
-        vitals.noteSuccess(.delivering)
+        vitals.noteSuccess(.delivering("w"))
         #expect(vitals.alarm(at: now.addingTimeInterval(61)) != nil)
         vitals.noteSuccess(.handingOver)
         #expect(vitals.alarm(at: now.addingTimeInterval(61)) == nil)

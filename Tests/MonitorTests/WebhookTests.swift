@@ -54,13 +54,10 @@ struct WebhookValueTests {
         #expect(schedule.delay(afterAttempt: 1, atLeast: 120) == 600)
         #expect(schedule.delay(afterAttempt: 1, atLeast: 1_000_000) == 21600)
         #expect(schedule.delay(afterAttempt: 6, atLeast: 1) == nil)
-        // Until its turn, and not longer than until somebody would notice that the receiver is back.
-        #expect([0, 9, 59, 60, 700, 1e9].map { schedule.delay(untilTurn: $0) } == [10, 10, 10, 60, 600, 600])
-        #expect(schedule.delay(untilTurn: 1, atLeast: 30) == 60 && schedule.delay(untilTurn: 1, atLeast: 9999) == 600)
-        let names = schedule.topology.queues.map(\.name)
+        let names = schedule.topology(of: "w").queues.map(\.name)
         #expect(
             names == [
-                "dcm.webhooks.v1", "dcm.webhooks.retry.10s.v1", "dcm.webhooks.retry.1m.v1", "dcm.webhooks.retry.10m.v1",
+                "dcm.webhooks.w.v1", "dcm.webhooks.retry.10s.v1", "dcm.webhooks.retry.1m.v1", "dcm.webhooks.retry.10m.v1",
                 "dcm.webhooks.retry.1h.v1", "dcm.webhooks.retry.6h.v1",
             ])
     }
@@ -149,88 +146,13 @@ struct WebhookRequestTests {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
-struct WebhookLaneTests {
-    private static func lanes(atOnce: Int = 1, waiting: Int = 1, patience: Duration = .seconds(20)) -> WebhookLanes {
-        WebhookLanes(.init(atOnce: atOnce, waiting: waiting, patience: patience, pause: .seconds(30)))
-    }
-
-    private static func isLater(_ turn: WebhookLanes.Turn, atLeast seconds: Double = 0) -> Bool {
-        guard case .later(let time) = turn else { return false }
-        return time >= seconds && time <= 600
-    }
-
-    @Test("In a full lane a message waits for its turn, and gets it; others have lanes of their own, and a copy is known as one")
-    func turns() async throws {
-        let lanes = Self.lanes()
-        let first = await lanes.enter("a", "w")
-        let copy = await lanes.enter("a", "w")
-        let other = await lanes.enter("x", "v")
-        let byHand = await lanes.enter("h", "w", .byHand)
-        #expect(first == .now && copy == .copy && other == .now && byHand == .now)
-        lanes.leave("h", "w", accepted: true)
-        async let second = lanes.enter("b", "w")
-        while lanes.inHand < 3 { await Task.yield() }
-        let third = await lanes.enter("c", "w")
-        #expect(Self.isLater(third))
-        lanes.leave("a", "w", accepted: true)
-        let turn = await second
-        #expect(turn == .now)
-        lanes.leave("b", "w", accepted: false)
-        let again = await lanes.enter("a", "w")
-        #expect(again == .now)
-    }
-
-    @Test("Nobody waits long for a receiver that is slow, and those who are sent back come one after the other")
-    func slow() async throws {
-        let lanes = Self.lanes(waiting: 10, patience: .milliseconds(200))
-        let first = await lanes.enter("a", "w")
-        let begun = ContinuousClock.now
-        let second = await lanes.enter("b", "w")
-        let waited = ContinuousClock.now - begun
-        #expect(first == .now && Self.isLater(second) && waited >= .milliseconds(200))
-        // Now that the lane is known to be slow, nobody waits at all.
-        var turns: [Double] = []
-        for number in 0..<20 {
-            let begun = ContinuousClock.now
-            guard case .later(let seconds) = await lanes.enter("c\(number)", "w") else { break }
-            #expect(ContinuousClock.now - begun < .milliseconds(150))
-            turns.append(seconds)
-        }
-        #expect(turns.count == 20 && (turns.last ?? 0) > (turns.first ?? 0) + 1)
-        // What was sent back is in nobody's hand.
-        lanes.leave("a", "w", accepted: true)
-        let again = await lanes.enter("b", "w")
-        #expect(again == .now)
-    }
-
-    @Test("A receiver that accepts nothing is tried by one message at a time, now and then, until one is accepted")
-    func failing() async throws {
-        let lanes = Self.lanes(atOnce: 4)
-        let first = await lanes.enter("a", "w", .failing)
-        let second = await lanes.enter("b", "w", .failing)
-        lanes.leave("a", "w", accepted: false)
-        let third = await lanes.enter("c", "w", .failing)
-        #expect(first == .now && Self.isLater(second, atLeast: 29) && Self.isLater(third, atLeast: 59))
-        let byHand = await lanes.enter("h", "w", .byHand)
-        #expect(byHand == .now)
-        lanes.leave("h", "w", accepted: true)
-        let fourth = await lanes.enter("d", "w", .failing)
-        #expect(fourth == .now)
-    }
-
-    @Test("Who is cancelled while waiting holds nothing")
-    func cancelled() async throws {
-        let lanes = Self.lanes()
-        let first = await lanes.enter("a", "w")
-        let waiting = Task { await lanes.enter("b", "w") }
-        while lanes.inHand < 2 { await Task.yield() }
-        waiting.cancel()
-        let turn = await waiting.value
-        #expect(first == .now && Self.isLater(turn))
-        lanes.leave("a", "w", accepted: nil)
-        let again = await lanes.enter("b", "w")
-        #expect(again == .now)
+struct WebhookPaceTests {
+    @Test("One after the other, so far apart; who comes later has waited already")
+    func pace() {
+        let pace = WebhookPace(apart: .seconds(30))
+        let now = ContinuousClock.now
+        let turns = [0, 1, 2, 100, 101].map { pace.reserve(at: now + .seconds($0)) - now }
+        #expect(turns == [.zero, .seconds(30), .seconds(60), .seconds(100), .seconds(130)])
     }
 }
 
@@ -274,6 +196,19 @@ struct WebhookPlaceTests {
             let (endings, last) = try await ledger.endings(after: LedgerPlace(sequence: 3, at: at(3)), limit: 4)
             #expect(endings.isEmpty && last == LedgerPlace(sequence: 7, at: at(7.123456)))
             #expect(try await ledger.endings(after: newest).last == newest)
+            // Nothing happened for longer than facts are kept, and then something did.
+            try await database.write { db in
+                try db.execute(
+                    sql: """
+                        DELETE FROM fact; UPDATE retention SET deleted_fact = 5000;
+                        INSERT INTO fact (seq, at, kind, run_id, data) VALUES (5001, 50, 'run.failed', 'r', '{}')
+                        """)
+            }
+            let far = try await ledger.endings(after: newest, limit: 4)
+            #expect(far.last == LedgerPlace(sequence: 5001, at: at(50)))
+            try await database.write { db in try db.execute(sql: "DELETE FROM fact; UPDATE retention SET deleted_fact = 5001") }
+            #expect(try await ledger.endings(after: newest).last == newest)
+            #expect(try await ledger.newestPlace(at: at(60)) == LedgerPlace(sequence: 5001, at: at(60)))
         }
     }
 }
@@ -365,7 +300,7 @@ private struct WebhookBench {
         let follower = WebhookFollower(
             ledger: ledger, store: store, feed: feed, queue: queue, vitals: vitals, address: "https://monitor.example", logger: logger,
             patience: patience
-        ) { courier.start() }
+        ) { courier.serve($0) }
         let services: [any Service] = delivers ? [client, feed, courier, follower] : [client, feed, follower]
         let group = ServiceGroup(configuration: ServiceGroupConfiguration(services: services, logger: logger))
         try await withThrowingTaskGroup(of: Void.self) { tasks in
@@ -412,12 +347,14 @@ struct WebhookBrokerTests {
                     in: folder, secret: WebhookBench.secret,
                     answers: [
                         "/flaky": [500], "/gone": [410], "/moved": [301, 301, 301], "/dead": Array(repeating: 503, count: 20),
+                        "/down": [503, 503],
                     ])
                 try await restart(bench, receiver)
                 try await changed(bench, receiver)
                 try await ends(bench, receiver)
                 try await fair(bench, receiver)
                 try await neverLost(bench, receiver)
+                try await notTaken(bench, receiver)
                 try await refused(bench)
             }
         }
@@ -427,7 +364,7 @@ struct WebhookBrokerTests {
         // Without a webhook the broker hears nothing of it.
         try await bench.live(schedule: Self.fast) { _, client in
             try await bench.addRun("01RUNA", state: "failed", job: "dead", facts: [("job.dead", true), ("run.failed", false)])
-            let error = await #expect(throws: AMQPError.self) { try await client.inspect(WebhookSchedule.queue) }
+            let error = await #expect(throws: AMQPError.self) { try await client.inspect(WebhookSchedule.queue(of: "flaky")) }
             #expect(error?.code == .notFound)
         }
         try await bench.addWebhook("flaky", receiver.url("/flaky"), [.runFailed, .jobDead])
@@ -440,7 +377,7 @@ struct WebhookBrokerTests {
         try await bench.addFact("run.failed", "01RUNA")
         var limits = WebhookCourier.Limits()
         // One after the other: what comes behind the copies is taken when they have been.
-        limits.prefetch = 1
+        limits.atOnce = 1
         try await bench.live(schedule: Self.fast, limits: limits) { queue, _ in
             try await bench.eventually("three messages are accepted") { try await bench.store.webhook("flaky")?.delivered == 3 }
             // Handed over twice, as after a crash: sent once.
@@ -556,7 +493,12 @@ struct WebhookBrokerTests {
             #expect(ContinuousClock.now - begun < .seconds(2))
             let slow = receiver.requests.filter { $0.path == "/slow" }.count
             #expect(slow <= 4)
-            // Those that had no turn have gone back to the broker, and come again: not one is given up or counted as a try.
+            // What somebody sends by hand is not the last one.
+            let byHand = bench.delivery("slow-by-hand", "slow")
+            try await bench.store.queueDeliveries([byHand])
+            try await queue.send(WebhookMessage(byHand))
+            try await bench.eventually("it is sent") { try await bench.store.delivery("slow-by-hand")?.state == .delivered }
+            #expect(try await bench.store.webhook("slow")?.delivered ?? 0 < 20)
             try await bench.eventually("the slow one gets on") { try await bench.store.webhook("slow")?.delivered ?? 0 >= 5 }
             #expect(try await bench.store.webhook("slow")?.failed == 0)
         }
@@ -582,11 +524,37 @@ struct WebhookBrokerTests {
             }
             // What is no message of ours goes where people see it.
             let stray = AMQPPublishing(
-                exchange: "", routingKey: WebhookSchedule.queue, properties: .pipeline(type: "dcm.other.v1"), body: Array("{}".utf8))
+                exchange: "", routingKey: WebhookSchedule.queue(of: "flaky"), properties: .pipeline(type: "dcm.other.v1"),
+                body: Array("{}".utf8))
             try await client.publish(stray)
             try await bench.eventually("it is a dead letter") { try await client.inspect(PipelineQueue.dead).messages == 1 }
         }
         #expect(receiver.requests.filter { $0.id == "flaky_lost" }.count == 1)
+    }
+
+    /// A receiver that accepts nothing, and a broker that does not take what has to wait: the receiver is not told again and again.
+    private func notTaken(_ bench: WebhookBench, _ receiver: WebhookReceiver) async throws {
+        try await bench.addWebhook("down", receiver.url("/down"), [], after: 8)
+        let message = bench.delivery("down-1", "down")
+        try await bench.store.queueDeliveries([message])
+        try await bench.live(schedule: Self.fast) { queue, client in
+            _ = try await queue.depth(of: "down")
+            try await bench.broker.rabbitmqctl("delete_queue", "--vhost", bench.broker.virtualHost, "dcm.webhooks.retry.1s.v1")
+            try await queue.send(WebhookMessage(message))
+            try await bench.eventually("the try is on record") { try await bench.store.delivery("down-1")?.attempt == 1 }
+            try await bench.eventually("it is said") { bench.vitals.alarm(at: Date().addingTimeInterval(61)) != nil }
+            #expect(bench.vitals.alarm(at: Date().addingTimeInterval(61))?.text.contains("was deleted") == true)
+            let marker = bench.delivery("down-2", "down")
+            try await bench.store.queueDeliveries([marker])
+            try await queue.send(WebhookMessage(marker))
+            try await bench.eventually("the next one is tried") { try await bench.store.delivery("down-2")?.attempt == 1 }
+            #expect(receiver.requests.filter { $0.id == "down-1" }.count == 1)
+        }
+        // The next life declares the queue, and finds what never came to it.
+        try await bench.live(schedule: Self.fast, patience: 1) { _, _ in
+            try await bench.eventually("it is accepted in the end") { try await bench.store.webhook("down")?.delivered == 2 }
+        }
+        try await bench.store.removeWebhook("down")
     }
 
     /// A broker that refuses for good: nothing moves on, and people are told why.

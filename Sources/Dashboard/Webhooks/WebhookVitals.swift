@@ -4,7 +4,9 @@ import Synchronization
 /// Whether messages get from the ledger to the broker, and from there to webhooks.
 package final class WebhookVitals: Sendable {
     package enum Part: Sendable, Hashable {
-        case handingOver, delivering
+        case handingOver
+        /// To the webhook with this id.
+        case delivering(String)
     }
 
     private struct Trouble {

@@ -7,136 +7,144 @@ import Jobs
 import Logging
 import Pipeline
 import ServiceLifecycle
+import Synchronization
 
 /// Takes messages from the broker to webhooks.
 ///
-/// A 2xx is the end of a message; after anything else it waits in a queue of the broker that brings it back, until it is given up.
-/// In each case what follows is confirmed, then on record, then acknowledged: wherever the monitor is killed, a message comes at least once.
-struct WebhookCourier: Service {
+/// A 2xx is the end of a message; after anything else it waits in a queue of the broker that brings it back, until it is given up. How a try
+/// ended is on record first, then the next one is handed to the broker, then the message is acknowledged: what the broker did not take,
+/// the follower finds overdue. Wherever the monitor is killed, a message comes at least once.
+final class WebhookCourier: Service {
     struct Limits: Sendable {
-        /// Messages in hand, for all webhooks together. Several of them may be slow at a time.
-        var prefetch = 400
-        var lanes = WebhookLanes.Limits()
+        /// Requests to one receiver at a time.
+        var atOnce = 4
         /// For one request, from the look-up of the name to the end of the answer.
         var timeout = Duration.seconds(15)
         /// After so many failed tries in a row it accepts nothing.
         var failures = WebhookRules.manyFailures
-        /// A webhook that accepts nothing for so long is tried every ten minutes.
-        var trust: TimeInterval = 600
+        /// A webhook that accepts nothing is tried by one message at a time, so far apart.
+        var pause = Duration.seconds(30)
         /// A webhook that accepts nothing for so long is disabled.
         var endurance: TimeInterval = 3 * 86400
+        /// After what went wrong on our side.
+        var patience = Duration.seconds(1)
     }
 
     private let store: MonitorStore
     private let queue: WebhookQueue
+    private let vitals: WebhookVitals
     private let limits: Limits
-    private let trouble: WebhookTrouble
     private let logger: Logger
     private let session: CurlSession
-    private let lanes: WebhookLanes
-    private let starts: AsyncStream<Void>
-    private let starter: AsyncStream<Void>.Continuation
+    private let inHand = Mutex<Set<String>>([])
+    private let lists: AsyncStream<Set<String>>
+    private let lister: AsyncStream<Set<String>>.Continuation
 
     init(store: MonitorStore, queue: WebhookQueue, vitals: WebhookVitals, limits: Limits = Limits(), logger: Logger) {
         self.store = store
         self.queue = queue
+        self.vitals = vitals
         self.limits = limits
         self.logger = logger
-        trouble = WebhookTrouble(part: .delivering, vitals: vitals, logger: logger)
-        lanes = WebhookLanes(limits.lanes)
-        // Nobody waits for another webhook's requests; one more for what is sent by hand.
-        session = CurlSession(parallelism: WebhookRules.most * (limits.lanes.atOnce + 1))
-        (starts, starter) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        // Nobody waits for another webhook's requests.
+        session = CurlSession(parallelism: WebhookRules.most * limits.atOnce)
+        (lists, lister) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
-    /// There is a webhook. Cheap, as often as you like.
-    func start() { starter.yield() }
+    /// From now on these are served, by id; those that are disabled, too: what is left for them has to go. Cheap, as often as you like.
+    func serve(_ webhooks: Set<String>) { lister.yield(webhooks) }
 
     func run() async throws {
         await cancelWhenGracefulShutdown {
-            for await _ in starts {
-                do {
-                    try await deliverAll()
-                } catch {
-                    trouble.note(error)
+            var lanes: [String: Task<Void, Never>] = [:]
+            for await webhooks in self.lists {
+                for webhook in webhooks where lanes[webhook] == nil { lanes[webhook] = Task { await self.deliver(to: webhook) } }
+                for (webhook, lane) in lanes where !webhooks.contains(webhook) {
+                    lane.cancel()
+                    lanes[webhook] = nil
                 }
             }
+            for lane in lanes.values { lane.cancel() }
+            for lane in lanes.values { await lane.value }
         }
     }
 
-    private func deliverAll() async throws {
-        try await queue.consume(prefetch: limits.prefetch) { deliveries in
-            trouble.isOver()
-            await withDiscardingTaskGroup { group in
-                for await delivery in deliveries { group.addTask { await take(delivery) } }
+    private func deliver(to webhook: String) async {
+        let lane = Lane(
+            webhook: webhook, pace: WebhookPace(apart: limits.pause),
+            trouble: WebhookTrouble(part: .delivering(webhook), vitals: vitals, logger: logger, queue: queue))
+        while !Task.isCancelled {
+            do {
+                try await queue.consume(webhook, prefetch: limits.atOnce) { deliveries in
+                    await withDiscardingTaskGroup { group in
+                        for await delivery in deliveries { group.addTask { await self.take(delivery, lane) } }
+                    }
+                }
+            } catch {
+                lane.trouble.note(error)
+                try? await Task.sleep(for: limits.patience)
             }
         }
+        lane.trouble.isOver()
     }
 
-    private func take(_ delivery: AMQPDelivery) async {
+    /// One webhook's queue.
+    private struct Lane {
+        var webhook: String
+        var pace: WebhookPace
+        var trouble: WebhookTrouble
+    }
+
+    private func take(_ delivery: AMQPDelivery, _ lane: Lane) async {
         do {
             let message: WebhookMessage
             do {
                 message = try delivery.decode(WebhookMessage.self, type: WebhookMessage.type)
             } catch {
-                try await queue.sendDead(delivery, because: error.reason)
+                try await queue.sendDead(delivery, of: lane.webhook, because: error.reason)
                 delivery.ack()
                 return
             }
-            try await carry(message)
+            // A copy of what is in hand. After a reconnect it is the message itself; the follower would miss it in time.
+            guard inHand.withLock({ $0.insert(message.id).inserted }) else { return delivery.ack() }
+            defer { inHand.withLock { _ = $0.remove(message.id) } }
+            let isDone = try await carry(message, isByHand: delivery.properties.priority != nil, lane)
             delivery.ack()
-            trouble.isOver()
+            if isDone { lane.trouble.isOver() }
         } catch {
-            trouble.note(error)
+            lane.trouble.note(error)
             // Cancelled, or the broker or the store is away. Not at once again: that would be as fast as the machine is.
-            if !(error is CancellationError) { try? await Task.sleep(for: .seconds(1)) }
+            if !(error is CancellationError) { try? await Task.sleep(for: limits.patience) }
             delivery.nack(requeue: true)
         }
     }
 
     /// Returns when this message may be forgotten.
-    private func carry(_ message: WebhookMessage) async throws {
+    ///
+    /// - Returns: false when the broker did not take its next try.
+    private func carry(_ message: WebhookMessage, isByHand: Bool, _ lane: Lane) async throws -> Bool {
+        guard let (webhook, _) = try await due(message) else { return true }
+        if !isByHand, webhook.failures >= limits.failures { try await Task.sleep(until: lane.pace.reserve()) }
+        // A store that takes nothing would not take how the try ends either: the receiver would be told the same again and again.
+        try await store.postpone([(message.id, message.round)], to: Date())
+        // As they are now, after it may have waited for its turn.
+        guard let (webhook, delivery) = try await due(message) else { return true }
+        return try await tryOnce(message, delivery, webhook, lane)
+    }
+
+    /// - Returns: nil for what was tried already (the acknowledgement was lost, or it was handed over twice) and for what nobody wants.
+    private func due(_ message: WebhookMessage) async throws -> (MonitorWebhook, WebhookDelivery)? {
         guard let webhook = try await store.webhook(message.webhook), webhook.isEnabled,
             let delivery = try await store.delivery(message.id),
-            // What was tried already: the acknowledgement was lost, or somebody handed it over twice.
             !delivery.state.isOver, delivery.round == message.round, delivery.attempt < message.attempt
-        else { return }
-        switch await lanes.enter(message.id, webhook.id, standing(of: message, webhook)) {
-        case .copy:
-            // The other one is not acknowledged yet, so nothing is lost with this one.
-            return
-        case .later(let seconds):
-            try Task.checkCancellation()
-            try await sendBack(message, webhook, turn: seconds)
-        case .now:
-            var accepted: Bool?
-            defer { lanes.leave(message.id, webhook.id, accepted: accepted) }
-            accepted = try await tryOnce(message, delivery)
-        }
+        else { return nil }
+        return (webhook, delivery)
     }
 
-    private func standing(of message: WebhookMessage, _ webhook: MonitorWebhook) -> WebhookLanes.Standing {
-        if message.attempt == 1, message.round > 1 || message.event == WebhookDocument.testEvent { return .byHand }
-        return webhook.failures >= limits.failures ? .failing : .usual
-    }
-
-    /// It is none of the tries that are counted.
-    private func sendBack(_ message: WebhookMessage, _ webhook: MonitorWebhook, turn: Double) async throws {
-        let isFailing = webhook.failures >= limits.failures
-        let isLong = webhook.failingSince.map { Date().timeIntervalSince($0) > limits.trust } ?? false
-        let least = isFailing ? (isLong ? 600 : Int(limits.lanes.pause / .seconds(1))) : 0
-        let delay = queue.schedule.delay(untilTurn: turn, atLeast: least)
-        try await queue.send(message, after: delay)
-        try await store.postpone([(message.id, message.round)], to: Date().addingTimeInterval(Double(delay)))
-    }
-
-    /// - Returns: whether it was accepted; nil when there was no try.
-    private func tryOnce(_ message: WebhookMessage, _ delivery: WebhookDelivery) async throws -> Bool? {
+    private func tryOnce(
+        _ message: WebhookMessage, _ delivery: WebhookDelivery, _ webhook: MonitorWebhook, _ lane: Lane
+    ) async throws -> Bool {
         let now = Date()
-        // A store that takes nothing would not take how the try ends either: the receiver would be told the same again and again.
-        try await store.postpone([(message.id, message.round)], to: now)
-        // As it is now, after it may have waited for its turn.
-        guard let webhook = try await store.webhook(message.webhook), webhook.isEnabled else { return nil }
         let answer = await attempt(message, webhook, at: now)
         if answer.isCancelled { throw CancellationError() }
         let milliseconds = Int(Date().timeIntervalSince(now) * 1000)
@@ -150,15 +158,19 @@ struct WebhookCourier: Service {
             return true
         }
         let delay = answer.isFinal ? nil : queue.schedule.delay(afterAttempt: message.attempt, atLeast: answer.retryAfter)
-        let after: MonitorWebhook?
+        let end = delay.map { ended(.retrying, due: Date().addingTimeInterval(Double($0))) } ?? ended(.dead)
+        guard let after = try await store.record(end, of: message.id, round: message.round) else { return true }
+        var isDone = true
         if let delay {
             var next = message
             next.attempt += 1
-            try await queue.send(next, after: delay)
-            let due = Date().addingTimeInterval(Double(delay))
-            after = try await store.record(ended(.retrying, due: due), of: message.id, round: message.round)
+            do {
+                try await queue.send(next, after: delay)
+            } catch {
+                isDone = false
+                lane.trouble.note(error)
+            }
         } else {
-            after = try await store.record(ended(.dead), of: message.id, round: message.round)
             logger.warning(
                 "A webhook did not accept a message, which is given up",
                 metadata: [
@@ -167,8 +179,8 @@ struct WebhookCourier: Service {
         }
         // Where much waits, no message is tried often enough to be given up: then its age counts, unless somebody has sent it once more.
         let isOld = message.round == 1 && now.timeIntervalSince(delivery.createdAt) >= limits.endurance
-        if let after, delay == nil || isOld { try await giveUp(after, webhook.url, answer, at: now) }
-        return false
+        if delay == nil || isOld { try await giveUp(after, webhook.url, answer, at: now) }
+        return isDone
     }
 
     /// Disables a webhook that wants it so, or that nobody seems to look after.

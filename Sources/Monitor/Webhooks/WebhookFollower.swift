@@ -23,8 +23,8 @@ struct WebhookFollower: Service {
     let address: String?
     let logger: Logger
     var patience = Self.patience
-    /// Called when there is a webhook.
-    let found: @Sendable () -> Void
+    /// Called with the ids of all webhooks there are, again and again.
+    let found: @Sendable (Set<String>) -> Void
 
     func run() async throws {
         // A broker that is away is not waited for at the end.
@@ -32,18 +32,17 @@ struct WebhookFollower: Service {
     }
 
     private func follow() async {
-        let trouble = WebhookTrouble(part: .handingOver, vitals: vitals, logger: logger)
-        // Where the reading is; the store knows it up to the last message, and some thousand facts.
+        let trouble = WebhookTrouble(part: .handingOver, vitals: vitals, logger: logger, queue: queue)
+        // Where the reading is; the store knows it up to the last message, or some thousand facts before.
         var places: [String: LedgerPlace] = [:]
         var nextSweep = ContinuousClock.now
         for await _ in feed.watch(isOwn: true) {
             do {
                 let webhooks = try await store.webhooks()
-                guard !webhooks.isEmpty else { continue }
-                found()
+                found(Set(webhooks.map(\.id)))
                 try await handOver(to: webhooks.filter(\.isEnabled), &places)
                 if nextSweep < .now {
-                    try await sweep()
+                    for webhook in webhooks where webhook.isEnabled { try await sweep(webhook) }
                     nextSweep = .now + .seconds(patience / 4)
                 }
                 trouble.isOver()
@@ -58,6 +57,7 @@ struct WebhookFollower: Service {
     /// Reads the facts once for all webhooks.
     private func handOver(to webhooks: [MonitorWebhook], _ places: inout [String: LedgerPlace]) async throws {
         var webhooks = webhooks
+        guard var written = webhooks.map(\.place.sequence).min() else { return places = [:] }
         for index in webhooks.indices {
             let stored = webhooks[index].place
             if let reached = places[webhooks[index].id], reached.sequence > stored.sequence { webhooks[index].place = reached }
@@ -65,7 +65,6 @@ struct WebhookFollower: Service {
         try await findPlaces(of: &webhooks)
         places = Dictionary(uniqueKeysWithValues: webhooks.map { ($0.id, $0.place) })
         guard var place = webhooks.map(\.place).min(by: { $0.sequence < $1.sequence }) else { return }
-        var written = place.sequence
         while !Task.isCancelled {
             let (endings, last) = try await ledger.endings(after: place)
             guard last.sequence > place.sequence else { return }
@@ -107,14 +106,21 @@ struct WebhookFollower: Service {
     }
 
     /// Hands over once more what the broker must have lost. What comes twice is sent once: the store knows.
-    private func sweep() async throws {
+    private func sweep(_ webhook: MonitorWebhook) async throws {
         let now = Date()
-        let overdue = try await store.overdueDeliveries(before: now.addingTimeInterval(-patience), limit: 200)
+        let overdue = try await store.overdueDeliveries(of: webhook.id, before: now.addingTimeInterval(-patience), limit: 200)
         guard let oldest = overdue.first?.dueAt else { return }
-        // As long as others wait to be taken, these may be among them; but not for ever.
-        let isLost = now.timeIntervalSince(oldest) > 10 * patience
-        guard try await queue.depth() == 0 || isLost else { return }
-        logger.info("Messages for webhooks are handed to the broker once more", metadata: ["count": "\(overdue.count)"])
+        // As long as others wait to be taken, these may be among them.
+        guard try await queue.depth(of: webhook.id) == 0 else {
+            if webhook.failures < WebhookRules.manyFailures, now.timeIntervalSince(oldest) > 10 * patience {
+                WebhookTrouble(part: .delivering(webhook.id), vitals: vitals, logger: logger, queue: queue)
+                    .note("messages wait in RabbitMQ's queue \(WebhookSchedule.queue(of: webhook.id)) and are hardly taken from it.")
+            }
+            return
+        }
+        logger.info(
+            "Messages for a webhook are handed to the broker once more",
+            metadata: ["webhook": "\(webhook.id)", "count": "\(overdue.count)"])
         try await queue.send(overdue.map { WebhookMessage($0) })
         try await store.postpone(overdue.map { ($0.id, $0.round) }, to: now)
     }

@@ -9,13 +9,20 @@ struct WebhookTrouble: Sendable {
     let part: WebhookVitals.Part
     let vitals: WebhookVitals
     let logger: Logger
+    let queue: WebhookQueue
 
     func isOver() { vitals.noteSuccess(part) }
 
     func note(_ error: any Error) {
-        guard let reason = Self.words(error) else {
+        // A broker that is away has an alarm of its own.
+        let isAway = (error as? AMQPError)?.code == .timeout && !queue.isConnected
+        guard !isAway, let reason = Self.words(error) else {
             return logger.debug("Webhooks are told later", metadata: ["error": "\(error)"])
         }
+        note(reason, "\(error)")
+    }
+
+    func note(_ reason: String, _ error: String = "") {
         if vitals.note(part, reason, at: Date()) {
             logger.warning("Webhooks are told nothing, and told it later", metadata: ["reason": "\(reason)", "error": "\(error)"])
         }
@@ -31,6 +38,7 @@ struct WebhookTrouble: Sendable {
             case .timeout: "RabbitMQ does not take messages in time."
             case .accessRefused: "the monitor's user may not use RabbitMQ's exchange and queues dcm.webhooks*. Give it the rights."
             case .topologyMismatch: "a queue dcm.webhooks* exists with other properties. Delete it; what was in it is sent all the same."
+            case .returned, .notFound: "one of RabbitMQ's queues dcm.webhooks* was deleted. Restart the monitor, which declares it."
             default: "RabbitMQ refuses the messages (\(error.code)). The monitor's log says more."
             }
         case let error as MonitorStoreError: error.message
