@@ -77,7 +77,7 @@ struct OpenAPIDocument: Sendable {
 
     private static func words(_ route: APIRoute) -> String {
         switch route.status {
-        case .accepted: "The broker has it; the router carries it out."
+        case .accepted: "It is on its way: a command to the router, a message to its webhook."
         case .created: "Added."
         default: route.method == .get ? "Found." : "Done."
         }

@@ -51,6 +51,8 @@
   let isLoading = false;
   let isStale = false;
   let timer;
+  // When the next look may begin.
+  let nextLook = 0;
 
   // What people opened or are typing into stays as they left it.
   function isBusy(part) {
@@ -91,6 +93,7 @@
   async function refresh() {
     if (isLoading) { isStale = true; return; }
     isLoading = true;
+    const begun = performance.now();
     try {
       const response = await fetch(location.href.split("#")[0], { headers: { Accept: "text/html" }, redirect: "manual" });
       // To where one signs in: whoever is typing here keeps what stands here.
@@ -108,12 +111,14 @@
       // The stream's own state says that the monitor is away.
     } finally {
       isLoading = false;
+      // While much happens a page looks every two and a half seconds, and asks a slow monitor less often.
+      nextLook = begun + Math.max(2500, Math.min(10 * (performance.now() - begun), 10000));
       if (isStale) { isStale = false; soon(); }
     }
   }
 
   function soon() {
-    if (!timer) timer = setTimeout(() => { timer = undefined; refresh(); }, 700);
+    if (!timer) timer = setTimeout(() => { timer = undefined; refresh(); }, Math.max(700, nextLook - performance.now()));
   }
 
   // MARK: The stream

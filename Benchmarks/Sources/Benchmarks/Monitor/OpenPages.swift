@@ -8,7 +8,8 @@ import Synchronization
 /// Open pages, as browsers have them.
 ///
 /// Each does what monitor.js does: it reads itself once, follows the stream from the fact on that it knows, and with what it hears it reads
-/// itself again 700 ms later, not twice at a time, and again if it then knows less than it has heard. What runs makes it look every five seconds.
+/// itself again 700 ms later, not twice at a time, at most every 2.5 s and for a tenth of the time, and again if it then knows less than it has heard.
+/// What runs makes it look every five seconds.
 final class OpenPages: Sendable {
     private let pages: [OpenPage]
 
@@ -93,6 +94,8 @@ final class OpenPage: Sendable {
         fileprivate var last: Int64 = 0
         /// When the page is to be read.
         fileprivate var due: ContinuousClock.Instant?
+        /// When it may be read again.
+        fileprivate var nextLook = ContinuousClock.now
         fileprivate var hasRunning = false
     }
 
@@ -160,7 +163,7 @@ final class OpenPage: Sendable {
     private func soon() {
         let isNew = state.withLock { state in
             guard state.due == nil else { return false }
-            state.due = .now + Self.delay
+            state.due = max(.now + Self.delay, state.nextLook)
             return true
         }
         if isNew { wakeUp.signal() }
@@ -191,12 +194,14 @@ final class OpenPage: Sendable {
     }
 
     private func refresh(_ connection: HTTPConnection) throws {
+        let begun = ContinuousClock.now
         let fresh = try Self.read(path, connection)
         let isBehind = state.withLock { state in
             state.reads.append(fresh.read)
             state.hasRunning = fresh.hasRunning
+            state.nextLook = begun + max(.seconds(2.5), min((fresh.read.at - begun) * 10, .seconds(10)))
             // What was to be read while this was under way waits its time again.
-            if let due = state.due, due <= fresh.read.at { state.due = fresh.read.at + Self.delay }
+            if let due = state.due { state.due = max(due, fresh.read.at + Self.delay, state.nextLook) }
             return fresh.fact < state.last
         }
         if isBehind { soon() }
