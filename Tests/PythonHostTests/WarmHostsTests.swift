@@ -443,7 +443,9 @@ struct WarmHostsTests {
             }
             let isRunning = try await eventually { FileManager.default.fileExists(atPath: mark.path) }
             #expect(isRunning)
-            let cancelled = Task { await hosts.run(tree.job("svc.slow", attempt: 2), onProgress: { _, _ in }) }
+            // What it waits for when it gets to run never comes: it ends by being cancelled.
+            let slow = tree.job("svc.slow", attempt: 2, params: .string(mark.path + ".never"))
+            let cancelled = Task { await hosts.run(slow, onProgress: { _, _ in }) }
             let isStuck = try await eventually { FileManager.default.fileExists(atPath: mark.path + ".stuck") }
             #expect(isStuck)
             cancelled.cancel()
