@@ -99,6 +99,11 @@ struct MonitorBench: AsyncParsableCommand {
             try await read(routes.routes, port, process, writer)
             note("after \(readers) readers")
             for line in try await follow(ledger, port, process, writer) { memory.append(line.when, line.resident, line.peak) }
+            let largest = try await ask(MonitorRoutes.largest, 0, try HTTPConnection(port: port), process)
+            note("after `\(MonitorRoutes.largest.name)`")
+            print(
+                "`\(MonitorRoutes.largest.name)`: \(largest.seconds.fraction(1)) s, \(largest.processor.fraction(1)) s of processor time.\n"
+            )
             print("\(memory)\n\nLoad after: \(Host.load)\n")
             writing.cancel()
             _ = try? await writing.value
@@ -119,14 +124,14 @@ struct MonitorBench: AsyncParsableCommand {
         let connection = try HTTPConnection(port: port)
         // The writer's own needs of the monitor are no part of an answer.
         let idle = try await cost(of: process) { try await Task.sleep(for: .seconds(3)) }
-        var single: [(median: Double, processor: Double)] = []
-        for route in routes {
-            var took: [Double] = []
-            let times = route.isRare ? 1 : alone
-            let cost = try await cost(of: process) {
-                for number in 0..<times { took.append(try connection.get(route.paths[(number + 3) % route.paths.count]).seconds) }
+        var single = routes.map { _ in (seconds: [Double](), processor: [Double]()) }
+        // One route after the other: what was asked a moment ago may wait its turn before it is read anew.
+        for number in 0..<alone {
+            for (index, route) in routes.enumerated() {
+                let answer = try await ask(route, number + 3, connection, process)
+                single[index].seconds.append(answer.seconds)
+                single[index].processor.append(max(0, answer.processor - idle.processor / idle.wall * answer.seconds))
             }
-            single.append((took.median, max(0, cost.processor - idle.processor / idle.wall * cost.wall) / Double(times)))
         }
         let before = writer.jobs
         let began = ContinuousClock.now
@@ -139,15 +144,11 @@ struct MonitorBench: AsyncParsableCommand {
         var table = MarkdownTable("", "alone, ms", "processor ms", "p50 ms", "p95 ms", "p99 ms", "longest", "p95 to the floor's")
         for (index, route) in routes.enumerated() {
             let all = seconds[index]
-            guard !route.isRare else {
-                table.append(
-                    "`\(route.name)`", (single[index].median * 1000).fraction(1), (single[index].processor * 1000).fraction(1), "", "", "",
-                    "", "")
-                continue
-            }
+            guard !all.isEmpty else { throw BenchmarkError("\(route.name) was not asked: more seconds are needed.") }
             table.append(
-                "`\(route.name)`", (single[index].median * 1000).fraction(1), (single[index].processor * 1000).fraction(1),
-                (all.percentile(0.5) * 1000).fraction(1), (all.percentile(0.95) * 1000).fraction(1),
+                "`\(route.name)`", (single[index].seconds.median * 1000).fraction(1),
+                (single[index].processor.median * 1000).fraction(1), (all.percentile(0.5) * 1000).fraction(1),
+                (all.percentile(0.95) * 1000).fraction(1),
                 (all.percentile(0.99) * 1000).fraction(1),
                 ((all.max() ?? .nan) * 1000).fraction(1), (all.percentile(0.95) / floor).fraction(1))
         }
@@ -162,6 +163,15 @@ struct MonitorBench: AsyncParsableCommand {
             \(table)
 
             """)
+    }
+
+    private func ask(
+        _ route: MonitorRoutes.Route, _ number: Int, _ connection: HTTPConnection, _ process: ManagedProcess
+    ) async throws -> (seconds: Double, processor: Double) {
+        var answer: HTTPConnection.Answer?
+        let cost = try await cost(of: process) { answer = try connection.get(route.paths[number % route.paths.count]) }
+        guard let answer, answer.status == 200 else { throw BenchmarkError("\(route.name) answers \(answer?.status ?? 0).") }
+        return (answer.seconds, cost.processor)
     }
 
     // MARK: Open pages

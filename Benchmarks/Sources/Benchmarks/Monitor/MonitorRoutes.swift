@@ -8,13 +8,15 @@ struct MonitorRoutes: Sendable {
         var name: String
         /// Asked in turn, so that hardly any answer is one that was just given.
         var paths: [String]
-        /// Nobody asks it again and again: it is asked alone only.
-        var isRare = false
     }
 
     private(set) var routes: [Route]
     /// Paths that answer otherwise than by 200, with their status: they are not measured.
     private(set) var absent: [(path: String, status: Int)] = []
+
+    /// What it would be done to is counted exactly, run by run: asked once, after everything else.
+    static let largest = Route(
+        name: "/bulk/new, all runs that succeeded", paths: ["/bulk/new?kind=runs&action=reprocess&state=succeeded"])
 
     /// Costs a server next to nothing: what is left of it is the machine, the connection and the reader.
     static let floor = "/healthz"
@@ -71,8 +73,6 @@ struct MonitorRoutes: Sendable {
             page("/audit"), page("/bulk"), page("/bulk/new?kind=runs&action=retry&state=failed", "/bulk/new, failed runs"),
             page("/bulk/new?kind=jobs&action=retry&state=dead", "/bulk/new, dead jobs"),
             page("/bulk/new?kind=runs&action=reprocess&service=mammo", "/bulk/new, runs of a rare service"),
-            Route(
-                name: "/bulk/new, all runs that succeeded", paths: ["/bulk/new?kind=runs&action=reprocess&state=succeeded"], isRare: true),
             page("/account"), page("/users"), page("/webhooks"),
         ]
         let api = "/api/v1"
