@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Jobs
 import Synchronization
 
@@ -19,7 +20,7 @@ final class WebhookReceiver: Sendable {
     }
 
     private static let program = """
-        import base64, hashlib, hmac, http.server, json, sys, time
+        import base64, hashlib, hmac, http.server, json, os, sys, threading, time
 
         answers = json.loads(sys.argv[1])
         key = base64.b64decode(sys.argv[2].removeprefix("whsec_"))
@@ -64,6 +65,8 @@ final class WebhookReceiver: Sendable {
                 pass
 
 
+        # Whoever started us is gone, however that came.
+        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
         server = Server(("127.0.0.1", 0), Receiver)
         print(server.server_address[1], flush=True)
         server.serve_forever()
@@ -82,6 +85,9 @@ final class WebhookReceiver: Sendable {
         process.arguments = ["-c", Self.program, plan, secret, log.path]
         let output = Pipe()
         process.standardOutput = output
+        process.standardInput = Pipe()
+        // Ours belongs to whoever waits for the end of the tests' output.
+        process.standardError = FileHandle.nullDevice
         try process.run()
         let line = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
         guard let port = Int(line.trimmingCharacters(in: .whitespacesAndNewlines)) else { throw URLError(.cannotConnectToHost) }
@@ -89,7 +95,13 @@ final class WebhookReceiver: Sendable {
         self.process = Mutex(process)
     }
 
-    deinit { process.withLock { $0.terminate() } }
+    deinit {
+        process.withLock { process in
+            // SIGTERM may be ignored: a service's tests do, and children take that over.
+            kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+        }
+    }
 
     /// - Parameter path: with `slow` in it an answer takes 3 s; `/stalled` begins its answer and stops for 5 s.
     func url(_ path: String) -> String { "http://127.0.0.1:\(port)\(path)" }
