@@ -14,6 +14,8 @@ struct WebhookTrouble: Sendable {
     func isOver() { vitals.noteSuccess(part) }
 
     func note(_ error: any Error) {
+        // At the end of the monitor everything fails, whatever it says.
+        guard !Task.isCancelled else { return }
         // A broker that is away has an alarm of its own.
         let isAway = (error as? AMQPError)?.code == .timeout && !queue.isConnected
         guard !isAway, let reason = Self.words(error) else {
