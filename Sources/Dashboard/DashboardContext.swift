@@ -18,6 +18,14 @@ struct DashboardContext: RequestContext {
         client = source.channel.remoteAddress?.ipAddress ?? "unknown"
     }
 
+    /// Whoever is signed in.
+    ///
+    /// - Throws: 403 when nobody is.
+    func requireIdentity() throws(Problem) -> Identity {
+        guard let identity else { throw .forbidden("Nobody is signed in.") }
+        return identity
+    }
+
     /// Whether there is something at the address.
     var isRouted: Bool { endpointPath != nil && endpointPath != "NotFound" }
 }

@@ -206,7 +206,7 @@ struct APIController: Sendable {
     @Sendable private func command(
         _ action: CommandMessage.Action, _ request: Request, _ context: DashboardContext
     ) async throws -> APIAnswer {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let priority = action == .setPriority ? try await Self.priority(request) : nil
         let order =
             action == .retryJob || action == .discardJob

@@ -43,7 +43,7 @@ struct BulkController: Sendable {
     }
 
     @Sendable private func preview(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let preview = try await desk.preview(BulkOrder(try await APIBody.read(request)), by: identity)
         return .json([
             "token": .string(preview.record.id),
@@ -58,7 +58,7 @@ struct BulkController: Sendable {
     }
 
     @Sendable private func start(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         guard let body = try await APIBody.read(request), let token = body["token"]?.string else {
             throw Problem.parameter("token", nil, allowed: "the token of a preview")
         }
@@ -95,7 +95,7 @@ struct BulkController: Sendable {
     }
 
     @Sendable private func cancel(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         return .json(JSONValue(try await desk.cancel(context.parameters.require("id"), by: identity)))
     }
 

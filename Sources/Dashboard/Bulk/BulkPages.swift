@@ -154,7 +154,7 @@ struct BulkPages: Sendable {
     /// Starts what the page showed. When that has become something else meanwhile, it says so and asks again, for what it shows then and
     /// nothing else, so that a set which never stands still can be ordered, too.
     @Sendable private func start(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let form = context.form
         guard let once = form["once"]?.lowercased(), UUID(uuidString: once) != nil else {
             throw Problem.badRequest("The form is not whole. Go back to the list and begin again.")
@@ -301,7 +301,7 @@ struct BulkPages: Sendable {
     }
 
     @Sendable private func cancel(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let id = try context.parameters.require("id")
         do {
             _ = try await desk.cancel(id, by: identity)

@@ -171,7 +171,7 @@ extension PageController {
     /// With `params` in the form, a retry with other ones; what is wrong with them is said where they were typed.
     @Sendable func retryJob(_ request: Request, _ context: DashboardContext) async throws -> Response {
         guard let text = context.form["params"] else { return try await act(.retryJob, "/jobs", request, context) }
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let id = try context.parameters.require("id")
         do {
             _ = try await commands.send(

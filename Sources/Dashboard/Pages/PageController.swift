@@ -51,7 +51,7 @@ struct PageController: Sendable {
     func act(
         _ action: CommandMessage.Action, _ folder: String?, _ request: Request, _ context: DashboardContext
     ) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let target = try context.parameters.require("id")
         _ = try await commands.send(
             action, target: target, priority: context.form["priority"],

@@ -133,7 +133,7 @@ struct ParkedMessages: Sendable {
     private func act(
         _ action: CommandMessage.Action, _ request: Request, _ context: DashboardContext
     ) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let target = try Self.target(context.parameters.require("id"), through: context.form["through"])
         _ = try await commands.send(action, target: target, by: identity)
         return .redirect(to: "/dead?done=\(action.rawValue)")
@@ -159,7 +159,7 @@ struct ParkedMessages: Sendable {
 
     /// Nothing is revealed that could not be recorded.
     private func revealed(_ context: DashboardContext) async throws -> (LedgerDeadMessage, [UInt8]) {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let id = try context.parameters.require("id")
         guard let number = Int64(id), let message = try await ledger.deadMessage(number) else {
             throw Problem.notFound("There is no message '\(id)'.")
@@ -223,7 +223,7 @@ extension ParkedMessages {
                     example: 12),
             ], answer: Schema.ref("CommandReceipt"), failures: [.notFound, .conflict]
         ) { request, context in
-            guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+            let identity = try context.requireIdentity()
             let target = try Self.target(context.parameters.require("id"), through: request.query("through"))
             return .json(["command": .string(try await commands.send(action, target: target, by: identity))])
         }

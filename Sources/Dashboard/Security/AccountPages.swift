@@ -77,7 +77,7 @@ struct AccountPages: Sendable {
     private func page(
         _ request: Request, _ context: DashboardContext, message: String? = nil, notice: String? = nil
     ) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let isSession = identity.means == .session
         let sessions =
             isSession

@@ -65,7 +65,7 @@ struct RevealController: Sendable {
 
     /// Nothing is revealed that could not be recorded.
     private func record(_ run: String, reason: String?, _ context: DashboardContext) async throws {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let reason = (reason ?? "").trimmingCharacters(in: .whitespacesAndNewlines)
         guard reason.count <= 200 else { throw Problem.badRequest("A reason has at most 200 characters.") }
         try await access.store.record(

@@ -76,7 +76,7 @@ struct UserPages: Sendable {
     }
 
     @Sendable private func add(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let name = (context.form["name"] ?? "").trimmingCharacters(in: .whitespaces).lowercased()
         do {
             if let problem = AccountRules.problem(name: name) { throw Refusal(message: problem) }
@@ -96,7 +96,7 @@ struct UserPages: Sendable {
         _ action: String, _ request: Request, _ context: DashboardContext,
         _ body: (_ name: String, _ context: DashboardContext, _ entry: AuditEntry) async throws -> Void
     ) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let name = try context.parameters.require("id")
         do {
             try await body(name, context, identity.entry(action, .init("user", name)))
@@ -154,7 +154,7 @@ struct UserPages: Sendable {
     // MARK: Tokens
 
     @Sendable private func addToken(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let name = (context.form["name"] ?? "").trimmingCharacters(in: .whitespaces).lowercased()
         let now = Date()
         do {
@@ -180,7 +180,7 @@ struct UserPages: Sendable {
     }
 
     @Sendable private func revokeToken(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         do {
             let entry: @Sendable (MonitorToken) -> AuditEntry = { token in
                 identity.entry("revoke-token", .init("token", token.id), detail: ["name": .string(token.name)])

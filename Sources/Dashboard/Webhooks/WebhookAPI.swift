@@ -131,7 +131,7 @@ struct WebhookAPI: Sendable {
     private func changing(
         _ context: DashboardContext, _ body: (Identity) async throws -> JSONValue
     ) async throws -> APIAnswer {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         do {
             return .json(try await body(identity))
         } catch let refusal as WebhookDesk.Refusal {

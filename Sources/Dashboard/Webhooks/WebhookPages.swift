@@ -107,7 +107,7 @@ struct WebhookPages: Sendable {
     }
 
     @Sendable private func add(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         do {
             let webhook = try await desk.add(
                 name: context.form["name"] ?? "", url: context.form["url"] ?? "", events: Self.events(context), by: identity)
@@ -147,7 +147,7 @@ struct WebhookPages: Sendable {
     }
 
     @Sendable private func save(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let id = try context.parameters.require("id")
         do {
             _ = try await desk.change(
@@ -159,7 +159,7 @@ struct WebhookPages: Sendable {
     }
 
     @Sendable private func rotate(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let id = try context.parameters.require("id")
         do {
             let webhook = try await desk.rotateSecret(id, by: identity)
@@ -170,7 +170,7 @@ struct WebhookPages: Sendable {
     }
 
     @Sendable private func remove(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         try await desk.remove(context.parameters.require("id"), by: identity)
         return .redirect(to: "/webhooks?done=remove")
     }
@@ -183,7 +183,7 @@ struct WebhookPages: Sendable {
     private func act(
         _ action: String, _ request: Request, _ context: DashboardContext, _ body: (String, Identity) async throws -> Void
     ) async throws -> Response {
-        guard let identity = context.identity else { throw Problem.forbidden("Nobody is signed in.") }
+        let identity = try context.requireIdentity()
         let id = try context.parameters.require("id")
         try await body(id, identity)
         return .redirect(to: "/webhooks/\(id)?done=\(action)")
