@@ -71,13 +71,6 @@ private struct BulkListPage {
 }
 
 private struct BulkPage {
-    struct Tab {
-        var title: String
-        var url: String
-        var count: String
-        var isCurrent: Bool
-    }
-
     struct Item {
         var number: String
         var url: String
@@ -113,7 +106,7 @@ private struct BulkPage {
     var hasReasons: Bool
     /// What the reasons are about.
     var notDone: String
-    var tabs: [Tab]
+    var tabs: [PageTab]
     var items: [Item]
     var hasReasonColumn: Bool
     var pager: PagerModel

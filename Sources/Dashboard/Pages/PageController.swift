@@ -108,6 +108,15 @@ struct PageController: Sendable {
     }
 }
 
+/// One of the ways to look at a list.
+struct PageTab {
+    var title: String
+    var url: String
+    /// How many there are; nil where that is not shown.
+    var count: String?
+    var isCurrent: Bool
+}
+
 /// A page of a list and the way to the next.
 struct PagerModel {
     var first: String?

@@ -4,13 +4,6 @@ import JobStore
 import Jobs
 
 private struct EventsPage {
-    struct Tab {
-        var title: String
-        var url: String
-        var count: String
-        var isCurrent: Bool
-    }
-
     struct Row {
         struct Run {
             var id: String
@@ -30,7 +23,7 @@ private struct EventsPage {
         var runs: [Run]
     }
 
-    var tabs: [Tab]
+    var tabs: [PageTab]
     struct Source {
         var server: String
         var mark: String
@@ -100,7 +93,7 @@ extension PageController {
         return try pages.response("events", model, title: "Events", context, frame: await frame("/events", request))
     }
 
-    private static func tabs(_ totals: LedgerTotals, _ filter: LedgerEventFilter) -> [EventsPage.Tab] {
+    private static func tabs(_ totals: LedgerTotals, _ filter: LedgerEventFilter) -> [PageTab] {
         let accepted = totals.eventCount - totals.filteredEventCount
         let fixed: [(String, String, Int, LedgerEventFilter)] = [
             ("All", "/events", totals.eventCount, .all),
@@ -111,7 +104,7 @@ extension PageController {
             group.code.map { ($0, PagerModel.path("/events", [("reason", $0)]), group.count, LedgerEventFilter.reason($0)) }
         }
         return (fixed + reasons).map { title, url, count, tab in
-            EventsPage.Tab(title: title, url: url, count: Display.number(count), isCurrent: tab == filter)
+            PageTab(title: title, url: url, count: Display.number(count), isCurrent: tab == filter)
         }
     }
 

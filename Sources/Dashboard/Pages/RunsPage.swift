@@ -46,14 +46,7 @@ struct RunRow {
 }
 
 private struct RunsPage {
-    struct Tab {
-        var title: String
-        var url: String
-        var count: String
-        var isCurrent: Bool
-    }
-
-    var tabs: [Tab]
+    var tabs: [PageTab]
     var search: String
     var state: String?
     var event: String?
@@ -102,7 +95,7 @@ extension PageController {
         let shown = filter.states.isEmpty ? counts.total : filter.states.reduce(0) { $0 + (counts.states[$1] ?? 0) }
         let model = RunsPage(
             tabs: tabs.map { tab in
-                RunsPage.Tab(
+                PageTab(
                     title: tab.map { $0.rawValue.capitalized } ?? "All",
                     url: list.path(without: ["state"], with: [("state", tab?.rawValue)]),
                     count: count(tab), isCurrent: tab?.rawValue ?? "" == list["state"])

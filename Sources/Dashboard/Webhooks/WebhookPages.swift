@@ -53,12 +53,6 @@ private struct WebhookPage {
         var canAgain: Bool
     }
 
-    struct Tab {
-        var title: String
-        var url: String
-        var isCurrent: Bool
-    }
-
     var id: String
     var name: String
     var url: String
@@ -75,7 +69,7 @@ private struct WebhookPage {
     var tried: String
     var counts: [String]
     var deliveries: [Delivery]
-    var tabs: [Tab]
+    var tabs: [PageTab]
     var isFiltered: Bool
     var pager: PagerModel
     var message: String?
