@@ -49,7 +49,7 @@ package struct WebhookSchedule: Sendable, Hashable {
     }
 
     /// The shortest of the delays that is long enough, or the longest there is.
-    package func delay(atLeast seconds: Int) -> Int {
+    private func delay(atLeast seconds: Int) -> Int {
         delays.sorted().first { $0 >= seconds } ?? delays.max() ?? seconds
     }
 

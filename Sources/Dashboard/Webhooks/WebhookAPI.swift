@@ -40,7 +40,7 @@ struct WebhookAPI: Sendable {
             .get(
                 "/webhooks/{id}/deliveries", "listWebhookDeliveries", "webhooks",
                 "What a webhook was sent and what became of it, newest first",
-                details: "The last \(MonitorStore.deliveriesKept) that have ended are kept.",
+                details: "The last \(MonitorStore.deliveriesKept) that were accepted are kept, and as many that were given up or dropped.",
                 parameters: [
                     Self.id,
                     .query(

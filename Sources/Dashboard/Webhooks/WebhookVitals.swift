@@ -33,9 +33,14 @@ package final class WebhookVitals: Sendable {
     }
 
     func alarm(at now: Date) -> PageFrame.Alarm? {
-        let lasting = troubles.withLock { $0.values.filter { now.timeIntervalSince($0.since) >= Self.patience } }
-        guard let first = lasting.min(by: { $0.since < $1.since }) else { return nil }
+        let lasting = troubles.withLock { $0.filter { now.timeIntervalSince($0.value.since) >= Self.patience } }
+        guard let (part, trouble) = lasting.min(by: { $0.value.since < $1.value.since }) else { return nil }
+        let (who, url) =
+            switch part {
+            case .handingOver: ("Webhooks are", "/webhooks")
+            case .delivering(let webhook): ("A webhook is", "/webhooks/\(webhook)")
+            }
         return PageFrame.Alarm(
-            isError: true, text: "Webhooks are told nothing, and told it later: \(first.reason)", url: "/webhooks", since: first.since)
+            isError: true, text: "\(who) told nothing, and told it later: \(trouble.reason)", url: url, since: trouble.since)
     }
 }

@@ -26,7 +26,9 @@ struct WebhookTrouble: Sendable {
 
     func note(_ reason: String, _ error: String = "") {
         if vitals.note(part, reason, at: Date()) {
-            logger.warning("Webhooks are told nothing, and told it later", metadata: ["reason": "\(reason)", "error": "\(error)"])
+            logger.warning(
+                "Webhooks are told nothing, and told it later",
+                metadata: ["reason": "\(reason)", "error": "\(error)", "part": "\(part)"])
         }
     }
 
