@@ -48,7 +48,7 @@ package struct LedgerRunFilter: Sendable, Hashable {
 /// How many runs a filter matches.
 package struct LedgerRunCounts: Sendable, Hashable {
     /// Counting more would take longer than anybody waits for a page.
-    package static let limit = 10_000
+    package static let limit = 5_000
 
     package var states: [RunState: Int]
     /// More match than were counted: the numbers are of the newest of them only.
@@ -64,8 +64,8 @@ extension LedgerReader {
     package func runs(
         _ filter: LedgerRunFilter = LedgerRunFilter(), limit: Int, cursor: String? = nil
     ) async throws -> LedgerPage<LedgerRun> {
-        try await read { db in
-            var search = try LedgerRunSearch(filter, db)
+        try await read { [common] db in
+            var search = try LedgerRunSearch(filter, db, common: common)
             if let cursor { search.add("\(search.id) < ?", [cursor]) }
             let rows = try Row.fetchAll(
                 db, sql: search.sql(LedgerRun.columns) + " ORDER BY \(search.id) DESC LIMIT ?", arguments: search.arguments + [limit + 1])
@@ -81,10 +81,10 @@ extension LedgerReader {
     package func runCounts(_ filter: LedgerRunFilter, limit: Int = LedgerRunCounts.limit) async throws -> LedgerRunCounts {
         var filter = filter
         filter.states = []
-        return try await read { [filter] db in
+        return try await read { [filter, common] db in
             var counts = LedgerRunCounts(states: [:], isCut: false)
             let isOpen = filter.isOpen
-            let search = try LedgerRunSearch(filter, db)
+            let search = try LedgerRunSearch(filter, db, common: common)
             let sql =
                 isOpen
                 ? "SELECT state, runs FROM run_tally WHERE runs > 0"

@@ -39,6 +39,7 @@ package final class LedgerReader: Sendable {
     package let path: String
     private let pool = Mutex<DatabasePool?>(nil)
     private let onStatement: (@Sendable (String) -> Void)?
+    let common = CommonValues()
 
     /// - Parameters:
     ///   - path: the ledger's file, `STATE/ledger.sqlite`. It need not exist yet.

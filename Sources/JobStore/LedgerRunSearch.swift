@@ -13,6 +13,7 @@ struct LedgerRunSearch {
     private(set) var arguments = StatementArguments()
     private var source = "run"
     private var conditions: [String] = []
+    private var once: String?
 
     /// So many are counted of a value to see how common it is.
     static let probe = 30_000
@@ -22,13 +23,32 @@ struct LedgerRunSearch {
         var runs: Int?
         /// Where runs come from, their id there, and on what condition.
         var source: (table: String, id: String, condition: String)
+        /// Where a run would come more than once: asked last, of those that are left.
+        var once: String?
         /// What a run is asked instead; `$run` is its id.
         var test: String
         var arguments: StatementArguments
+
+        /// Runs with a job that has `value` in `column`, which has an index.
+        ///
+        /// - Parameter jobs: how many have it.
+        static func jobs(_ column: String, _ value: String, _ jobs: Int) -> Condition {
+            Condition(
+                runs: jobs,
+                source: ("job AS found CROSS JOIN", "found.run_id", "found.\(column) = ?"),
+                once: """
+                    NOT EXISTS (SELECT 1 FROM job AS other
+                        WHERE other.\(column) = found.\(column) AND other.run_id = found.run_id AND other.rowid < found.rowid)
+                    """,
+                test: "EXISTS (SELECT 1 FROM job WHERE \(column) = ? AND run_id = $run)", arguments: [value])
+        }
     }
 
-    /// - Parameter probe: from how many on something is too common to be looked up whole.
-    init(_ filter: LedgerRunFilter, _ db: Database, probe: Int = Self.probe) throws {
+    /// - Parameters:
+    ///   - common: what is known to be common.
+    ///   - probe: from how many on something is too common to be looked up whole.
+    init(_ filter: LedgerRunFilter, _ db: Database, common: CommonValues = CommonValues(), probe: Int = Self.probe) throws {
+        func count(_ rows: String, _ values: String...) throws -> Int { try common.count(rows, values, db, limit: probe) }
         var sets: [(String, StatementArguments)] = []
         var choices: [Condition] = []
         var tests: [(String, StatementArguments)] = []
@@ -47,33 +67,7 @@ struct LedgerRunSearch {
                 tests.append(("+run.state \(states)", arguments))
             }
         }
-        if let level = filter.level {
-            choices.append(
-                Condition(
-                    runs: try Self.count("run WHERE level = ?", [level], db, probe), source: ("run", "run.id", "run.level = ?"),
-                    test: "+run.level = ?", arguments: [level]))
-        }
-        if let modality = filter.modality {
-            choices.append(
-                Condition(
-                    runs: try Self.count("run_modality WHERE modality = ?", [modality], db, probe),
-                    source: ("run_modality AS found CROSS JOIN", "found.run_id", "found.modality = ?"),
-                    test: "EXISTS (SELECT 1 FROM run_modality WHERE modality = ? AND run_id = $run)", arguments: [modality]))
-        }
-        if let service = filter.service {
-            choices.append(
-                Condition(
-                    runs: try Self.count("job WHERE service = ?", [service], db, probe),
-                    // A run with several jobs of the service comes once.
-                    source: (
-                        "job AS found CROSS JOIN", "found.run_id",
-                        """
-                        found.service = ? AND NOT EXISTS (SELECT 1 FROM job AS other
-                            WHERE other.service = found.service AND other.run_id = found.run_id AND other.rowid < found.rowid)
-                        """
-                    ),
-                    test: "EXISTS (SELECT 1 FROM job WHERE service = ? AND run_id = $run)", arguments: [service]))
-        }
+        if let service = filter.service { choices.append(.jobs("service", service, try count("job WHERE service = ?", service))) }
         if let event = filter.event {
             if let sequence = Int64(event) {
                 sets.append(("SELECT id FROM run WHERE event_seq = ?", [sequence]))
@@ -88,8 +82,25 @@ struct LedgerRunSearch {
             }
         }
         if let text = filter.text {
-            let (set, test, arguments) = try Self.text(text, db, probe)
-            if let set { sets.append((set, arguments)) } else { tests.append((test, arguments)) }
+            switch try Self.text(text, probe, { try common.count($0, $1, db, limit: probe) }) {
+            case .set(let set, let arguments): sets.append((set, arguments))
+            case .test(let test, let arguments): tests.append((test, arguments))
+            case .name: choices.append(.jobs("name", text, try count("job WHERE name = ?", text)))
+            }
+        }
+        if let modality = filter.modality {
+            choices.append(
+                Condition(
+                    runs: try count("run_modality WHERE modality = ?", modality),
+                    source: ("run_modality AS found CROSS JOIN", "found.run_id", "found.modality = ?"),
+                    test: "EXISTS (SELECT 1 FROM run_modality WHERE modality = ? AND run_id = $run)", arguments: [modality]))
+        }
+        // Of what is equally common the first is taken, and a level is what most runs have.
+        if let level = filter.level {
+            choices.append(
+                Condition(
+                    runs: try count("run WHERE level = ?", level), source: ("run", "run.id", "run.level = ?"),
+                    test: "+run.level = ?", arguments: [level]))
         }
         if let error = filter.error {
             sets.append(("SELECT run_id FROM failure WHERE words LIKE ? ESCAPE '\\'", [error.anywhere]))
@@ -100,12 +111,14 @@ struct LedgerRunSearch {
             let choice = choices.remove(at: best)
             (source, id) = (choice.source.table, choice.source.id)
             add(choice.source.condition, choice.arguments)
+            once = choice.once
         }
         for (set, arguments) in sets { add("run.id IN (\(set))", arguments) }
         // Runs' ids begin with the time of their making.
         if let from = filter.from { add("\(id) >= ?", [LedgerReader.firstID(at: from)]) }
         if let to = filter.to { add("\(id) < ?", [LedgerReader.firstID(at: to)]) }
-        for choice in choices { tests.append((choice.test, choice.arguments)) }
+        // What leaves the fewest is asked first.
+        for choice in choices.sorted(by: { $0.runs ?? .max < $1.runs ?? .max }) { tests.append((choice.test, choice.arguments)) }
         for (test, arguments) in tests { add(test.replacing("$run", with: id), arguments) }
     }
 
@@ -117,24 +130,25 @@ struct LedgerRunSearch {
     /// - Parameter isCounting: nothing but the runs' ids and states is asked for.
     func sql(_ columns: String, isCounting: Bool = false) -> String {
         let joined = source == "run" ? "run" : "\(source) run\(isCounting ? " INDEXED BY run_brief" : "") ON run.id = \(id)"
-        let filtered = conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")
+        let asked = conditions + (once.map { [$0] } ?? [])
+        let filtered = asked.isEmpty ? "" : " WHERE " + asked.joined(separator: " AND ")
         return "SELECT \(columns) FROM \(joined)\(filtered)"
     }
 
-    private static func count(_ rows: String, _ arguments: StatementArguments, _ db: Database, _ probe: Int) throws -> Int {
-        try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM (SELECT 1 FROM \(rows) LIMIT \(probe))", arguments: arguments) ?? 0
+    private enum TextSearch {
+        /// Few runs: a query for their ids.
+        case set(String, StatementArguments)
+        case test(String, StatementArguments)
+        /// Nothing begins so, but jobs are called so.
+        case name
     }
 
     /// The beginning of a run's or an Orthanc id, a job's id, or a job's name.
-    ///
-    /// - Returns: the runs' ids as a set, nil when they are many; else what to ask each run.
-    private static func text(
-        _ text: String, _ db: Database, _ probe: Int
-    ) throws -> (set: String?, test: String, arguments: StatementArguments) {
+    private static func text(_ text: String, _ probe: Int, _ count: (String, [String]) throws -> Int) throws -> TextSearch {
         // A prefix as a range, so that the indexes serve it.
         let run = String(text.uppercased().prefix { $0 != "." })
         let end = "\u{10FFFF}"
-        let parts: [(rows: String, set: String, test: String, arguments: StatementArguments)] = [
+        let parts: [(rows: String, set: String, test: String, arguments: [String])] = [
             (
                 "run WHERE id >= ? AND id < ?", "SELECT id FROM run WHERE id >= ? AND id < ?", "(+run.id >= ? AND +run.id < ?)",
                 [run, run + end]
@@ -144,17 +158,18 @@ struct LedgerRunSearch {
                 "(+run.resource_id >= ? AND +run.resource_id < ?)", [text, text + end]
             ),
             (
-                // A job's id begins with its run's, and the index has the one only.
-                "job WHERE name = ?", "SELECT substr(id, 1, 26) FROM job WHERE name = ?",
-                "EXISTS (SELECT 1 FROM job WHERE name = ? AND id >= $run || '.' AND id < $run || '/')", [text]
+                "job WHERE name = ?", "SELECT run_id FROM job WHERE name = ?",
+                "EXISTS (SELECT 1 FROM job WHERE name = ? AND run_id = $run)", [text]
             ),
         ]
-        let found = try parts.map { part in try (part, Self.count(part.rows, part.arguments, db, probe)) }.filter { $0.1 > 0 }
-        let arguments = found.reduce(StatementArguments()) { $0 + $1.0.arguments }
-        guard found.reduce(0, { $0 + $1.1 }) >= probe else {
-            return (found.isEmpty ? "NULL" : found.map(\.0.set).joined(separator: " UNION ALL "), "", arguments)
+        let counts = try parts.map { try count($0.rows, $0.arguments) }
+        let found = zip(parts, counts).filter { $0.1 > 0 }.map(\.0)
+        let arguments = StatementArguments(found.flatMap(\.arguments))
+        guard counts.reduce(0, +) >= probe else {
+            return .set(found.isEmpty ? "NULL" : found.map(\.set).joined(separator: " UNION ALL "), arguments)
         }
-        return (nil, "(" + found.map(\.0.test).joined(separator: " OR ") + ")", arguments)
+        if found.count == 1, counts[2] > 0 { return .name }
+        return .test("(" + found.map(\.test).joined(separator: " OR ") + ")", arguments)
     }
 }
 

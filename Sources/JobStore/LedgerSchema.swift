@@ -151,7 +151,7 @@ enum LedgerSchema {
             discarded_at REAL,
             UNIQUE (run_id, position)
         );
-        CREATE INDEX job_name ON job(name, id);
+        CREATE INDEX job_name ON job(name, run_id);
         CREATE INDEX job_service ON job(service, run_id);
         -- What the router and its sweep look for is always a small part of all jobs.
         CREATE INDEX job_ready ON job(channel, run_id) WHERE state = 'ready';
@@ -163,6 +163,7 @@ enum LedgerSchema {
         CREATE INDEX job_queued ON job(channel, queued_at) WHERE state = 'ready' OR state = 'dispatched';
         CREATE INDEX job_broken ON job(state, id) WHERE state = 'failed' OR state = 'dead';
         CREATE INDEX job_dead ON job(discarded_at IS NULL, id) WHERE state = 'dead';
+        CREATE INDEX job_unmended ON job(run_id) WHERE state IN ('failed', 'dead', 'cancelled') AND discarded_at IS NULL;
 
         -- What failed and dead jobs, and failed runs, give as the reason: little to search where the jobs themselves are much. Kept by
         -- triggers.
