@@ -23,7 +23,9 @@ package enum SecretText {
     }
 
     /// SHA-256 in hexadecimal. For secrets with 256 random bits, which nobody can guess: passwords need `PasswordHash`.
-    package static func digest(_ text: String) -> String { hexadecimal(digest(Array(text.utf8))) }
+    package static func digest(_ text: String) -> String { digest(Array(text.utf8)) }
+
+    package static func digest(_ bytes: [UInt8]) -> String { hexadecimal(hash(bytes)) }
 
     /// HMAC-SHA-256 in hexadecimal (RFC 2104).
     package static func authenticated(_ text: String, key: [UInt8]) -> String { authenticated(Array(text.utf8), key: key) }
@@ -33,13 +35,13 @@ package enum SecretText {
     /// HMAC-SHA-256, its 32 bytes.
     package static func code(_ message: [UInt8], key: [UInt8]) -> [UInt8] {
         let block = 64
-        var key = key.count > block ? digest(key) : key
+        var key = key.count > block ? hash(key) : key
         key += [UInt8](repeating: 0, count: block - key.count)
-        let inner = digest(key.map { $0 ^ 0x36 } + message)
-        return digest(key.map { $0 ^ 0x5c } + inner)
+        let inner = hash(key.map { $0 ^ 0x36 } + message)
+        return hash(key.map { $0 ^ 0x5c } + inner)
     }
 
-    private static func digest(_ bytes: [UInt8]) -> [UInt8] {
+    private static func hash(_ bytes: [UInt8]) -> [UInt8] {
         var value = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
         var length: UInt32 = 0
         let done = EVP_Digest(bytes, bytes.count, &value, &length, EVP_sha256(), nil)

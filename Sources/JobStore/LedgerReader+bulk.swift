@@ -98,10 +98,10 @@ extension LedgerReader {
     package func matches(
         _ filter: LedgerRunFilter, ids: [String]? = nil, isOfResource: Bool = false, limit: Int
     ) async throws -> [LedgerMatch] {
-        try await read { db in
-            var search = try LedgerRunSearch(filter, db)
+        try await read { [common] db in
+            var search = try LedgerRunSearch(filter, db, common: common)
             if let ids { search.add("\(search.id) IN (\(databaseQuestionMarks(count: ids.count)))", StatementArguments(ids)) }
-            return try Row.fetchAll(
+            let rows = try Row.fetchCursor(
                 db,
                 sql: search.sql(
                     """
@@ -111,12 +111,17 @@ extension LedgerReader {
                         AND job.discarded_at IS NULL) AS broken,
                     \(isOfResource ? Self.newestRun : "NULL") AS newest
                     """) + " ORDER BY \(search.id) LIMIT ?", arguments: search.arguments + [limit]
-            ).map { row in
-                LedgerMatch(
-                    id: row["id"], state: row["state"], mark: row["mark"], hasBroken: row["broken"], runID: row["id"],
-                    isRunActive: row["state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"],
-                    newestRun: row["newest"])
-            }
+            )
+            // One by one: there may be a hundred thousand.
+            return try Array(
+                rows.map { row in
+                    let id: String = row["id"]
+                    let newest: String? = row["newest"]
+                    return LedgerMatch(
+                        id: id, state: row["state"], mark: row["mark"], hasBroken: row["broken"], runID: id,
+                        isRunActive: row["state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"],
+                        newestRun: newest == id ? id : newest)
+                })
         }
     }
 
@@ -127,17 +132,18 @@ extension LedgerReader {
         var (conditions, arguments) = Self.conditions(filter)
         Self.add(ids, "job.id", &conditions, &arguments)
         return try await read { [conditions, arguments] db in
-            try Row.fetchAll(
+            let rows = try Row.fetchCursor(
                 db,
                 sql: """
                     SELECT job.id, job.state, job.run_id, \(Self.jobMark) AS mark, run.state AS run_state, run.begun_cleaning
                     FROM job JOIN run ON run.id = job.run_id WHERE \(conditions.joined(separator: " AND ")) ORDER BY job.id LIMIT ?
-                    """, arguments: arguments + [limit]
-            ).map { row in
-                LedgerMatch(
-                    id: row["id"], state: row["state"], mark: row["mark"], hasBroken: true, runID: row["run_id"],
-                    isRunActive: row["run_state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"])
-            }
+                    """, arguments: arguments + [limit])
+            return try Array(
+                rows.map { row in
+                    LedgerMatch(
+                        id: row["id"], state: row["state"], mark: row["mark"], hasBroken: true, runID: row["run_id"],
+                        isRunActive: row["run_state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"])
+                })
         }
     }
 
@@ -270,12 +276,9 @@ extension LedgerReader {
         }
     }
 
-    /// Runs as the router sees them, by id, all as of one moment.
-    package func runs(asked ids: Set<RunID>) async throws -> [RunID: Run] {
-        try await read { db in
-            let transaction = SQLiteTransaction(db: db)
-            return try ids.reduce(into: [:]) { $0[$1] = try transaction.run($1) }
-        }
+    /// Jobs as the router sees them, by id, without what they depend on.
+    package func jobs(asked ids: [String]) async throws -> [String: Job] {
+        try await read { db in try SQLiteTransaction(db: db).jobs(ids) }
     }
 
     /// What the router has made of commands, in the order of commits.

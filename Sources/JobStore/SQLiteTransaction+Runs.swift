@@ -124,6 +124,12 @@ extension SQLiteTransaction {
         }
     }
 
+    /// Jobs by id, without what they depend on.
+    func jobs(_ ids: [String]) throws -> [String: Job] {
+        try rows("SELECT * FROM job WHERE id IN (\(databaseQuestionMarks(count: ids.count)))", StatementArguments(ids))
+            .reduce(into: [:]) { $0[$1["id"]] = try Self.job($1, dependencies: []) }
+    }
+
     private static func job(_ row: Row, dependencies: [Dependency]) throws -> Job {
         guard let state = JobState(rawValue: row["state"]) else {
             throw LedgerError(code: .corrupt, message: "Job \(row["id"] as String) is in a state that this version does not know.")

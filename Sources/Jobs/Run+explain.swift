@@ -13,10 +13,9 @@ extension Run {
         case .running: question.running
         case .retrying: question.retrying
         case .succeeded: question.succeeded
-        case .failed: question.failed
+        case .failed, .dead: job.explainedFailure ?? question.unexpected
         case .cancelled: question.cancelled
         case .skipped: question.skipped
-        case .dead: question.dead
         }
     }
 }
@@ -30,9 +29,9 @@ private struct JobQuestion {
 
     private var channel: Subject { Subject(kind: .channel, id: job.definition.channel) }
     private var service: Subject { Subject(kind: .service, id: job.definition.service) }
-    private var worker: Subject { Subject(kind: .worker, id: job.worker ?? job.reason.subject ?? "unknown") }
+    private var worker: Subject { job.lastWorker }
     private var person: Subject { Subject(kind: .person, id: job.reason.subject ?? "someone") }
-    private var unexpected: Explanation { Explanation(.unexpected, job.reason.text) }
+    var unexpected: Explanation { Explanation(.unexpected, job.reason.text) }
 }
 
 // MARK: - Not yet
@@ -187,27 +186,6 @@ extension JobQuestion {
             .succeeded, "Attempt \(job.attempt) succeeded on worker \(worker.name)\(at)\(because).", [worker], since: job.finishedAt)
     }
 
-    var failed: Explanation {
-        guard let how = howItFailed else { return unexpected }
-        let retries = job.definition.retry.max
-        let none = retries == 0 ? "its settings allow no retry" : "all \(retries) retries are used up"
-        return Explanation(
-            .failed, "Attempt \(job.attempt) \(how) on worker \(worker.name)\(at), and \(none).", [worker], since: job.finishedAt)
-    }
-
-    var dead: Explanation {
-        if job.cause == .crashLimit {
-            return Explanation(
-                .crashLimit,
-                "\(job.crashes) workers were lost while they ran it, the last one \(worker.name)\(at): retry it when the cause is known.",
-                [worker], since: job.finishedAt)
-        }
-        guard let how = howItFailed else { return unexpected }
-        return Explanation(
-            .cannotSucceed, "Attempt \(job.attempt) \(how) on worker \(worker.name)\(at) in a way that trying again cannot mend.", [worker],
-            since: job.finishedAt)
-    }
-
     var cancelled: Explanation {
         guard job.cause == .cancelled else { return unexpected }
         let notBegun = job.attempt == 1 ? "before it had begun" : "before attempt \(job.attempt) had begun"
@@ -233,31 +211,6 @@ extension JobQuestion {
                 "Cleaning up is held back, because job \(culprit.name) did not carry its results out: retry that one, and this one follows.",
                 [culprit], since: job.finishedAt)
         default: unexpected
-        }
-    }
-
-    private var howItFailed: String? {
-        switch job.cause {
-        case .exception: "raised an exception\(failureType)"
-        case .timeout: "ran longer than its timeout\(job.definition.timeout.seconds.map { " of \($0) s" } ?? "") and was ended"
-        case .killed: "was killed by a signal\(failureType)"
-        case .outOfMemory: "ran out of memory"
-        case .noResult: "ended its process without a result"
-        case .brokenService: "met a service that cannot be loaded\(failureType)"
-        case .gone: "did not find what it works on any more"
-        case .resources: "\(shortage)\(failureType)"
-        default: nil
-        }
-    }
-
-    /// What the machine around the job did not give.
-    private var shortage: String {
-        switch job.failure?.type.split(separator: ".").first {
-        case "ProcessLimit": "had more processes than a job may have and was ended"
-        case "HostSilent": "was ended, because the process that watches over it no longer answered"
-        case "OrthancError": "could not get its images from Orthanc"
-        case "UnknownServer": "wants images of an Orthanc server that the worker does not know"
-        default: "found no room or no right to write"
         }
     }
 
@@ -318,13 +271,9 @@ extension JobQuestion {
         return id.index
     }
 
-    private var at: String { job.finishedAt.map { " at \(time($0))" } ?? "" }
-    private var failureType: String { job.failure.map { " (\($0.type))" } ?? "" }
-
-    private func time(_ date: Date) -> String {
-        date.formatted(Date.ISO8601FormatStyle(dateSeparator: .dash, dateTimeSeparator: .space, timeZone: .gmt)).replacing(
-            "Z", with: " UTC")
-    }
+    private var at: String { job.endedAt }
+    private var failureType: String { job.failureType }
+    private func time(_ date: Date) -> String { date.inSentences }
 
     private func list(_ names: [String]) -> String {
         guard names.count > 1, let last = names.last else { return names.first ?? "nothing" }

@@ -110,10 +110,14 @@ struct QueryPlanTests {
                 _ = try await reader.brokenGroups(filter)
             }
             _ = try await reader.jobs(["\(run).0"])
+            _ = try await reader.jobs(asked: ["\(run).0"])
             _ = try await reader.runs([run])
             _ = try await reader.marks(of: [run], areRuns: true, isOfResource: true)
             _ = try await reader.marks(of: ["\(run).0"], areRuns: false)
             _ = try await reader.marks(of: [run], areRuns: true)
+        },
+        Question("runs to retry", needs: ["job USING COVERING INDEX job_unmended (run_id=?)"]) {
+            for filter in [LedgerRunFilter(), LedgerRunFilter(states: [.failed])] { _ = try await $0.matches(filter, limit: 5) }
         },
         // A million runs are of one level: those of one resource are few.
         Question("the newest run of each resource", needs: ["other USING INDEX run_resource (resource_id=?)"], refuses: ["run_level"]) {
@@ -172,10 +176,10 @@ struct QueryPlanTests {
         },
         Question("what all pages show", needs: ["job_queued", "job_running"]) { reader in
             let now = Date()
-            _ = try await reader.totals(at: now)
+            _ = try await reader.totals()
             _ = try await reader.channels(at: now)
             _ = try await reader.workers()
-            _ = try await reader.services(at: now)
+            _ = try await reader.services()
             _ = try await reader.pipelineState()
             _ = try await reader.modalities()
             for kind in [EndedKind.job, .run] { _ = try await reader.ended(kind, since: now, spans: 300) }

@@ -16,7 +16,10 @@ struct BulkDesk: Sendable {
 
         /// Another one as soon as anything of it is another one.
         var fingerprint: String {
-            SecretText.digest(wanted.map { "\($0.id) \($0.mark)" }.joined(separator: "\n"))
+            // One buffer: there may be a hundred thousand.
+            var text: [UInt8] = []
+            for match in wanted { text += "\(match.id) \(match.mark)\n".utf8 }
+            return SecretText.digest(text)
         }
     }
 
@@ -34,7 +37,7 @@ struct BulkDesk: Sendable {
     /// Finds what the order is about, and changes nothing.
     func find(_ order: BulkOrder) async throws -> Findings {
         let isOfResource = order.action == .reprocess
-        let found: [LedgerMatch] =
+        var found: [LedgerMatch] =
             switch order.filter {
             case .runs(let filter):
                 try await ledger.matches(filter, ids: order.ids, isOfResource: isOfResource, limit: BulkOrder.limit + 1)
@@ -49,13 +52,18 @@ struct BulkDesk: Sendable {
         }
         let matching = isOfResource ? Set(found.map(\.id)) : []
         var runsFromTheStart: Set<String> = []
-        for match in found {
-            if let reason = try await refusal(match, order, matching, &runsFromTheStart) {
+        // What is left out goes from where it stands, as one list of a hundred thousand is enough.
+        var kept = 0
+        for place in found.indices {
+            if let reason = try await refusal(found[place], order, matching, &runsFromTheStart) {
                 findings.leftOut[reason, default: 0] += 1
             } else {
-                findings.wanted.append(match)
+                found.swapAt(kept, place)
+                kept += 1
             }
         }
+        found.removeSubrange(kept...)
+        findings.wanted = found
         return findings
     }
 

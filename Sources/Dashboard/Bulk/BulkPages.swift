@@ -241,7 +241,7 @@ struct BulkPages: Sendable {
     // MARK: While and after
 
     @Sendable private func list(_ request: Request, _ context: DashboardContext) async throws -> Response {
-        let page = try await store.bulks(limit: ListQuery.limit(request), cursor: request.query("cursor"))
+        let page = try await store.bulks(limit: ListQuery.pageLimit(request), cursor: request.query("cursor"))
         let now = Date()
         let model = BulkListPage(
             rows: page.items.map { BulkListPage.Row($0, at: now) }, pager: PagerModel("/bulk", request.query("cursor"), page.next))
@@ -263,7 +263,7 @@ struct BulkPages: Sendable {
         guard let choice = choices.first(where: { $0.name == wanted }) else {
             throw Problem.badRequest("items is one of \(choices.map(\.name).joined(separator: ", ")).")
         }
-        let limit = try ListQuery.limit(request)
+        let limit = try ListQuery.pageLimit(request)
         let cursor = request.query("cursor")
         let first = try cursor.map { text in
             guard let first = Int(text), first >= 0 else { throw Problem.badRequest("cursor is what the page before gave as next.") }
