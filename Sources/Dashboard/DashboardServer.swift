@@ -97,7 +97,7 @@ package struct DashboardServer: Service {
         let api = APIRoutes(
             APIController(
                 ledger: ledger, configuration: configuration, commands: commands, feed: feed, bulk: bulk, overview: overview,
-                explanations: explanations
+                explanations: explanations, ended: ended
             ).routes + BulkController(desk: desk, store: store).routes
                 + reveal.routes + parked.routes + AuditAPI(store: store).routes + WebhookAPI(desk: webhookDesk).routes)
         let roles = RouteRoles(api)
@@ -113,9 +113,10 @@ package struct DashboardServer: Service {
             .addRoutes(to: router)
         api.add(to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
+        let reads = SharedReads(version: { [feed] in feed.latest }, required: { [feed] in feed.latestCommand })
         let controller = PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,
-            pages: pages, access: access, reads: SharedReads { [feed] in feed.latest }, ended: ended, broker: queues.map(QueueDepths.init),
+            pages: pages, access: access, reads: reads, ended: ended, broker: queues.map(QueueDepths.init),
             vitals: vitals, webhooks: webhookVitals
         )
         controller.addRoutes(to: router)

@@ -1,5 +1,6 @@
 import Foundation
 import JobStore
+import Jobs
 
 /// What ended, bar by bar of the overview's charts.
 ///
@@ -11,6 +12,14 @@ actor EndedBars {
         var runs: [EndedSpan]
         /// All spans added up.
         var jobs: [EndedSpan]
+
+        /// How many jobs of the service ended in each state.
+        func states(of service: String) -> [JobState: Int] {
+            jobs.reduce(into: [:]) { states, span in
+                guard span.service == service, let state = JobState(rawValue: span.state) else { return }
+                states[state, default: 0] += span.durations.count
+            }
+        }
     }
 
     private struct Bar {

@@ -4,32 +4,42 @@ import Jobs
 
 /// Asks runs why their jobs are where they are, with what the ledger knows of the world around them.
 struct Explanations: Sendable {
+    /// What jobs of a run answer, by position.
+    struct Answers: Sendable {
+        var byPosition: [Int: Explanation] = [:]
+        /// Every fact up to this one is in what was asked about the world around the run.
+        var fact = Int64.max
+    }
+
     let ledger: LedgerReader
     let overview: Recent<Overview>
 
     /// - Parameter run: the job's, as ``JobStore/LedgerReader/run(ofJob:)`` has it.
-    func explain(_ detail: LedgerJobDetail, of run: Run?) async throws -> Explanation {
+    /// - Returns: the answer, and the newest fact that is in it.
+    func explain(_ detail: LedgerJobDetail, of run: Run?) async throws -> (Explanation, fact: Int64) {
         let job = detail.job
-        guard let run else { return Explanation(.unexpected, job.reason.text) }
+        let overview = try await overview.get()
+        guard let run else { return (Explanation(.unexpected, job.reason.text), overview.fact) }
         // Only what planning left out asks for the verdicts of planning.
         let decisions = job.state == .skipped ? try await ledger.run(job.runID)?.decisions ?? [] : []
-        return run.explain(job: job.position, surroundings: try await surroundings(of: job, decisions))
+        return (run.explain(job: job.position, surroundings: surroundings(of: job, decisions, overview)), overview.fact)
     }
 
     /// By position, for jobs that have not succeeded.
     ///
     /// - Parameter run: the same, as ``JobStore/LedgerReader/run(of:)`` has it.
-    func explain(_ detail: LedgerRunDetail, of run: Run?) async throws -> [Int: Explanation] {
-        guard let run else { return [:] }
-        var answers: [Int: Explanation] = [:]
+    func explain(_ detail: LedgerRunDetail, of run: Run?) async throws -> Answers {
+        guard let run else { return Answers() }
+        let overview = try await overview.get()
+        var answers = Answers(fact: overview.fact)
         for job in detail.jobs where job.state != .succeeded {
-            answers[job.position] = run.explain(job: job.position, surroundings: try await surroundings(of: job, detail.decisions))
+            answers.byPosition[job.position] = run.explain(
+                job: job.position, surroundings: surroundings(of: job, detail.decisions, overview))
         }
         return answers
     }
 
-    private func surroundings(of job: LedgerJob, _ decisions: [Decision]) async throws -> JobSurroundings {
-        let overview = try await overview.get()
+    private func surroundings(of job: LedgerJob, _ decisions: [Decision], _ overview: Overview) -> JobSurroundings {
         let name = job.channel
         let channel = overview.channels.first { $0.name == name }
         let broker = overview.pipeline
@@ -90,11 +100,15 @@ extension Explanation {
     private static func withTimes(_ text: String) -> String {
         var html = ""
         var rest = text[...]
-        while let match = rest.firstMatch(of: /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC/) {
-            html += HTMLText.escape(String(rest[..<match.range.lowerBound]))
-            let date = try? Date("\(match.output.1)T\(match.output.2)Z", strategy: .iso8601)
-            html += date.map { Markup.time($0) } ?? HTMLText.escape(String(match.output.0))
-            rest = rest[match.range.upperBound...]
+        // No expression for it: that would cost fifty times what all the rest of a sentence does.
+        while let zone = rest.firstRange(of: " UTC") {
+            let time = rest[..<zone.lowerBound].suffix(19)
+            if time.count == 19, let date = try? Date("\(time.prefix(10))T\(time.suffix(8))Z", strategy: .iso8601) {
+                html += HTMLText.escape(String(rest[..<time.startIndex])) + Markup.time(date)
+            } else {
+                html += HTMLText.escape(String(rest[..<zone.upperBound]))
+            }
+            rest = rest[zone.upperBound...]
         }
         return html + HTMLText.escape(String(rest))
     }

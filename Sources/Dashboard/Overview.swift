@@ -27,10 +27,10 @@ struct Overview: Sendable {
     ) async throws -> Overview {
         let now = Date()
         return Overview(
-            totals: try await ledger.totals(at: now),
+            totals: try await ledger.totals(),
             channels: try await ledger.channels(at: now),
             workers: try await ledger.workers(),
-            services: try await ledger.services(at: now),
+            services: try await ledger.services(),
             sources: try await journal.sources(),
             accounts: try await journal.accounts(),
             pending: try await journal.pending(limit: 50),

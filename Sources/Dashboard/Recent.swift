@@ -4,6 +4,17 @@
 /// that is given out at once, and the next one is read meanwhile: nobody waits while somebody asks now and then. What has just been done by
 /// hand is waited for all the same.
 actor Recent<Value: Sendable> {
+    /// A value, and what whoever shows it may say of it.
+    struct Reading: Sendable {
+        var value: Value
+        /// Everything up to this version is in it.
+        var version: Int64
+        fileprivate var began: ContinuousClock.Instant
+        fileprivate var ended: ContinuousClock.Instant
+
+        fileprivate var took: Duration { ended - began }
+    }
+
     private let lifetime: Duration
     /// At least so long passes from one computation's start to the next one's, however much happens.
     private let spacing: Duration
@@ -11,15 +22,19 @@ actor Recent<Value: Sendable> {
     private let version: @Sendable () -> Int64
     private let required: @Sendable () -> Int64
     private let load: @Sendable () async throws -> Value
-    private var latest: (value: Value, version: Int64, began: ContinuousClock.Instant, until: ContinuousClock.Instant)?
+    private var latest: Reading?
     private var started: ContinuousClock.Instant?
     /// One that has not begun to read: whoever comes now is content with what it will find.
-    private var coming: Task<Value, any Error>?
+    private var coming: Task<Reading, any Error>?
     /// The last one that has begun, and what it was sure to see.
-    private var running: (version: Int64, task: Task<Value, any Error>)?
+    private var running: (version: Int64, task: Task<Reading, any Error>)?
+
+    /// What costs much is shared for longer: reading it takes at most a twentieth of the time, up to ``most``.
+    private static var factor: Int { 20 }
+    private static var most: Duration { .seconds(3) }
 
     /// - Parameters:
-    ///   - patience: for how long after its reading began a value of an older version is still given out.
+    ///   - patience: for how long after its reading began a value of an older version is still given out; for longer where that took long.
     ///   - version: grows with everything that happens.
     ///   - required: the version that no patience goes without.
     init(
@@ -35,11 +50,16 @@ actor Recent<Value: Sendable> {
         self.load = load
     }
 
-    func get() async throws -> Value {
-        if let latest, latest.until > .now, latest.version >= version() { return latest.value }
-        if let latest, latest.began + patience > .now, latest.version >= required() {
-            if coming == nil, running == nil, latest.began + spacing <= .now { coming = Task { try await self.next() } }
-            return latest.value
+    func get() async throws -> Value { try await reading().value }
+
+    func reading() async throws -> Reading {
+        if let latest {
+            let age = ContinuousClock.now - latest.began
+            if latest.ended + lifetime > .now, latest.version >= version() { return latest }
+            if age < patience(with: latest), latest.version >= required() {
+                if coming == nil, running == nil, age >= spacing { coming = Task { try await self.next() } }
+                return latest
+            }
         }
         if let running, running.version >= version() { return try await running.task.value }
         if let coming { return try await coming.value }
@@ -49,7 +69,11 @@ actor Recent<Value: Sendable> {
         return try await task.value
     }
 
-    private func next() async throws -> Value {
+    private func patience(with reading: Reading) -> Duration {
+        patience == .zero ? .zero : max(patience, min(reading.took * Self.factor, Self.most))
+    }
+
+    private func next() async throws -> Reading {
         if let started, started + spacing > .now { try? await Task.sleep(until: started + spacing) }
         let version = version()
         running = coming.map { (version, $0) }
@@ -57,9 +81,9 @@ actor Recent<Value: Sendable> {
         let began = ContinuousClock.now
         started = began
         defer { if running?.version == version { running = nil } }
-        let value = try await load()
-        if latest.map({ $0.version <= version }) ?? true { latest = (value, version, began, .now + lifetime) }
-        return value
+        let reading = Reading(value: try await load(), version: version, began: began, ended: .now)
+        if latest.map({ $0.version <= version }) ?? true { latest = reading }
+        return reading
     }
 }
 
@@ -68,15 +92,25 @@ actor SharedReads {
     private var reads: [String: (read: any Sendable, used: ContinuousClock.Instant, kept: Duration)] = [:]
     private var swept = ContinuousClock.now
     private let version: @Sendable () -> Int64
+    private let required: @Sendable () -> Int64
     private let lifetime: Duration
+    private let spacing: Duration
+    private let patience: Duration
     /// More keys than pages that are open at a time.
     private static let limit = 100
     /// What nobody has asked for meanwhile is not kept: a page of a list can be a megabyte.
     private static let rest = Duration.seconds(5)
 
-    init(lifetime: Duration = .milliseconds(500), version: @escaping @Sendable () -> Int64) {
+    /// - Parameters: see ``Recent``.
+    init(
+        lifetime: Duration = .milliseconds(500), spacing: Duration = .milliseconds(500), patience: Duration = .seconds(1),
+        version: @escaping @Sendable () -> Int64, required: @escaping @Sendable () -> Int64
+    ) {
         self.lifetime = lifetime
+        self.spacing = spacing
+        self.patience = patience
         self.version = version
+        self.required = required
     }
 
     /// - Parameters:
@@ -84,8 +118,8 @@ actor SharedReads {
     ///   - moment: for what changes slowly and costs much: is shared for so long, whatever happens.
     func get<Value: Sendable>(
         _ key: String, for moment: Duration? = nil, _ load: @escaping @Sendable () async throws -> Value
-    ) async throws -> Value {
-        try await read(key, moment, load).get()
+    ) async throws -> Recent<Value>.Reading {
+        try await read(key, moment, load).reading()
     }
 
     private func read<Value: Sendable>(
@@ -96,7 +130,9 @@ actor SharedReads {
             reads[key]?.used = .now
             return known
         }
-        let fresh = moment.map { Recent(for: $0, load) } ?? Recent(for: lifetime, version: version, load)
+        let fresh =
+            moment.map { Recent(for: $0, load) }
+            ?? Recent(for: lifetime, spacing: spacing, patience: patience, version: version, required: required, load)
         reads[key] = (fresh, .now, max(Self.rest, moment ?? .zero))
         return fresh
     }
@@ -111,4 +147,27 @@ actor SharedReads {
         let old = reads.sorted { $0.value.used < $1.value.used }.prefix(Self.limit / 2).map(\.key)
         for key in old { reads[key] = nil }
     }
+}
+
+/// What goes into one page, and the newest fact that all of it knows.
+struct PageReads {
+    private let shared: SharedReads
+    /// A page that says this number is told again of everything after it.
+    private(set) var fact: Int64
+
+    /// - Parameter fact: the newest one before anything was read.
+    init(_ shared: SharedReads, from fact: Int64) {
+        self.shared = shared
+        self.fact = fact
+    }
+
+    /// - Parameter key: says all that `load` depends on.
+    mutating func get<Value: Sendable>(_ key: String, _ load: @escaping @Sendable () async throws -> Value) async throws -> Value {
+        let reading = try await shared.get(key, load)
+        know(reading.version)
+        return reading.value
+    }
+
+    /// - Parameter fact: the newest one that some part of the page is sure to know.
+    mutating func know(_ fact: Int64) { self.fact = min(self.fact, fact) }
 }

@@ -193,15 +193,8 @@ extension LedgerReader {
     }
 
     /// The registry's services as the router last read them, by name; and what is paused and no longer among them.
-    package func services(at now: Date) async throws -> [LedgerService] {
+    package func services() async throws -> [LedgerService] {
         try await read { db in
-            var lately: [String: [JobState: Int]] = [:]
-            for row in try Row.fetchAll(
-                db, sql: "SELECT service, state, SUM(number) AS jobs FROM ended WHERE at >= ? AND what = 'job' GROUP BY service, state",
-                arguments: [now.timeIntervalSince1970 - 86400])
-            {
-                lately[row["service"], default: [:]][try row.raw(JobState.self, "state")] = row["jobs"]
-            }
             let pauses = try Self.pauses(db).filter { $0.target.kind == "service" }
             var queued: [String: Int] = [:]
             for row in try Row.fetchAll(
@@ -228,7 +221,6 @@ extension LedgerReader {
                     },
                     needs: try row.decoded([String: [String]].self, "needs"),
                     loadedAt: row.date("loaded_at"),
-                    lately: lately[row["name"]] ?? [:],
                     pause: pauses.first { $0.target.name == row["name"] },
                     queued: queued[row["name"]] ?? 0
                 )
@@ -238,28 +230,23 @@ extension LedgerReader {
                 LedgerService(
                     name: pause.target.name, jobs: [],
                     problems: [.init(severity: "warning", message: "It is paused, and the registry has no such service any more.")],
-                    needs: [:], loadedAt: pause.at, lately: lately[pause.target.name] ?? [:], pause: pause,
+                    needs: [:], loadedAt: pause.at, pause: pause,
                     queued: queued[pause.target.name] ?? 0)
             }
             return (known + gone).sorted { $0.name < $1.name }
         }
     }
 
-    package func totals(at now: Date) async throws -> LedgerTotals {
+    package func totals() async throws -> LedgerTotals {
         try await read { db in
-            let day: StatementArguments = [Self.dayAgo(now)]
-            func states(_ sql: String, _ arguments: StatementArguments = []) throws -> [RunState: Int] {
-                try Row.fetchAll(db, sql: sql, arguments: arguments).reduce(into: [:]) {
-                    $0[try $1.raw(RunState.self, "state")] = $1["runs"]
-                }
-            }
             var discarded: [[String]: Int] = [:]
             for row in try Row.fetchAll(db, sql: "SELECT service, channel, jobs FROM discard_tally WHERE jobs > 0") {
                 discarded[[row["service"], row["channel"]]] = row["jobs"]
             }
             return LedgerTotals(
-                runs: try states("SELECT state, runs FROM run_tally WHERE runs > 0"),
-                runsToday: try states("SELECT state, COUNT(*) AS runs FROM run WHERE id >= ? GROUP BY +state", day),
+                runs: try Row.fetchAll(db, sql: "SELECT state, runs FROM run_tally WHERE runs > 0").reduce(into: [:]) {
+                    $0[try $1.raw(RunState.self, "state")] = $1["runs"]
+                },
                 jobs: try Row.fetchAll(
                     db,
                     sql: """
@@ -274,21 +261,10 @@ extension LedgerReader {
                 discarded: discarded.values.reduce(0, +),
                 events: try Row.fetchAll(db, sql: "SELECT NULLIF(code, '') AS code, events FROM event_tally WHERE events > 0")
                     .map { .init(code: $0["code"], count: $0["events"]) },
-                failures: try Row.fetchAll(
-                    db,
-                    sql: """
-                        SELECT service, name, SUM(number) AS n FROM ended
-                        WHERE at >= ? AND what = 'job' AND (state = 'failed' OR state = 'dead')
-                        GROUP BY service, name ORDER BY n DESC, name LIMIT 8
-                        """,
-                    arguments: [now.timeIntervalSince1970 - 86400]
-                ).map { .init(service: $0["service"], job: $0["name"], count: $0["n"]) },
                 deadMessages: try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM dead_message WHERE state IN ('parked', 'requeueing')") ?? 0,
                 deadMessagesEver: try Int.fetchOne(db, sql: "SELECT seq FROM sqlite_sequence WHERE name = 'dead_message'") ?? 0,
                 latestFact: try Self.latestFact(db)
             )
         }
     }
-
-    private static func dayAgo(_ now: Date) -> String { firstID(at: now.addingTimeInterval(-86400)) }
 }

@@ -268,8 +268,6 @@ package struct LedgerService: Sendable {
     /// What each job depends on by its settings, both by name.
     package var needs: [String: [String]]
     package var loadedAt: Date
-    /// Its jobs that ended within the last day, by state.
-    package var lately: [JobState: Int]
     /// Set while it is paused.
     package var pause: Pause?
     /// Its jobs that a worker could take.
@@ -328,22 +326,12 @@ package struct LedgerTotals: Sendable {
         package var count: Int
     }
 
-    package struct Failures: Sendable, Hashable {
-        package var service: String
-        package var job: String
-        package var count: Int
-    }
-
     package var runs: [RunState: Int]
-    /// Runs of the last day by state.
-    package var runsToday: [RunState: Int]
     /// The dead ones without those that were discarded.
     package var jobs: [JobGroup]
     /// Dead jobs that a person took off the list.
     package var discarded: Int
     package var events: [EventGroup]
-    /// Failed and dead jobs of the last day, most frequent first.
-    package var failures: [Failures]
     /// Messages that could not be read and that nobody has decided about.
     package var deadMessages: Int
     /// All that ever came, those that were forgotten since too.

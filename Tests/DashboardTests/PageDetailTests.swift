@@ -33,7 +33,7 @@ struct PageDetailTests {
         try await RunningDashboard.serving(sample) { dashboard in
             var tabs: [String: Int] = [:]
             for state in ["", "active", "failed", "succeeded", "cancelled", "declined"] {
-                let path = "/runs" + query + (query.isEmpty ? "?" : "&") + "limit=500" + (state.isEmpty ? "" : "&state=\(state)")
+                let path = "/runs" + query + (query.isEmpty ? "?" : "&") + "limit=200" + (state.isEmpty ? "" : "&state=\(state)")
                 let page = try await dashboard.get(path).text
                 let rows = page.matches(of: /<td><a class="mono" href="\/runs\/[0-9A-Z]{26}"/).count
                 for tab in page.matches(of: /<a href="\/runs[^"]*"( aria-current="page")?>(\w+) <span class="n">(\d+)<\/span>/) {
@@ -320,14 +320,14 @@ struct SharingTests {
     func shared() async throws {
         let looks = Counter()
         let version = Counter()
-        let reads = SharedReads(lifetime: .seconds(60)) { version.now }
+        let reads = SharedReads(lifetime: .seconds(60), patience: .zero, version: { version.now }, required: { 0 })
         let look: @Sendable () async throws -> Int64 = {
             try await Task.sleep(for: .milliseconds(20))
             return looks.next()
         }
         for expected in [1, 2] as [Int64] {
             let answers = try await withThrowingTaskGroup(of: Int64.self, returning: Set<Int64>.self) { group in
-                for _ in 0..<50 { group.addTask { try await reads.get("key", look) } }
+                for _ in 0..<50 { group.addTask { try await reads.get("key", look).value } }
                 return try await group.reduce(into: []) { $0.insert($1) }
             }
             #expect(answers == [expected] && looks.now == expected)
@@ -377,10 +377,10 @@ struct SharingTests {
     @Test("Who asks after a change never gets what was read before it")
     func fresh() async throws {
         let truth = Counter()
-        let reads = SharedReads(lifetime: .seconds(60)) { truth.now }
+        let reads = SharedReads(lifetime: .seconds(60), patience: .zero, version: { truth.now }, required: { 0 })
         for _ in 0..<5 {
             let now = truth.next()
-            let read = try await reads.get("key") { truth.now }
+            let read = try await reads.get("key") { truth.now }.value
             #expect(read == now)
         }
     }
@@ -400,6 +400,33 @@ struct SharingTests {
             last = try await recent.get()
         }
         #expect(last == 1)
+    }
+
+    @Test("A page knows no more than the oldest of its parts")
+    func oldest() async throws {
+        let truth = Counter()
+        let shared = SharedReads(lifetime: .seconds(60), patience: .seconds(60), version: { truth.now }, required: { 0 })
+        var first = PageReads(shared, from: truth.next())
+        let old = try await first.get("old") { truth.now }
+        #expect(old == 1 && first.fact == 1)
+        var second = PageReads(shared, from: truth.next())
+        let new = try await second.get("new") { truth.now }
+        #expect(new == 2 && second.fact == 2)
+        let shown = try await second.get("old") { truth.now }
+        #expect(shown == 1 && second.fact == 1)
+    }
+
+    @Test("What costs much is shared for longer")
+    func costly() async throws {
+        let truth = Counter()
+        let recent = Recent<Int64>(for: .seconds(60), spacing: .zero, patience: .nanoseconds(1), version: { truth.now }) {
+            try await Task.sleep(for: .milliseconds(50))
+            return truth.now
+        }
+        _ = try await recent.get()
+        _ = truth.next()
+        let soon = try await recent.get()
+        #expect(soon == 0)
     }
 
     @Test("What was done by hand is waited for, however patient one is")

@@ -21,15 +21,15 @@ extension LedgerConformance {
                 (try $0.pausedWork(), try $0.isServiceKnown("s"), try $0.isServiceKnown("other"))
             }
             #expect(paused == PausedWork(channels: ["s"], services: ["s"]) && known && !unknown)
-            let service = try #require(try await reader.services(at: now).first)
+            let service = try #require(try await reader.services().first)
             #expect(service.pause == Pause(.service("s"), by: "zoe", at: now))
             // Another registry: the pause is still there, and can be found.
             try await ledger.write { try $0.replaceServices([], at: now) }
-            let gone = try await reader.services(at: now)
+            let gone = try await reader.services()
             #expect(gone.map(\.name) == ["s"] && gone.first?.pause != nil && gone.first?.problems.count == 1)
             try await ledger.write { try $0.setPaused(.service("s"), by: nil, at: now) }
             let left = try await ledger.write { try $0.pausedWork() }
-            let none = try await reader.services(at: now)
+            let none = try await reader.services()
             #expect(left == PausedWork(channels: ["s"]) && none.isEmpty)
         }
     }
@@ -106,7 +106,7 @@ extension LedgerConformance {
             }
             let (dead, discarded) = (LedgerJobFilter(states: [.dead]), LedgerJobFilter(states: [.dead], discarded: true))
             func counts() async throws -> [Int] {
-                let totals = try await reader.totals(at: now)
+                let totals = try await reader.totals()
                 let channel = try await reader.channels(at: now).first { $0.name == "gpu" }
                 return [
                     totals.jobs(.dead), totals.discarded, channel?.counts[.dead] ?? 0,
@@ -232,7 +232,7 @@ extension LedgerConformance {
             #expect(open[1].problem == "no such queue" && open[1].hasBody)
             let decided = try await reader.deadMessages(limit: 9, decided: true).items
             #expect(decided.map(\.sequence) == [1] && decided[0].state == .requeued && !decided[0].hasBody && decided[0].decidedBy == "op")
-            let totals = try await reader.totals(at: now)
+            let totals = try await reader.totals()
             #expect(totals.deadMessages == 2 && totals.deadMessagesEver == 5)
         }
     }

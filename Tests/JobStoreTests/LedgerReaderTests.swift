@@ -77,7 +77,7 @@ struct LedgerReaderTests {
         let ledger = try SmallLedger()
         try await ledger.database.write { db in try db.execute(sql: "INSERT INTO grdb_migrations VALUES ('v999')") }
         let reader = LedgerReader(path: ledger.path)
-        let error = await #expect(throws: LedgerReaderError.self) { try await reader.totals(at: Date()) }
+        let error = await #expect(throws: LedgerReaderError.self) { try await reader.totals() }
         #expect(error?.code == .newer)
     }
 

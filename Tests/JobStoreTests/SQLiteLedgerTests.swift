@@ -157,7 +157,7 @@ import Testing
                 _ = try await ledger.write { try $0.purge(cutoffs, rows: 100) }
             }
             let reader = LedgerReader(path: Ledger.file(in: folder).path)
-            let totals = try await reader.totals(at: now)
+            let totals = try await reader.totals()
             let jobs = try await reader.read { db in try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM job") }
             #expect(totals.jobs.reduce(0) { $0 + $1.count } == jobs)
         }

@@ -185,7 +185,7 @@ extension RouterBrokerTests {
                     }
                     try await stage.order(.pauseService, "held")
                     _ = try await RouterStage.until("the service is paused") {
-                        try await stage.reader.services(at: Date()).first { $0.name == "held" }?.pause
+                        try await stage.reader.services().first { $0.name == "held" }?.pause
                     }
                 }
                 try await stage.withRouter(RouterConfiguration()) {
@@ -206,7 +206,7 @@ extension RouterBrokerTests {
                         return
                     }
                     #expect(reason.code == "service-paused")
-                    let pause = try await stage.reader.services(at: Date()).first { $0.name == "held" }?.pause
+                    let pause = try await stage.reader.services().first { $0.name == "held" }?.pause
                     #expect(pause?.actor == "zoe")
                     try await stage.order(.resumeService, "held")
                     let rest = try await work(stage, until: "held")

@@ -13,6 +13,7 @@ struct APIController: Sendable {
     let bulk: BulkRunner
     let overview: Recent<Overview>
     let explanations: Explanations
+    let ended: EndedBars
 
     var routes: [APIRoute] { runRoutes + jobRoutes + pipelineRoutes }
 
@@ -131,13 +132,13 @@ struct APIController: Sendable {
     @Sendable private func run(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.run(id) else { throw Problem.notFound("There is no run '\(id)'.") }
-        return .json(JSONValue(detail, explanations: try await explanations.explain(detail, of: ledger.run(of: detail))))
+        return .json(JSONValue(detail, explanations: try await explanations.explain(detail, of: ledger.run(of: detail)).byPosition))
     }
 
     @Sendable private func job(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
         let id = try context.parameters.require("id")
         guard let detail = try await ledger.job(id) else { throw Problem.notFound("There is no job '\(id)'.") }
-        return .json(JSONValue(detail, explanation: try await explanations.explain(detail, of: ledger.run(ofJob: id))))
+        return .json(JSONValue(detail, explanation: try await explanations.explain(detail, of: ledger.run(ofJob: id)).0))
     }
 
     @Sendable private func log(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
@@ -171,7 +172,8 @@ struct APIController: Sendable {
     }
 
     @Sendable private func services(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
-        .json(["services": .array(try await ledger.services(at: Date()).map { JSONValue($0) })])
+        let lastDay = try await ended.activity(.day, at: Date())
+        return .json(["services": .array(try await ledger.services().map { JSONValue($0, lastDay: lastDay.states(of: $0.name)) })])
     }
 
     @Sendable private func dead(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
@@ -232,11 +234,14 @@ extension APIController {
 
 /// What lists are asked with.
 enum ListQuery {
-    static func limit(_ request: Request, standard: Int = 50) throws -> Int {
-        guard let text = request.query("limit") else { return standard }
-        guard let limit = Int(text), (1...500).contains(limit) else { throw Problem.badRequest("limit is a number from 1 to 500.") }
+    static func limit(_ request: Request, most: Int = 500) throws -> Int {
+        guard let text = request.query("limit") else { return 50 }
+        guard let limit = Int(text), (1...most).contains(limit) else { throw Problem.badRequest("limit is a number from 1 to \(most).") }
         return limit
     }
+
+    /// A page is drawn whole, row by row: programs that want more ask the API.
+    static func pageLimit(_ request: Request) throws -> Int { try limit(request, most: 200) }
 
     static func eventFilter(_ request: Request) throws -> LedgerEventFilter {
         if let reason = request.query("reason") { return .reason(reason) }

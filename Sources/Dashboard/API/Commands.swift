@@ -104,7 +104,7 @@ struct Commands: Sendable {
                 throw Problem.badRequest("A channel's name is 1 to 64 characters of a-z, 0-9, dash and underscore.")
             }
         case .pauseService, .resumeService:
-            guard let service = try await ledger.services(at: Date()).first(where: { $0.name == target }) else {
+            guard let service = try await ledger.services().first(where: { $0.name == target }) else {
                 throw Problem.notFound("There is no service '\(target)'.")
             }
             if action == .resumeService, service.pause == nil { throw Problem.conflict("The service is not paused.") }

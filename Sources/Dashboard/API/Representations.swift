@@ -272,7 +272,8 @@ extension JSONValue {
         ]
     }
 
-    init(_ service: LedgerService) {
+    /// - Parameter lastDay: its jobs that ended within the last day.
+    init(_ service: LedgerService, lastDay: [JobState: Int]) {
         let jobs: [JSONValue] = service.jobs.map { job in
             [
                 "name": .string(job.name),
@@ -307,7 +308,7 @@ extension JSONValue {
             "loadedAt": JSONValue(service.loadedAt),
             "jobs": .array(jobs),
             "problems": .array(problems),
-            "lastDay": JSONValue(counts: service.lately),
+            "lastDay": JSONValue(counts: lastDay),
             "paused": .bool(service.pause != nil),
             "pausedBy": JSONValue(service.pause?.actor),
             "pausedAt": JSONValue(service.pause?.at),

@@ -75,34 +75,33 @@ extension PageController {
         let conditions = list.conditions(without: ["discarded"])
         let cursor = request.query("cursor")
         let ledger = ledger
-        let every = try await reads.get("dead groups \(isDiscarded)") {
+        var read = try await pageReads()
+        let every = try await read.get("dead groups \(isDiscarded)") {
             try await ledger.brokenGroups(LedgerJobFilter(states: [.dead], discarded: isDiscarded))
         }
         let found =
-            conditions.isEmpty ? every : try await reads.get("dead groups " + list.path()) { try await ledger.brokenGroups(filter) }
-        let limit = try ListQuery.limit(request)
-        let jobs = try await reads.get("dead \(list.path()) \(limit) \(cursor ?? "")") {
+            conditions.isEmpty ? every : try await read.get("dead groups " + list.path()) { try await ledger.brokenGroups(filter) }
+        let limit = try ListQuery.pageLimit(request)
+        let jobs = try await read.get("dead \(list.path()) \(limit) \(cursor ?? "")") {
             let page = try await ledger.brokenJobs(filter, limit: limit, cursor: cursor)
-            let runs = try await ledger.runs(asked: Set(page.items.compactMap { RunID(rawValue: $0.job.runID) }))
-            return (page: page, runs: runs)
+            return (page: page, asked: try await ledger.jobs(asked: page.items.map(\.job.id)))
         }
         let totals = try await overview.get().totals
         let count = found.groups.reduce(0) { $0 + $1.count }
         let number = Display.number(count) + (found.isCut ? "+" : "")
-        let now = Date()
         let model = DeadPage(
             count: number,
             services: list.choices("service", of: Set(every.groups.map { Display.service($0.service) }).sorted()),
             reasons: list.choices("reason", of: Set(every.groups.map(\.reason)).sorted()),
             name: list["name"], type: list["type"], channel: list["channel"], run: list["run"], error: list["error"],
             from: list["from"], to: list["to"],
-            zone: TimeZone.current.abbreviation(for: now) ?? "the monitor's time",
+            zone: TimeZone.current.abbreviation() ?? "the monitor's time",
             conditions: conditions,
             isFiltered: !conditions.isEmpty,
             summary: count == 1 ? "1 dead job" : "\(number) dead jobs",
             groups: found.groups.prefix(20).map { DeadPage.Group($0, in: list, isDiscarded: isDiscarded) },
             hasGroups: found.groups.count > 1 || conditions.isEmpty && !found.groups.isEmpty,
-            jobs: jobs.page.items.map { DeadPage.JobRow($0, of: jobs.runs, at: now) },
+            jobs: jobs.page.items.map { DeadPage.JobRow($0, jobs.asked[$0.job.id]) },
             hasJobs: !jobs.page.items.isEmpty,
             bulk: BulkBar.dead(list, count, isCut: found.isCut, isFiltered: !conditions.isEmpty, isDiscarded: isDiscarded),
             jobPager: PagerModel(list.path(with: [("limit", request.query("limit"))]), cursor, jobs.page.next),
@@ -110,7 +109,7 @@ extension PageController {
             discarded: isDiscarded || totals.discarded == 0 ? nil : Display.number(totals.discarded), isDiscarded: isDiscarded,
             parked: try await ledger.parkedMessages(
                 cursor: request.query("messageCursor"), isDecided: request.query("decided") == "true", open: totals.deadMessages))
-        return try pages.response("dead", model, title: "Dead letters", context, frame: await frame("/dead", request))
+        return try pages.response("dead", model, title: "Dead letters", context, frame: await frame("/dead", request, knowing: read.fact))
     }
 }
 
@@ -148,14 +147,10 @@ extension DeadPage.Group {
 }
 
 extension DeadPage.JobRow {
-    fileprivate init(_ dead: LedgerDeadJob, of runs: [RunID: Run], at now: Date) {
+    /// - Parameter asked: the job as the router sees it, read a moment later.
+    fileprivate init(_ dead: LedgerDeadJob, _ asked: Job?) {
         let job = dead.job
-        // Nothing around a dead job matters any more: its run says all of it.
-        let run = RunID(rawValue: job.runID).flatMap { runs[$0] }
-        let explanation = run.flatMap { run in
-            run.jobs.indices.contains(job.position) && run.jobs[job.position].state == .dead
-                ? run.explain(job: job.position, surroundings: JobSurroundings(now: now, workersOfChannel: 0)).html : nil
-        }
+        let explanation = asked?.state == .dead ? asked?.explainedFailure?.html : nil
         self.init(
             id: job.id, name: job.name, service: Display.service(job.service), runID: job.runID,
             shortRun: String(job.runID.suffix(8)), level: dead.level, resource: dead.resourceID,

@@ -186,14 +186,17 @@ extension PageController {
     private func jobPage(_ request: Request, _ context: DashboardContext, refused: JobPage.Refused? = nil) async throws -> Response {
         let id = try context.parameters.require("id")
         let (ledger, explanations) = (ledger, explanations)
+        var reads = try await pageReads()
         let read = try await reads.get("job \(id)") {
             guard let detail = try await ledger.job(id), let aftermath = try await ledger.aftermath(ofRun: detail.run.id) else {
-                return nil as (LedgerJobDetail, Run?, Explanation, LedgerAftermath)?
+                return nil as (LedgerJobDetail, Run?, Explanation, Int64, LedgerAftermath)?
             }
             let run = try await ledger.run(ofJob: id)
-            return (detail, run, try await explanations.explain(detail, of: run), aftermath)
+            let (explanation, fact) = try await explanations.explain(detail, of: run)
+            return (detail, run, explanation, fact, aftermath)
         }
-        guard let (detail, run, explanation, aftermath) = read else { throw Problem.notFound("There is no job '\(id)'.") }
+        guard let (detail, run, explanation, fact, aftermath) = read else { throw Problem.notFound("There is no job '\(id)'.") }
+        reads.know(fact)
         let attempt = try ListQuery.attempt(request, among: detail.attempts)
         var log: JobPage.Log?
         if let attempt { log = try await tail(attempt, of: detail, finding: try LogSearch(request)) }
@@ -208,7 +211,7 @@ extension PageController {
             commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
             refused: refused, configuration: configuration, at: Date())
         var response = try pages.response(
-            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID),
+            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID, knowing: reads.fact),
             status: refused?.problem.status ?? .ok)
         response.hideAgain(model.concealment, at: "/jobs/\(id)")
         return response

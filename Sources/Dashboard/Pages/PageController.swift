@@ -87,14 +87,18 @@ struct PageController: Sendable {
         }
     }
 
-    func frame(_ current: String, _ request: Request, run: String? = nil) async throws -> PageFrame {
+    /// For one page: begins before anything of it is read.
+    func pageReads() async throws -> PageReads { PageReads(reads, from: try await feed.newest()) }
+
+    /// - Parameter fact: the newest fact that the page's own parts know.
+    func frame(_ current: String, _ request: Request, run: String? = nil, knowing fact: Int64 = .max) async throws -> PageFrame {
         var frame = PageFrame()
         frame.run = run
         frame.notice = Self.notice(request)
         let newest = try await feed.newest()
         let overview = try await overview.get()
         // What happened since then is told to the page again, and it comes for it. The answer to a form has no address to come to.
-        if request.method != .post { frame.fact = String(min(newest, overview.fact)) }
+        if request.method != .post { frame.fact = String(min(newest, overview.fact, fact)) }
         let troubled = overview.services.count { $0.condition == .error }
         let dead = overview.totals.jobs(.dead) + overview.totals.deadMessages
         frame.links = PageFrame.links(current: current, troubled: troubled, dead: dead)

@@ -210,6 +210,7 @@ struct HTMLText: MustacheContentType {
     func escapeText(_ text: String) -> String { Self.escape(text) }
 
     static func escape(_ text: String) -> String {
+        if text.utf8.allSatisfy(isPlain) { return text }
         var escaped = String.UnicodeScalarView()
         escaped.reserveCapacity(text.unicodeScalars.count)
         for scalar in text.unicodeScalars {
@@ -226,5 +227,13 @@ struct HTMLText: MustacheContentType {
             }
         }
         return String(escaped)
+    }
+
+    /// Whether it is a character of ASCII that stays as it is; nearly all that pages show are.
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        switch byte {
+        case 0x20...0x21, 0x23...0x25, 0x28...0x3B, 0x3D, 0x3F...0x7E, 0x09, 0x0A, 0x0D: true
+        default: false
+        }
     }
 }

@@ -255,15 +255,14 @@ extension PageController {
 
     @Sendable func showServices(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
-        let (ledger, overview) = (ledger, try await overview.get())
-        let ended = try await reads.get("ended day", for: .seconds(5)) {
-            try await ledger.ended(.job, since: now.addingTimeInterval(-86400))
-        }
-        let spans = Dictionary(grouping: ended) { [$0.service, $0.name] }
+        let overview = try await overview.get()
+        let ended = try await activity(.day, at: now)
+        let spans = Dictionary(grouping: ended.jobs) { [$0.service, $0.name] }
         let paused = Set(overview.channels.filter { $0.pausedAt != nil }.map(\.name))
         let rows = overview.services.map { service in
-            let total = service.lately.values.reduce(0, +)
-            let failed = (service.lately[.failed] ?? 0) + (service.lately[.dead] ?? 0)
+            let lately = ended.states(of: service.name)
+            let total = lately.values.reduce(0, +)
+            let failed = (lately[.failed] ?? 0) + (lately[.dead] ?? 0)
             return ServicesPage.Row(
                 name: service.name,
                 mark: StateMark.html(service.condition.rawValue, like: service.condition.rawValue),
@@ -286,7 +285,7 @@ extension PageController {
                         allowed: problem.allowed,
                         nearest: problem.nearest)
                 },
-                bar: Markup.bar(service.lately),
+                bar: Markup.bar(lately),
                 lately: total == 0 ? "no jobs in 24 h" : "\(Display.count(total, "job")) in 24 h, \(Display.number(failed)) failed",
                 channels: Set(service.jobs.map(\.channel)).sorted().map { .init(name: $0, isPaused: paused.contains($0)) },
                 runs: PagerModel.path("/runs", [("service", service.name)]),

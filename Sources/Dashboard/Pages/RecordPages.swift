@@ -61,7 +61,7 @@ extension PageController {
     @Sendable func showEvents(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let cursor = request.query("cursor")
         let filter = try ListQuery.eventFilter(request)
-        let page = try await ledger.events(filter, limit: ListQuery.limit(request), cursor: cursor)
+        let page = try await ledger.events(filter, limit: ListQuery.pageLimit(request), cursor: cursor)
         let overview = try await overview.get()
         let totals = overview.totals
         let model = EventsPage(

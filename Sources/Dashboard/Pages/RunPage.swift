@@ -109,18 +109,20 @@ extension PageController {
     @Sendable func showRun(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let id = try context.parameters.require("id")
         let (ledger, explanations) = (ledger, explanations)
+        var reads = try await pageReads()
         let read = try await reads.get("run \(id)") {
             guard let detail = try await ledger.run(id), let aftermath = try await ledger.aftermath(ofRun: id) else {
-                return nil as (LedgerRunDetail, RunCommands, [Int: Explanation], LedgerAftermath)?
+                return nil as (LedgerRunDetail, RunCommands, Explanations.Answers, LedgerAftermath)?
             }
             let run = try await ledger.run(of: detail)
             return (detail, RunCommands(run), try await explanations.explain(detail, of: run), aftermath)
         }
         guard let (detail, commands, answers, aftermath) = read else { throw Problem.notFound("There is no run '\(id)'.") }
+        reads.know(answers.fact)
         let concealment = Concealment(id, access, context, at: Date())
-        let model = RunPage(detail, commands, answers, aftermath, configuration, concealment, at: Date())
+        let model = RunPage(detail, commands, answers.byPosition, aftermath, configuration, concealment, at: Date())
         var response = try pages.response(
-            "run", model, title: "Run \(id.suffix(8))", context, frame: await frame("/runs", request, run: id))
+            "run", model, title: "Run \(id.suffix(8))", context, frame: await frame("/runs", request, run: id, knowing: reads.fact))
         response.hideAgain(concealment, at: "/runs/\(id)")
         return response
     }

@@ -46,7 +46,7 @@ struct AuditPages: Sendable {
 
     @Sendable private func show(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let filter = try Self.filter(request)
-        let page = try await store.audit(filter, limit: ListQuery.limit(request), before: Self.before(request))
+        let page = try await store.audit(filter, limit: ListQuery.pageLimit(request), before: Self.before(request))
         let fields = ["actor", "action", "target", "outcome", "from", "to"].map { ($0, request.query($0)) }
         let model = AuditPage(
             rows: page.items.map(AuditPage.Row.init),

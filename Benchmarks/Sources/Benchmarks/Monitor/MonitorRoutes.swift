@@ -45,7 +45,7 @@ struct MonitorRoutes: Sendable {
         routes = [
             page(Self.floor), page("/assets/monitor.css"), page("/readyz"), page("/metrics"),
             page("/"), page("/?range=1h"), page("/?range=7d"),
-            page("/runs"), each("/runs, far back", spread) { "/runs?cursor=\($0)" }, page("/runs?limit=500"),
+            page("/runs"), each("/runs, far back", spread) { "/runs?cursor=\($0)" }, page("/runs?limit=200"),
         ]
         for state in ["failed", "active", "cancelled", "declined"] { routes.append(page("/runs?state=\(state)")) }
         routes += [

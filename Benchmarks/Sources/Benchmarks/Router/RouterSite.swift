@@ -139,7 +139,7 @@ final class RouterSite: Sendable {
     }
 
     private func totals() async throws -> LedgerTotals {
-        try await LedgerReader(path: Ledger.file(in: folder.appending(path: "state")).path).totals(at: Date())
+        try await LedgerReader(path: Ledger.file(in: folder.appending(path: "state")).path).totals()
     }
 
     func waitForRuns(_ count: Int, _ state: RunState? = nil, within limit: Duration = .seconds(300)) async throws {
