@@ -61,7 +61,8 @@ actor Recent<Value: Sendable> {
                 return latest
             }
         }
-        if let running, running.version >= version() { return try await running.task.value }
+        // With patience, what is being read is not too old either.
+        if let running, running.version >= (patience == .zero ? version() : required()) { return try await running.task.value }
         if let coming { return try await coming.value }
         // Not the caller's child: whoever asked first may go away while others wait.
         let task = Task { try await self.next() }

@@ -94,14 +94,16 @@ extension LedgerReader {
     /// - Parameters:
     ///   - ids: only runs among these; nil is all of them.
     ///   - isOfResource: whether the newest run of the same series, study or patient matters. A later one then changes the mark, too.
+    ///   - last: only runs behind it.
     ///   - limit: at most so many.
     package func matches(
-        _ filter: LedgerRunFilter, ids: [String]? = nil, isOfResource: Bool = false, limit: Int
+        _ filter: LedgerRunFilter, ids: [String]? = nil, isOfResource: Bool = false, after last: String? = nil, limit: Int
     ) async throws -> [LedgerMatch] {
         try await read { [common] db in
             var search = try LedgerRunSearch(filter, db, common: common)
             if let ids { search.add("\(search.id) IN (\(databaseQuestionMarks(count: ids.count)))", StatementArguments(ids)) }
-            let rows = try Row.fetchCursor(
+            if let last { search.add("\(search.id) > ?", [last]) }
+            return try Row.fetchAll(
                 db,
                 sql: search.sql(
                     """
@@ -111,39 +113,41 @@ extension LedgerReader {
                         AND job.discarded_at IS NULL) AS broken,
                     \(isOfResource ? Self.newestRun : "NULL") AS newest
                     """) + " ORDER BY \(search.id) LIMIT ?", arguments: search.arguments + [limit]
-            )
-            // One by one: there may be a hundred thousand.
-            return try Array(
-                rows.map { row in
-                    let id: String = row["id"]
-                    let newest: String? = row["newest"]
-                    return LedgerMatch(
-                        id: id, state: row["state"], mark: row["mark"], hasBroken: row["broken"], runID: id,
-                        isRunActive: row["state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"],
-                        newestRun: newest == id ? id : newest)
-                })
+            ).map { row in
+                LedgerMatch(
+                    id: row["id"], state: row["state"], mark: row["mark"], hasBroken: row["broken"], runID: row["id"],
+                    isRunActive: row["state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"],
+                    newestRun: row["newest"])
+            }
         }
     }
 
     /// Every failed or dead job that matches, those of the oldest runs first.
     ///
-    /// - Parameter ids: only jobs among these; nil is all of them.
-    package func matches(_ filter: LedgerJobFilter, ids: [String]? = nil, limit: Int) async throws -> [LedgerMatch] {
+    /// - Parameters:
+    ///   - ids: only jobs among these; nil is all of them.
+    ///   - last: only jobs behind it.
+    package func matches(
+        _ filter: LedgerJobFilter, ids: [String]? = nil, after last: String? = nil, limit: Int
+    ) async throws -> [LedgerMatch] {
         var (conditions, arguments) = Self.conditions(filter)
         Self.add(ids, "job.id", &conditions, &arguments)
+        if let last {
+            conditions.append("job.id > ?")
+            arguments += [last]
+        }
         return try await read { [conditions, arguments] db in
-            let rows = try Row.fetchCursor(
+            try Row.fetchAll(
                 db,
                 sql: """
                     SELECT job.id, job.state, job.run_id, \(Self.jobMark) AS mark, run.state AS run_state, run.begun_cleaning
                     FROM job JOIN run ON run.id = job.run_id WHERE \(conditions.joined(separator: " AND ")) ORDER BY job.id LIMIT ?
-                    """, arguments: arguments + [limit])
-            return try Array(
-                rows.map { row in
-                    LedgerMatch(
-                        id: row["id"], state: row["state"], mark: row["mark"], hasBroken: true, runID: row["run_id"],
-                        isRunActive: row["run_state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"])
-                })
+                    """, arguments: arguments + [limit]
+            ).map { row in
+                LedgerMatch(
+                    id: row["id"], state: row["state"], mark: row["mark"], hasBroken: true, runID: row["run_id"],
+                    isRunActive: row["run_state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"])
+            }
         }
     }
 

@@ -416,6 +416,29 @@ struct SharingTests {
         #expect(shown == 1 && second.fact == 1)
     }
 
+    @Test("Whoever comes while something is read is content with that")
+    func meanwhile() async throws {
+        let (truth, looks) = (Counter(), Counter())
+        let others = Mutex<[Task<Int64, any Error>]>([])
+        let recent = Mutex<Recent<Int64>?>(nil)
+        let made = Recent<Int64>(for: .seconds(60), spacing: .seconds(600), patience: .seconds(60), version: { truth.now }) {
+            let found = truth.next()
+            _ = looks.next()
+            others.withLock { others in
+                others = (0..<10).map { _ in Task { [made = recent.withLock { $0 }] in try #require(try await made?.get()) } }
+            }
+            for _ in 0..<100 { await Task.yield() }
+            return found
+        }
+        recent.withLock { $0 = made }
+        #expect(try await made.get() == 1)
+        for other in others.withLock({ $0 }) {
+            let answer = try await other.value
+            #expect(answer == 1)
+        }
+        #expect(looks.now == 1)
+    }
+
     @Test("What costs much is shared for longer")
     func costly() async throws {
         let truth = Counter()

@@ -116,7 +116,7 @@ struct QueryPlanTests {
             _ = try await reader.marks(of: ["\(run).0"], areRuns: false)
             _ = try await reader.marks(of: [run], areRuns: true)
         },
-        Question("runs to retry", needs: ["job USING COVERING INDEX job_unmended (run_id=?)"]) {
+        Question("runs to retry", needs: ["job USING INDEX job_unmended (run_id=?)"]) {
             for filter in [LedgerRunFilter(), LedgerRunFilter(states: [.failed])] { _ = try await $0.matches(filter, limit: 5) }
         },
         // A million runs are of one level: those of one resource are few.

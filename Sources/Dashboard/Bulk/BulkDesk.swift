@@ -7,12 +7,21 @@ import Pipeline
 
 /// Makes previews, starts and cancels bulk operations. The work itself is ``BulkRunner``'s.
 struct BulkDesk: Sendable {
+    /// One run or job that an order is about.
+    struct Target: Sendable, Hashable {
+        var id: String
+        /// How it stood.
+        var mark: String
+    }
+
     /// What an order is about at one moment.
     struct Findings: Sendable {
         /// What will be done, in the order of the work.
-        var wanted: [LedgerMatch]
+        var wanted: [Target] = []
+        /// Some of it, the newest first.
+        var examples: [LedgerMatch] = []
         /// What matches and is left out: how many by reason.
-        var leftOut: [String: Int]
+        var leftOut: [String: Int] = [:]
 
         /// Another one as soon as anything of it is another one.
         var fingerprint: String {
@@ -33,38 +42,68 @@ struct BulkDesk: Sendable {
     let ledger: LedgerReader
     let store: MonitorStore
     let runner: BulkRunner
+    /// So many are looked at together.
+    var portion = 5000
 
     /// Finds what the order is about, and changes nothing.
+    ///
+    /// Portion by portion: there may be a hundred thousand, and of each no more is kept than what is done to it asks for.
     func find(_ order: BulkOrder) async throws -> Findings {
-        let isOfResource = order.action == .reprocess
-        var found: [LedgerMatch] =
-            switch order.filter {
-            case .runs(let filter):
-                try await ledger.matches(filter, ids: order.ids, isOfResource: isOfResource, limit: BulkOrder.limit + 1)
-            case .jobs(let filter): try await ledger.matches(filter, ids: order.ids, limit: BulkOrder.limit + 1)
-            }
-        guard found.count <= BulkOrder.limit else {
-            throw Problem.conflict("More than \(Display.number(BulkOrder.limit)) match. Narrow the filter, for example by time.")
-        }
-        var findings = Findings(wanted: [], leftOut: [:])
-        if let ids = order.ids, ids.count > found.count {
-            findings.leftOut["It is not there any more, or not in this state any more."] = ids.count - found.count
-        }
-        let matching = isOfResource ? Set(found.map(\.id)) : []
+        var findings = Findings()
+        var found = 0
+        var last: String?
+        /// The newest runs of what older ones are about.
+        var newer: [String] = []
         var runsFromTheStart: Set<String> = []
-        // What is left out goes from where it stands, as one list of a hundred thousand is enough.
-        var kept = 0
-        for place in found.indices {
-            if let reason = try await refusal(found[place], order, matching, &runsFromTheStart) {
-                findings.leftOut[reason, default: 0] += 1
-            } else {
-                found.swapAt(kept, place)
-                kept += 1
+        while true {
+            let matches = try await matches(order, after: last)
+            for match in matches {
+                if order.action == .reprocess, let newest = match.newestRun, newest != match.id {
+                    newer.append(newest)
+                } else if let reason = try await refusal(match, order, &runsFromTheStart) {
+                    findings.leftOut[reason, default: 0] += 1
+                } else {
+                    findings.wanted.append(Target(id: match.id, mark: match.mark))
+                    findings.examples.append(match)
+                }
             }
+            findings.examples.removeFirst(max(0, findings.examples.count - 5))
+            found += matches.count
+            guard found <= BulkOrder.limit else {
+                throw Problem.conflict("More than \(Display.number(BulkOrder.limit)) match. Narrow the filter, for example by time.")
+            }
+            last = matches.last?.id
+            if matches.count < portion { break }
         }
-        found.removeSubrange(kept...)
-        findings.wanted = found
+        if let ids = order.ids, ids.count > found {
+            findings.leftOut["It is not there any more, or not in this state any more."] = ids.count - found
+        }
+        for newest in newer { findings.leftOut[Self.superseded(by: newest, findings.wanted), default: 0] += 1 }
+        findings.examples.reverse()
         return findings
+    }
+
+    private func matches(_ order: BulkOrder, after last: String?) async throws -> [LedgerMatch] {
+        switch order.filter {
+        case .runs(let filter):
+            try await ledger.matches(
+                filter, ids: order.ids, isOfResource: order.action == .reprocess, after: last, limit: portion)
+        case .jobs(let filter): try await ledger.matches(filter, ids: order.ids, after: last, limit: portion)
+        }
+    }
+
+    /// A run is done again once for each series, study or patient.
+    ///
+    /// - Parameter wanted: in the order of their ids. A newest run that matches is one of them.
+    private static func superseded(by newest: String, _ wanted: [Target]) -> String {
+        var (low, high) = (0, wanted.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if wanted[middle].id < newest { low = middle + 1 } else { high = middle }
+        }
+        return low < wanted.count && wanted[low].id == newest
+            ? "A newer run of the same series, study or patient is among them, and is the one that is done again."
+            : "There is a newer run of the same series, study or patient, which does not match."
     }
 
     /// Finds what the order is about, and pins exactly that.
@@ -72,7 +111,7 @@ struct BulkDesk: Sendable {
         let findings = try await find(order)
         let record = try await pin(findings, of: order, by: identity)
         return Preview(
-            record: record, examples: Array(findings.wanted.suffix(5).reversed()),
+            record: record, examples: findings.examples,
             expiresAt: record.previewedAt + MonitorStore.previewLifetime)
     }
 
@@ -90,17 +129,9 @@ struct BulkDesk: Sendable {
     }
 
     /// Why the router would refuse it, by the router's own rules.
-    ///
-    /// - Parameter matching: all runs that match, for what is done once for each series, study or patient.
-    private func refusal(
-        _ match: LedgerMatch, _ order: BulkOrder, _ matching: Set<String>, _ runsFromTheStart: inout Set<String>
-    ) async throws -> String? {
+    private func refusal(_ match: LedgerMatch, _ order: BulkOrder, _ runsFromTheStart: inout Set<String>) async throws -> String? {
         switch (order.kind, order.action) {
-        case (.runs, .reprocess):
-            guard let newest = match.newestRun, newest != match.id else { return nil }
-            return matching.contains(newest)
-                ? "A newer run of the same series, study or patient is among them, and is the one that is done again."
-                : "There is a newer run of the same series, study or patient, which does not match."
+        case (.runs, .reprocess): return nil
         case (.runs, .cancel): return match.isRunActive ? nil : "It has ended already."
         case (.jobs, .discard): return match.state == JobState.dead.rawValue ? nil : "It failed. Only a dead job can be discarded."
         case (.runs, .retry), (.runs, .discard):
