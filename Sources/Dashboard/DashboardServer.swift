@@ -89,6 +89,7 @@ package struct DashboardServer: Service {
             ("DATA", configuration.data), ("LOGS", configuration.logs), ("STATE", URL(filePath: ledger.path).deletingLastPathComponent()),
         ]
         let overview = Self.overview(ledger, journal, feed, folders)
+        let reads = SharedReads(version: { [feed] in feed.latest }, required: { [feed] in feed.latestCommand })
         let explanations = Explanations(ledger: ledger, overview: overview)
         let parked = ParkedMessages(ledger: ledger, store: store, commands: commands)
         let reveal = RevealController(ledger: ledger, access: access)
@@ -97,7 +98,7 @@ package struct DashboardServer: Service {
         let api = APIRoutes(
             APIController(
                 ledger: ledger, configuration: configuration, commands: commands, feed: feed, bulk: bulk, overview: overview,
-                explanations: explanations, ended: ended
+                explanations: explanations, ended: ended, reads: reads
             ).routes + BulkController(desk: desk, store: store).routes
                 + reveal.routes + parked.routes + AuditAPI(store: store).routes + WebhookAPI(desk: webhookDesk).routes)
         let roles = RouteRoles(api)
@@ -113,7 +114,6 @@ package struct DashboardServer: Service {
             .addRoutes(to: router)
         api.add(to: router)
         FileController(ledger: ledger, configuration: configuration, pages: pages).addRoutes(to: router)
-        let reads = SharedReads(version: { [feed] in feed.latest }, required: { [feed] in feed.latestCommand })
         let controller = PageController(
             ledger: ledger, configuration: configuration, commands: commands, feed: feed, overview: overview, explanations: explanations,
             pages: pages, access: access, reads: reads, ended: ended, broker: queues.map(QueueDepths.init),
@@ -134,15 +134,11 @@ package struct DashboardServer: Service {
     private static func overview(
         _ ledger: LedgerReader, _ journal: IngestJournalReader, _ feed: FactFeed, _ folders: [(name: String, url: URL)]
     ) -> Recent<Overview> {
-        let last = LastReading()
-        return Recent(
+        Recent(
             for: .seconds(1), spacing: .milliseconds(500), patience: .seconds(1), version: { feed.latest },
             required: { feed.latestCommand }
         ) {
-            let fact = last.next(feed.latest)
-            var overview = try await Overview.read(ledger, journal, folders: folders)
-            overview.fact = fact
-            return overview
+            try await Overview.read(ledger, journal, folders: folders)
         }
     }
 
@@ -164,20 +160,5 @@ package struct DashboardServer: Service {
         var logger = logger
         if logger.logLevel == .info { logger.logLevel = .notice }
         return logger
-    }
-}
-
-/// What the reading before this one was sure to see: a page that began with that one's answer must not say that it has seen more.
-private final class LastReading: Sendable {
-    private let last = Mutex<(fact: Int64, at: ContinuousClock.Instant)?>(nil)
-
-    /// - Parameter fact: the newest that the reading that begins now is sure to see.
-    func next(_ fact: Int64) -> Int64 {
-        last.withLock { last in
-            defer { last = (fact, .now) }
-            // Nobody is given an answer that is older.
-            guard let last, last.at + .seconds(2) > .now else { return fact }
-            return last.fact
-        }
     }
 }

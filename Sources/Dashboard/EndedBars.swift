@@ -64,3 +64,10 @@ actor EndedBars {
         return Activity(runs: all.compactMap { bars[$0] }.flatMap(\.runs), jobs: Array(sums.values))
     }
 }
+
+extension SharedReads {
+    /// What ended, for all who look: a bar of three hours does not grow while one looks.
+    func ended(_ range: ChartRange, _ bars: EndedBars, at now: Date) async throws -> Recent<EndedBars.Activity>.Reading {
+        try await get("ended \(range) \(range.start(at: now))", for: range.patience) { try await bars.activity(range, at: Date()) }
+    }
+}

@@ -18,11 +18,11 @@ struct Explanations: Sendable {
     /// - Returns: the answer, and the newest fact that is in it.
     func explain(_ detail: LedgerJobDetail, of run: Run?) async throws -> (Explanation, fact: Int64) {
         let job = detail.job
-        let overview = try await overview.get()
-        guard let run else { return (Explanation(.unexpected, job.reason.text), overview.fact) }
+        let world = try await overview.reading()
+        guard let run else { return (Explanation(.unexpected, job.reason.text), world.version) }
         // Only what planning left out asks for the verdicts of planning.
         let decisions = job.state == .skipped ? try await ledger.run(job.runID)?.decisions ?? [] : []
-        return (run.explain(job: job.position, surroundings: surroundings(of: job, decisions, overview)), overview.fact)
+        return (run.explain(job: job.position, surroundings: surroundings(of: job, decisions, world.value)), world.version)
     }
 
     /// By position, for jobs that have not succeeded.
@@ -30,11 +30,11 @@ struct Explanations: Sendable {
     /// - Parameter run: the same, as ``JobStore/LedgerReader/run(of:)`` has it.
     func explain(_ detail: LedgerRunDetail, of run: Run?) async throws -> Answers {
         guard let run else { return Answers() }
-        let overview = try await overview.get()
-        var answers = Answers(fact: overview.fact)
+        let world = try await overview.reading()
+        var answers = Answers(fact: world.version)
         for job in detail.jobs where job.state != .succeeded {
             answers.byPosition[job.position] = run.explain(
-                job: job.position, surroundings: surroundings(of: job, detail.decisions, overview))
+                job: job.position, surroundings: surroundings(of: job, detail.decisions, world.value))
         }
         return answers
     }

@@ -158,7 +158,8 @@ package final class FactFeed: Service, Sendable {
 struct FactNotice: Sendable {
     var sequence: Int64
     var runID: String?
-    /// What an operator wanted is done, or refused.
+    /// What an operator wanted is done, or refused. Not what a bulk operation did: of those there may be hundreds a second, and they have a
+    /// page that says how far they are.
     var isCommand: Bool
     /// A server-sent event.
     var text: String
@@ -166,7 +167,7 @@ struct FactNotice: Sendable {
     init(_ fact: LedgerFact) {
         sequence = fact.sequence
         runID = fact.runID
-        isCommand = fact.kind == "command.done"
+        isCommand = fact.kind == "command.done" && !BulkRunner.isItem(fact.data["id"]?.string ?? "")
         // JSON has no line breaks of its own, so one data line is enough.
         text = "id: \(fact.sequence)\nevent: fact\ndata: \(JSONValue(fact).text)\n\n"
     }

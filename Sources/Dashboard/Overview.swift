@@ -18,8 +18,6 @@ struct Overview: Sendable {
     var pipeline: LedgerPipelineState
     /// Those that are nearly full.
     var fullDisks: [DiskSpace]
-    /// Every fact up to this one is in it, and in whatever was given out as the newest lately.
-    var fact = Int64.max
 
     /// - Parameter folders: by name; their disks are looked at.
     static func read(

@@ -116,7 +116,7 @@ actor SharedReads {
 
     /// - Parameters:
     ///   - key: says all that `load` depends on.
-    ///   - moment: for what changes slowly and costs much: is shared for so long, whatever happens.
+    ///   - moment: for what changes slowly and costs much: is given out for so long, whatever happens.
     func get<Value: Sendable>(
         _ key: String, for moment: Duration? = nil, _ load: @escaping @Sendable () async throws -> Value
     ) async throws -> Recent<Value>.Reading {
@@ -132,7 +132,7 @@ actor SharedReads {
             return known
         }
         let fresh =
-            moment.map { Recent(for: $0, load) }
+            moment.map { Recent(for: lifetime, spacing: $0 / 2, patience: $0, version: version, load) }
             ?? Recent(for: lifetime, spacing: spacing, patience: patience, version: version, required: required, load)
         reads[key] = (fresh, .now, max(Self.rest, moment ?? .zero))
         return fresh
@@ -148,27 +148,4 @@ actor SharedReads {
         let old = reads.sorted { $0.value.used < $1.value.used }.prefix(Self.limit / 2).map(\.key)
         for key in old { reads[key] = nil }
     }
-}
-
-/// What goes into one page, and the newest fact that all of it knows.
-struct PageReads {
-    private let shared: SharedReads
-    /// A page that says this number is told again of everything after it.
-    private(set) var fact: Int64
-
-    /// - Parameter fact: the newest one before anything was read.
-    init(_ shared: SharedReads, from fact: Int64) {
-        self.shared = shared
-        self.fact = fact
-    }
-
-    /// - Parameter key: says all that `load` depends on.
-    mutating func get<Value: Sendable>(_ key: String, _ load: @escaping @Sendable () async throws -> Value) async throws -> Value {
-        let reading = try await shared.get(key, load)
-        know(reading.version)
-        return reading.value
-    }
-
-    /// - Parameter fact: the newest one that some part of the page is sure to know.
-    mutating func know(_ fact: Int64) { self.fact = min(self.fact, fact) }
 }

@@ -6,7 +6,7 @@ import Synchronization
 /// To see that tens of thousands have it takes milliseconds, for each condition of each search. What is common stays common for a while, so
 /// that is remembered; what is rare is soon counted, and is counted each time.
 final class CommonValues: Sendable {
-    /// A common value is named by few: there is no more than one for so many rows.
+    /// By what is asked and the limit. Common values are few; common beginnings of ids are bounded.
     private let known = Mutex<[[String]: ContinuousClock.Instant]>([:])
     private static let memory = Duration.seconds(60)
     private static let most = 1000
@@ -15,7 +15,7 @@ final class CommonValues: Sendable {
     ///   - rows: what stands behind `FROM`, with an index for its condition.
     ///   - limit: so many are common; nobody counts further.
     func count(_ rows: String, _ values: [String], _ db: Database, limit: Int) throws -> Int {
-        let key = [rows] + values
+        let key = [String(limit), rows] + values
         if known.withLock({ $0[key].map { $0 + Self.memory > .now } ?? false }) { return limit }
         let count =
             try Int.fetchOne(

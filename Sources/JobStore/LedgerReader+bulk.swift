@@ -89,21 +89,23 @@ extension LedgerReader {
         isOfResource ? "\(runMark) || ':' || \(newestRun)" : runMark
     }
 
-    /// Every run that matches, the oldest first.
+    /// Asks a run why its jobs are where they are, at the moment of the same look.
+    package typealias RunLookup = (RunID) throws -> Run?
+
+    /// Goes through all runs that match, the oldest first, at one moment. None is held longer than `add` holds it: there may be a hundred thousand.
     ///
     /// - Parameters:
     ///   - ids: only runs among these; nil is all of them.
     ///   - isOfResource: whether the newest run of the same series, study or patient matters. A later one then changes the mark, too.
-    ///   - last: only runs behind it.
     ///   - limit: at most so many.
-    package func matches(
-        _ filter: LedgerRunFilter, ids: [String]? = nil, isOfResource: Bool = false, after last: String? = nil, limit: Int
-    ) async throws -> [LedgerMatch] {
+    package func matches<Result: Sendable>(
+        _ filter: LedgerRunFilter, ids: [String]? = nil, isOfResource: Bool = false, limit: Int, into result: Result,
+        _ add: @escaping @Sendable (inout Result, LedgerMatch, RunLookup) throws -> Void
+    ) async throws -> Result {
         try await read { [common] db in
             var search = try LedgerRunSearch(filter, db, common: common)
             if let ids { search.add("\(search.id) IN (\(databaseQuestionMarks(count: ids.count)))", StatementArguments(ids)) }
-            if let last { search.add("\(search.id) > ?", [last]) }
-            return try Row.fetchAll(
+            let rows = try Row.fetchCursor(
                 db,
                 sql: search.sql(
                     """
@@ -112,8 +114,8 @@ extension LedgerReader {
                         SELECT 1 FROM job WHERE job.run_id = run.id AND job.state IN ('failed', 'dead', 'cancelled')
                         AND job.discarded_at IS NULL) AS broken,
                     \(isOfResource ? Self.newestRun : "NULL") AS newest
-                    """) + " ORDER BY \(search.id) LIMIT ?", arguments: search.arguments + [limit]
-            ).map { row in
+                    """) + " ORDER BY \(search.id) LIMIT ?", arguments: search.arguments + [limit])
+            return try Self.fold(rows, result, add, db) { row in
                 LedgerMatch(
                     id: row["id"], state: row["state"], mark: row["mark"], hasBroken: row["broken"], runID: row["id"],
                     isRunActive: row["state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"],
@@ -122,33 +124,39 @@ extension LedgerReader {
         }
     }
 
-    /// Every failed or dead job that matches, those of the oldest runs first.
+    /// Goes through all failed and dead jobs that match, those of the oldest runs first, as ``matches(_:ids:isOfResource:limit:into:_:)``
+    /// does through runs.
     ///
-    /// - Parameters:
-    ///   - ids: only jobs among these; nil is all of them.
-    ///   - last: only jobs behind it.
-    package func matches(
-        _ filter: LedgerJobFilter, ids: [String]? = nil, after last: String? = nil, limit: Int
-    ) async throws -> [LedgerMatch] {
+    /// - Parameter ids: only jobs among these; nil is all of them.
+    package func matches<Result: Sendable>(
+        _ filter: LedgerJobFilter, ids: [String]? = nil, limit: Int, into result: Result,
+        _ add: @escaping @Sendable (inout Result, LedgerMatch, RunLookup) throws -> Void
+    ) async throws -> Result {
         var (conditions, arguments) = Self.conditions(filter)
         Self.add(ids, "job.id", &conditions, &arguments)
-        if let last {
-            conditions.append("job.id > ?")
-            arguments += [last]
-        }
         return try await read { [conditions, arguments] db in
-            try Row.fetchAll(
+            let rows = try Row.fetchCursor(
                 db,
                 sql: """
                     SELECT job.id, job.state, job.run_id, \(Self.jobMark) AS mark, run.state AS run_state, run.begun_cleaning
                     FROM job JOIN run ON run.id = job.run_id WHERE \(conditions.joined(separator: " AND ")) ORDER BY job.id LIMIT ?
-                    """, arguments: arguments + [limit]
-            ).map { row in
+                    """, arguments: arguments + [limit])
+            return try Self.fold(rows, result, add, db) { row in
                 LedgerMatch(
                     id: row["id"], state: row["state"], mark: row["mark"], hasBroken: true, runID: row["run_id"],
                     isRunActive: row["run_state"] == RunState.active.rawValue, hasBegunCleaning: row["begun_cleaning"])
             }
         }
+    }
+
+    private static func fold<Result>(
+        _ rows: RowCursor, _ result: Result, _ add: (inout Result, LedgerMatch, RunLookup) throws -> Void, _ db: Database,
+        _ match: (Row) -> LedgerMatch
+    ) throws -> Result {
+        var result = result
+        let transaction = SQLiteTransaction(db: db)
+        while let row = try rows.next() { try add(&result, match(row), transaction.run) }
+        return result
     }
 
     private static func add(_ ids: [String]?, _ column: String, _ conditions: inout [String], _ arguments: inout StatementArguments) {

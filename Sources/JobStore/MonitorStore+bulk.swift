@@ -139,7 +139,7 @@ extension MonitorStore {
     ///
     /// - Returns: false when there is one of this id already: nothing was changed then.
     @discardableResult
-    package func addPreview(_ record: BulkRecord, _ items: [(target: String, mark: String)]) async throws -> Bool {
+    package func addPreview(_ record: BulkRecord, _ items: some Sequence<(target: String, mark: String)> & Sendable) async throws -> Bool {
         try await write { db in
             let now = record.previewedAt.timeIntervalSince1970
             try Self.forget(at: now, db)

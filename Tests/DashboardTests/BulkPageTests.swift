@@ -187,7 +187,7 @@ struct BulkPageTests {
         let id = "6f9619ff-8b86-d011-b42d-00c04fc964fe"
         let record = BulkRecord(
             id: id, kind: "runs", action: "retry", filter: ["state": "failed"], actor: "otto", previewedAt: Date(), leftOut: [:], total: 2)
-        try await store.addPreview(record, [(hospital.failed, "x"), (hospital.dead, "x")])
+        try await store.addPreview(record, [(target: hospital.failed, mark: "x"), (target: hospital.dead, mark: "x")])
         #expect(try await store.startBulk(record, fact: 0, audit: 999, at: Date()))
         let items = [(hospital.failed, BulkItem.State.failed, BulkRunner.unanswered), (hospital.dead, .skipped, "Cancelled by otto.")]
             .enumerated().map { BulkItem(sequence: $0, target: $1.0, mark: "x", state: $1.1, reason: $1.2) }

@@ -84,7 +84,7 @@ struct BulkTests {
         let store = try MonitorStore(folder: sample.folder.appending(path: "state"))
         let feed = FactFeed(ledger: ledger, interval: .milliseconds(50), logger: logger)
         let runner = BulkRunner(ledger: ledger, store: store, sender: router, feed: feed, logger: logger)
-        return Bench(desk: BulkDesk(ledger: ledger, store: store, runner: runner, portion: 2), runner: runner, store: store, feed: feed)
+        return Bench(desk: BulkDesk(ledger: ledger, store: store, runner: runner), runner: runner, store: store, feed: feed)
     }
 
     /// Runs of one job each, `state` all of them.

@@ -178,7 +178,7 @@ struct HostileTextTests {
                 id: "6f9619ff-8b86-d011-b42d-00c04fc964ff", kind: "jobs", action: "retry",
                 filter: ["service": .string("mark-bulkfilter-" + Self.attack)], actor: "mark-bulkactor-" + Self.attack, previewedAt: Date(),
                 leftOut: ["mark-bulkleft-" + Self.attack: 3], total: 1)
-            try await dashboard.store.addPreview(bulk, [("mark-bulktarget-" + Self.attack, "x")])
+            try await dashboard.store.addPreview(bulk, [(target: "mark-bulktarget-" + Self.attack, mark: "x")])
             bulk.starter = "user:nobody"
             #expect(try await dashboard.store.startBulk(bulk, fact: 0, audit: 999, at: Date()))
             pages += ["/bulk/\(bulk.id)", "/bulk/\(bulk.id)?items=all", "/bulk/\(bulk.id)?items=\(query)"]

@@ -48,7 +48,8 @@ struct PageDetailTests {
         }
     }
 
-    @Test("What cannot be read in a filter is said", arguments: ["from=yesterday", "to=2026-13-45", "level=image", "state=lost"])
+    @Test(
+        "What cannot be read in a filter is said", arguments: ["from=yesterday", "to=2026-13-45", "level=image", "state=lost", "limit=201"])
     func refused(query: String) async throws {
         let sample = try SampleLedger()
         try await RunningDashboard.serving(sample) { dashboard in
@@ -402,14 +403,47 @@ struct SharingTests {
         #expect(last == 1)
     }
 
+    @Test("A page that says it knows a fact shows it, and soon it does")
+    func truthful() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        try await RunningDashboard.serving(sample) { dashboard in
+            for step in 1...4 {
+                let reason = "Step \(step) went wrong"
+                let fact = try sample.write { db in
+                    try db.execute(
+                        sql: "UPDATE run SET reason = ? WHERE id = ?",
+                        arguments: [#"{"code":"x","text":"\#(reason)"}"#, hospital.failed])
+                    try db.execute(
+                        sql: "INSERT INTO fact (at, kind, run_id, data) VALUES (1, 'run.failed', ?, '{}')", arguments: [hospital.failed])
+                    return db.lastInsertedRowID
+                }
+                dashboard.feed.ring()
+                var waiting: Set = ["/", "/runs", "/runs?state=failed", "/runs/\(hospital.failed)"]
+                let deadline = ContinuousClock.now + .seconds(60)
+                while !waiting.isEmpty, .now < deadline {
+                    for path in waiting {
+                        let page = try await dashboard.get(path).text
+                        let known = try #require(page.firstMatch(of: /data-fact="(\d+)"/).flatMap { Int64($0.output.1) })
+                        guard known >= fact else { continue }
+                        #expect(page.contains(reason), "\(path) says that it knows fact \(known)")
+                        waiting.remove(path)
+                    }
+                }
+                #expect(waiting.isEmpty)
+            }
+        }
+    }
+
     @Test("A page knows no more than the oldest of its parts")
     func oldest() async throws {
         let truth = Counter()
         let shared = SharedReads(lifetime: .seconds(60), patience: .seconds(60), version: { truth.now }, required: { 0 })
-        var first = PageReads(shared, from: truth.next())
+        let counts = Recent<Overview>(for: .seconds(60), version: { truth.now }) { throw CancellationError() }
+        var first = PageReads(shared, counts, from: truth.next())
         let old = try await first.get("old") { truth.now }
         #expect(old == 1 && first.fact == 1)
-        var second = PageReads(shared, from: truth.next())
+        var second = PageReads(shared, counts, from: truth.next())
         let new = try await second.get("new") { truth.now }
         #expect(new == 2 && second.fact == 2)
         let shown = try await second.get("old") { truth.now }
@@ -421,7 +455,7 @@ struct SharingTests {
         let (truth, looks) = (Counter(), Counter())
         let others = Mutex<[Task<Int64, any Error>]>([])
         let recent = Mutex<Recent<Int64>?>(nil)
-        let made = Recent<Int64>(for: .seconds(60), spacing: .seconds(600), patience: .seconds(60), version: { truth.now }) {
+        let made = Recent<Int64>(for: .seconds(60), spacing: .seconds(5), patience: .seconds(60), version: { truth.now }) {
             let found = truth.next()
             _ = looks.next()
             others.withLock { others in

@@ -28,7 +28,8 @@ final class SampleLedger: Sendable {
     var data: URL { folder.appending(path: "data") }
     var logs: URL { folder.appending(path: "logs") }
 
-    func write(_ body: (Database) throws -> Void) throws { try database.write(body) }
+    @discardableResult
+    func write<Value>(_ body: (Database) throws -> Value) throws -> Value { try database.write(body) }
 
     func time(_ secondsAgo: Double) -> Double { now.timeIntervalSince1970 - secondsAgo }
 

@@ -147,11 +147,6 @@ struct RunSearchTests {
             #expect(listed == expected.reversed(), "\(filter), seed \(seed)")
             let matched = try await reader.matches(filter, limit: 100).map(\.id)
             #expect(matched == expected, "\(filter), seed \(seed)")
-            var portions: [[String]] = []
-            repeat {
-                portions.append(try await reader.matches(filter, after: portions.last?.last, limit: 7).map(\.id))
-            } while portions.last?.count == 7
-            #expect(portions.flatMap(\.self) == expected, "\(filter), seed \(seed)")
             var open = filter
             open.states = []
             let counts = try await reader.runCounts(filter).states

@@ -14,6 +14,7 @@ struct APIController: Sendable {
     let overview: Recent<Overview>
     let explanations: Explanations
     let ended: EndedBars
+    let reads: SharedReads
 
     var routes: [APIRoute] { runRoutes + jobRoutes + pipelineRoutes }
 
@@ -172,7 +173,7 @@ struct APIController: Sendable {
     }
 
     @Sendable private func services(_ request: Request, _ context: DashboardContext) async throws -> APIAnswer {
-        let lastDay = try await ended.activity(.day, at: Date())
+        let lastDay = try await reads.ended(.day, ended, at: Date()).value
         return .json(["services": .array(try await ledger.services().map { JSONValue($0, lastDay: lastDay.states(of: $0.name)) })])
     }
 

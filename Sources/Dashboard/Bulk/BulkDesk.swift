@@ -7,29 +7,14 @@ import Pipeline
 
 /// Makes previews, starts and cancels bulk operations. The work itself is ``BulkRunner``'s.
 struct BulkDesk: Sendable {
-    /// One run or job that an order is about.
-    struct Target: Sendable, Hashable {
-        var id: String
-        /// How it stood.
-        var mark: String
-    }
-
     /// What an order is about at one moment.
     struct Findings: Sendable {
         /// What will be done, in the order of the work.
-        var wanted: [Target] = []
+        var wanted = BulkTargets()
         /// Some of it, the newest first.
         var examples: [LedgerMatch] = []
         /// What matches and is left out: how many by reason.
         var leftOut: [String: Int] = [:]
-
-        /// Another one as soon as anything of it is another one.
-        var fingerprint: String {
-            // One buffer: there may be a hundred thousand.
-            var text: [UInt8] = []
-            for match in wanted { text += "\(match.id) \(match.mark)\n".utf8 }
-            return SecretText.digest(text)
-        }
     }
 
     struct Preview: Sendable {
@@ -42,68 +27,23 @@ struct BulkDesk: Sendable {
     let ledger: LedgerReader
     let store: MonitorStore
     let runner: BulkRunner
-    /// So many are looked at together.
-    var portion = 5000
 
     /// Finds what the order is about, and changes nothing.
-    ///
-    /// Portion by portion: there may be a hundred thousand, and of each no more is kept than what is done to it asks for.
     func find(_ order: BulkOrder) async throws -> Findings {
-        var findings = Findings()
-        var found = 0
-        var last: String?
-        /// The newest runs of what older ones are about.
-        var newer: [String] = []
-        var runsFromTheStart: Set<String> = []
-        while true {
-            let matches = try await matches(order, after: last)
-            for match in matches {
-                if order.action == .reprocess, let newest = match.newestRun, newest != match.id {
-                    newer.append(newest)
-                } else if let reason = try await refusal(match, order, &runsFromTheStart) {
-                    findings.leftOut[reason, default: 0] += 1
-                } else {
-                    findings.wanted.append(Target(id: match.id, mark: match.mark))
-                    findings.examples.append(match)
-                }
+        let limit = BulkOrder.limit + 1
+        let look =
+            switch order.filter {
+            case .runs(let filter):
+                try await ledger.matches(
+                    filter, ids: order.ids, isOfResource: order.action == .reprocess, limit: limit, into: Look(order: order)
+                ) { try $0.add($1, $2) }
+            case .jobs(let filter):
+                try await ledger.matches(filter, ids: order.ids, limit: limit, into: Look(order: order)) { try $0.add($1, $2) }
             }
-            findings.examples.removeFirst(max(0, findings.examples.count - 5))
-            found += matches.count
-            guard found <= BulkOrder.limit else {
-                throw Problem.conflict("More than \(Display.number(BulkOrder.limit)) match. Narrow the filter, for example by time.")
-            }
-            last = matches.last?.id
-            if matches.count < portion { break }
+        guard look.found < limit else {
+            throw Problem.conflict("More than \(Display.number(BulkOrder.limit)) match. Narrow the filter, for example by time.")
         }
-        if let ids = order.ids, ids.count > found {
-            findings.leftOut["It is not there any more, or not in this state any more."] = ids.count - found
-        }
-        for newest in newer { findings.leftOut[Self.superseded(by: newest, findings.wanted), default: 0] += 1 }
-        findings.examples.reverse()
-        return findings
-    }
-
-    private func matches(_ order: BulkOrder, after last: String?) async throws -> [LedgerMatch] {
-        switch order.filter {
-        case .runs(let filter):
-            try await ledger.matches(
-                filter, ids: order.ids, isOfResource: order.action == .reprocess, after: last, limit: portion)
-        case .jobs(let filter): try await ledger.matches(filter, ids: order.ids, after: last, limit: portion)
-        }
-    }
-
-    /// A run is done again once for each series, study or patient.
-    ///
-    /// - Parameter wanted: in the order of their ids. A newest run that matches is one of them.
-    private static func superseded(by newest: String, _ wanted: [Target]) -> String {
-        var (low, high) = (0, wanted.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if wanted[middle].id < newest { low = middle + 1 } else { high = middle }
-        }
-        return low < wanted.count && wanted[low].id == newest
-            ? "A newer run of the same series, study or patient is among them, and is the one that is done again."
-            : "There is a newer run of the same series, study or patient, which does not match."
+        return look.findings
     }
 
     /// Finds what the order is about, and pins exactly that.
@@ -124,28 +64,8 @@ struct BulkDesk: Sendable {
             id: id, kind: order.kind.rawValue, action: order.action.rawValue, filter: order.filterOnRecord, actor: identity.actor,
             previewedAt: Date(), leftOut: findings.leftOut, total: findings.wanted.count)
         record.starter = BulkStarter(identity).onRecord
-        try await store.addPreview(record, findings.wanted.map { ($0.id, $0.mark) })
+        try await store.addPreview(record, findings.wanted)
         return record
-    }
-
-    /// Why the router would refuse it, by the router's own rules.
-    private func refusal(_ match: LedgerMatch, _ order: BulkOrder, _ runsFromTheStart: inout Set<String>) async throws -> String? {
-        switch (order.kind, order.action) {
-        case (.runs, .reprocess): return nil
-        case (.runs, .cancel): return match.isRunActive ? nil : "It has ended already."
-        case (.jobs, .discard): return match.state == JobState.dead.rawValue ? nil : "It failed. Only a dead job can be discarded."
-        case (.runs, .retry), (.runs, .discard):
-            if match.isRunActive { return "It is still active." }
-            return match.hasBroken ? nil : "Nothing in it failed or was cancelled."
-        case (.jobs, _):
-            // With one job of such a run all others begin anew too.
-            if match.hasBegunCleaning, !match.isRunActive {
-                return runsFromTheStart.insert(match.runID).inserted ? nil : "It comes back with another job of its run."
-            }
-            // Of the few whose runs are still active, the run itself has to say.
-            guard match.isRunActive, let id = JobID(rawValue: match.id), let run = try await ledger.run(id.run) else { return nil }
-            return CommandPreview(.retry(job: id.index, actor: ""), on: run).refusal?.text
-        }
     }
 
     /// Starts what was previewed, and nothing else.
@@ -185,5 +105,68 @@ struct BulkDesk: Sendable {
         runner.wake()
         guard let record = try await store.bulk(id) else { throw Problem.notFound("There is no bulk operation '\(id.prefix(60))'.") }
         return record
+    }
+}
+
+/// Goes through what matches an order, the oldest first, and says of each whether it is done.
+private struct Look: Sendable {
+    let order: BulkOrder
+    private(set) var found = 0
+    private var done = BulkDesk.Findings()
+    /// A run is done again once for each series, study or patient: how many are left to a newer one, by that.
+    private var superseded: [String: Int] = [:]
+    private var runsFromTheStart: Set<String> = []
+
+    init(order: BulkOrder) { self.order = order }
+
+    mutating func add(_ match: LedgerMatch, _ lookUp: LedgerReader.RunLookup) throws {
+        found += 1
+        if order.action == .reprocess, let newest = match.newestRun, newest != match.id {
+            superseded[newest, default: 0] += 1
+        } else if let reason = try refusal(match, lookUp) {
+            done.leftOut[reason, default: 0] += 1
+        } else {
+            if let older = superseded.removeValue(forKey: match.id) {
+                let reason = "A newer run of the same series, study or patient is among them, and is the one that is done again."
+                done.leftOut[reason, default: 0] += older
+            }
+            done.wanted.append(match.id, mark: match.mark)
+            if done.examples.count == 5 { done.examples.removeFirst() }
+            done.examples.append(match)
+        }
+    }
+
+    var findings: BulkDesk.Findings {
+        var findings = done
+        findings.examples.reverse()
+        if let ids = order.ids, ids.count > found {
+            findings.leftOut["It is not there any more, or not in this state any more."] = ids.count - found
+        }
+        // Newer ones come later, and these did not come.
+        if !superseded.isEmpty {
+            findings.leftOut["There is a newer run of the same series, study or patient, which does not match."] =
+                superseded.values.reduce(0, +)
+        }
+        return findings
+    }
+
+    /// Why the router would refuse it, by the router's own rules.
+    private mutating func refusal(_ match: LedgerMatch, _ lookUp: LedgerReader.RunLookup) throws -> String? {
+        switch (order.kind, order.action) {
+        case (.runs, .reprocess): return nil
+        case (.runs, .cancel): return match.isRunActive ? nil : "It has ended already."
+        case (.jobs, .discard): return match.state == JobState.dead.rawValue ? nil : "It failed. Only a dead job can be discarded."
+        case (.runs, .retry), (.runs, .discard):
+            if match.isRunActive { return "It is still active." }
+            return match.hasBroken ? nil : "Nothing in it failed or was cancelled."
+        case (.jobs, _):
+            // With one job of such a run all others begin anew too.
+            if match.hasBegunCleaning, !match.isRunActive {
+                return runsFromTheStart.insert(match.runID).inserted ? nil : "It comes back with another job of its run."
+            }
+            // Of the few whose runs are still active, the run itself has to say.
+            guard match.isRunActive, let id = JobID(rawValue: match.id), let run = try lookUp(id.run) else { return nil }
+            return CommandPreview(.retry(job: id.index, actor: ""), on: run).refusal?.text
+        }
     }
 }

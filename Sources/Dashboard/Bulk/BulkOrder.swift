@@ -38,7 +38,7 @@ struct BulkOrder: Sendable {
 
     /// More than so many are no longer one decision: the filter has to be narrower.
     static let limit = 200_000
-    /// As many as one page of a list can hold.
+    /// As many as one answer of the API's lists can hold.
     static let longestChoice = 500
 
     private static func command(_ kind: Kind, _ action: Action) -> CommandMessage.Action {

@@ -160,7 +160,7 @@ struct BulkPages: Sendable {
         let ids = form["ids"].map { $0.split(separator: "_").map(String.init) } ?? []
         let order = try Self.order(form, ids: ids)
         let findings = try await desk.find(order)
-        guard !findings.wanted.isEmpty, findings.fingerprint == form["seen"] else {
+        guard !findings.wanted.isEmpty, findings.wanted.fingerprint == form["seen"] else {
             let pinned = UUID().uuidString.lowercased()
             if !findings.wanted.isEmpty { try await desk.pin(findings, of: order, id: pinned, by: identity) }
             let before = form["count"].flatMap { Int($0) }.map { BulkOrder.count($0, order.kind.rawValue) } ?? "others"
@@ -204,13 +204,13 @@ struct BulkPages: Sendable {
         let count = findings.wanted.count
         let kind = order.kind.rawValue
         let title = count == 0 ? "Nothing to \(order.action.rawValue)" : BulkOrder.title(order.action.rawValue, count, kind)
-        let examples = findings.wanted.prefix(Self.shown).map(\.id)
+        let examples = findings.wanted.prefix(Self.shown).map(\.target)
         let record = BulkRecord(
             id: once, kind: kind, action: order.action.rawValue, filter: order.filterOnRecord, actor: "", previewedAt: Date(),
             leftOut: findings.leftOut, total: count)
         var fields: [BulkOrderPage.Field] = [
             .init(name: "kind", value: kind), .init(name: "action", value: order.action.rawValue), .init(name: "once", value: once),
-            .init(name: "seen", value: findings.fingerprint), .init(name: "count", value: String(count)),
+            .init(name: "seen", value: findings.wanted.fingerprint), .init(name: "count", value: String(count)),
         ]
         fields += order.fields.sorted { $0.key < $1.key }.map { .init(name: $0.key, value: $0.value) }
         if let ids = order.ids { fields.append(.init(name: "ids", value: ids.joined(separator: "_"))) }

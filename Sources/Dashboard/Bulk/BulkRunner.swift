@@ -225,6 +225,9 @@ final class BulkRunner: Sendable {
         return item
     }
 
+    /// Whether a command is one of many. Those that people send one by one have a UUID.
+    static func isItem(_ command: String) -> Bool { command.contains(":") }
+
     private static func item(_ command: String, of bulk: String) -> Int? {
         guard command.hasPrefix(bulk + ":") else { return nil }
         return Int(command.dropFirst(bulk.count + 1))

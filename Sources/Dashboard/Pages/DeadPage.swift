@@ -86,7 +86,7 @@ extension PageController {
             let page = try await ledger.brokenJobs(filter, limit: limit, cursor: cursor)
             return (page: page, asked: try await ledger.jobs(asked: page.items.map(\.job.id)))
         }
-        let totals = try await overview.get().totals
+        let totals = try await read.overview().totals
         let count = found.groups.reduce(0) { $0 + $1.count }
         let number = Display.number(count) + (found.isCut ? "+" : "")
         let model = DeadPage(
@@ -109,7 +109,7 @@ extension PageController {
             discarded: isDiscarded || totals.discarded == 0 ? nil : Display.number(totals.discarded), isDiscarded: isDiscarded,
             parked: try await ledger.parkedMessages(
                 cursor: request.query("messageCursor"), isDecided: request.query("decided") == "true", open: totals.deadMessages))
-        return try pages.response("dead", model, title: "Dead letters", context, frame: await frame("/dead", request, knowing: read.fact))
+        return try pages.response("dead", model, title: "Dead letters", context, frame: await frame("/dead", request, read))
     }
 }
 

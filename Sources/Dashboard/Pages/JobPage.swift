@@ -211,7 +211,7 @@ extension PageController {
             commands: JobCommands(detail.job, run), concealment: Concealment(detail.run.id, job: id, access, context, at: Date()),
             refused: refused, configuration: configuration, at: Date())
         var response = try pages.response(
-            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID, knowing: reads.fact),
+            "job", model, title: detail.job.name, context, frame: await frame("/runs", request, run: detail.job.runID, reads),
             status: refused?.problem.status ?? .ok)
         response.hideAgain(model.concealment, at: "/jobs/\(id)")
         return response

@@ -176,10 +176,10 @@ extension PageController {
     @Sendable func showOverview(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
         let range = ChartRange(rawValue: request.query("range") ?? "") ?? .day
-        let overview = try await overview.get()
         let ledger = ledger
-        let activity = try await activity(range, at: now)
         var read = try await pageReads()
+        let overview = try await read.overview()
+        let activity = try await read.ended(range, ended, at: now)
         let lists = try await read.get("overview") {
             async let active = ledger.runs(LedgerRunFilter(states: [.active]), limit: 6)
             async let troubled = ledger.runs(LedgerRunFilter(states: [.failed]), limit: 6)
@@ -207,15 +207,7 @@ extension PageController {
                 service.problems.filter { $0.severity == "error" }.map { .init(service: service.name, message: $0.message) }
             }
         )
-        return try pages.response("overview", model, title: "Overview", context, frame: await frame("/", request, knowing: read.fact))
-    }
-
-    /// What ended, shared by all who look.
-    func activity(_ range: ChartRange, at now: Date) async throws -> EndedBars.Activity {
-        let ended = ended
-        return try await reads.get("ended \(range) \(range.start(at: now))", for: range.patience) {
-            try await ended.activity(range, at: Date())
-        }.value
+        return try pages.response("overview", model, title: "Overview", context, frame: await frame("/", request, read))
     }
 
     private static func tiles(_ overview: Overview, _ alive: [LedgerWorker], _ now: Date) -> [OverviewPage.Tile] {

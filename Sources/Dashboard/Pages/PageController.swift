@@ -88,17 +88,17 @@ struct PageController: Sendable {
     }
 
     /// For one page: begins before anything of it is read.
-    func pageReads() async throws -> PageReads { PageReads(reads, from: try await feed.newest()) }
+    func pageReads() async throws -> PageReads { PageReads(reads, overview, from: try await feed.newest()) }
 
-    /// - Parameter fact: the newest fact that the page's own parts know.
-    func frame(_ current: String, _ request: Request, run: String? = nil, knowing fact: Int64 = .max) async throws -> PageFrame {
+    /// - Parameter reads: what the page's own parts were read with.
+    func frame(_ current: String, _ request: Request, run: String? = nil, _ reads: PageReads? = nil) async throws -> PageFrame {
         var frame = PageFrame()
         frame.run = run
         frame.notice = Self.notice(request)
-        let newest = try await feed.newest()
-        let overview = try await overview.get()
+        var reads = if let reads { reads } else { try await pageReads() }
+        let overview = try await reads.overview()
         // What happened since then is told to the page again, and it comes for it. The answer to a form has no address to come to.
-        if request.method != .post { frame.fact = String(min(newest, overview.fact, fact)) }
+        if request.method != .post { frame.fact = String(reads.fact) }
         let troubled = overview.services.count { $0.condition == .error }
         let dead = overview.totals.jobs(.dead) + overview.totals.deadMessages
         frame.links = PageFrame.links(current: current, troubled: troubled, dead: dead)

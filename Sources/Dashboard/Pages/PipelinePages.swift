@@ -201,7 +201,8 @@ extension LedgerWorker {
 extension PageController {
     @Sendable func showWorkers(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
-        let rows = try await overview.get().workers.map { worker in
+        var read = try await pageReads()
+        let rows = try await read.overview().workers.map { worker in
             let busy = worker.jobs.count
             let presence = worker.presence(at: now)
             return WorkersPage.Row(
@@ -218,12 +219,14 @@ extension PageController {
                     .init(id: job.id, name: job.name, took: job.startedAt.map { Display.duration(now.timeIntervalSince($0)) } ?? "")
                 })
         }
-        return try pages.response("workers", WorkersPage(rows: rows), title: "Workers", context, frame: await frame("/workers", request))
+        return try pages.response(
+            "workers", WorkersPage(rows: rows), title: "Workers", context, frame: await frame("/workers", request, read))
     }
 
     @Sendable func showQueues(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
-        let overview = try await overview.get()
+        var read = try await pageReads()
+        let overview = try await read.overview()
         let names = overview.channels.map(\.name)
         let wanted = Self.queues(names)
         let readings = await broker?.get(wanted.map(\.name)) ?? [:]
@@ -232,7 +235,7 @@ extension PageController {
             queues: wanted.compactMap { queue in readings[queue.name].map { QueuesPage.Queue(queue, $0) } },
             isBlind: readings.isEmpty,
             management: configuration.management)
-        return try pages.response("queues", model, title: "Queues", context, frame: await frame("/queues", request))
+        return try pages.response("queues", model, title: "Queues", context, frame: await frame("/queues", request, read))
     }
 
     /// The broker's queues that people ask about, with what is in them.
@@ -255,8 +258,9 @@ extension PageController {
 
     @Sendable func showServices(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let now = Date()
-        let overview = try await overview.get()
-        let ended = try await activity(.day, at: now)
+        var read = try await pageReads()
+        let overview = try await read.overview()
+        let ended = try await read.ended(.day, ended, at: now)
         let spans = Dictionary(grouping: ended.jobs) { [$0.service, $0.name] }
         let paused = Set(overview.channels.filter { $0.pausedAt != nil }.map(\.name))
         let rows = overview.services.map { service in
@@ -297,6 +301,6 @@ extension PageController {
         }
         return try pages.response(
             "services", ServicesPage(graph: ServiceGraph.svg(overview.services), rows: rows), title: "Services", context,
-            frame: await frame("/services", request))
+            frame: await frame("/services", request, read))
     }
 }

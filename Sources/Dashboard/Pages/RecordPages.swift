@@ -61,8 +61,9 @@ extension PageController {
     @Sendable func showEvents(_ request: Request, _ context: DashboardContext) async throws -> Response {
         let cursor = request.query("cursor")
         let filter = try ListQuery.eventFilter(request)
+        var read = try await pageReads()
         let page = try await ledger.events(filter, limit: ListQuery.pageLimit(request), cursor: cursor)
-        let overview = try await overview.get()
+        let overview = try await read.overview()
         let totals = overview.totals
         let model = EventsPage(
             tabs: Self.tabs(totals, filter),
@@ -90,7 +91,7 @@ extension PageController {
                 PagerModel.path("/events", [("filtered", request.query("filtered")), ("reason", request.query("reason"))]), cursor,
                 page.next)
         )
-        return try pages.response("events", model, title: "Events", context, frame: await frame("/events", request))
+        return try pages.response("events", model, title: "Events", context, frame: await frame("/events", request, read))
     }
 
     private static func tabs(_ totals: LedgerTotals, _ filter: LedgerEventFilter) -> [PageTab] {

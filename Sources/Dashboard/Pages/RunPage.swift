@@ -122,7 +122,7 @@ extension PageController {
         let concealment = Concealment(id, access, context, at: Date())
         let model = RunPage(detail, commands, answers.byPosition, aftermath, configuration, concealment, at: Date())
         var response = try pages.response(
-            "run", model, title: "Run \(id.suffix(8))", context, frame: await frame("/runs", request, run: id, knowing: reads.fact))
+            "run", model, title: "Run \(id.suffix(8))", context, frame: await frame("/runs", request, run: id, reads))
         response.hideAgain(concealment, at: "/runs/\(id)")
         return response
     }

@@ -116,7 +116,7 @@ extension PageController {
                 try await ledger.runs(filter, limit: limit, cursor: cursor)
             }
         let modalities = try await read.get("modalities") { try await ledger.modalities() }
-        let services = try await overview.get().services.map(\.name)
+        let services = try await read.overview().services.map(\.name)
         let tabs = [nil] + [RunState.active, .failed, .succeeded, .cancelled, .declined].map(Optional.some)
         func count(_ state: RunState?) -> String {
             let number = state.map { counts.states[$0] ?? 0 } ?? counts.total
@@ -150,7 +150,7 @@ extension PageController {
             bulk: BulkBar.runs(list, filter.states, counts),
             pager: PagerModel(list.path(with: [("limit", request.query("limit"))]), cursor, page.next)
         )
-        return try pages.response("runs", model, title: "Runs", context, frame: await frame("/runs", request, knowing: read.fact))
+        return try pages.response("runs", model, title: "Runs", context, frame: await frame("/runs", request, read))
     }
 
     private static func target(_ text: String, _ ledger: LedgerReader) async throws -> String? {
