@@ -272,7 +272,7 @@ extension JSONValue {
         ]
     }
 
-    /// - Parameter lastDay: its jobs that ended within the last day.
+    /// - Parameter lastDay: its jobs that ended within the last 24 hours, to the half hour.
     init(_ service: LedgerService, lastDay: [JobState: Int]) {
         let jobs: [JSONValue] = service.jobs.map { job in
             [
