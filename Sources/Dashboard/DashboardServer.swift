@@ -89,7 +89,8 @@ package struct DashboardServer: Service {
             ("DATA", configuration.data), ("LOGS", configuration.logs), ("STATE", URL(filePath: ledger.path).deletingLastPathComponent()),
         ]
         let overview = Self.overview(ledger, journal, feed, folders)
-        let reads = SharedReads(version: { [feed] in feed.latest }, required: { [feed] in feed.latestCommand })
+        let reads = SharedReads(
+            version: { [feed] in feed.latest }, required: { [feed] in max(feed.latestCommand, $0.map(feed.latest(ofRun:)) ?? 0) })
         let explanations = Explanations(ledger: ledger, overview: overview)
         let parked = ParkedMessages(ledger: ledger, store: store, commands: commands)
         let reveal = RevealController(ledger: ledger, access: access)

@@ -39,6 +39,9 @@ enum Display {
         return (number < 0 ? "-" : "") + groups.joined(separator: "\u{202F}")
     }
 
+    /// `12`, and `0.7`: below ten with a decimal, where there is one.
+    static func few(_ value: Double) -> String { value < 9.95 && value > 0 ? oneDecimal(value) : number(Int(value.rounded())) }
+
     /// `1 job`, `12 jobs`.
     ///
     /// - Parameter many: the plural where it is not the word with an s.

@@ -70,6 +70,13 @@ package final class FactFeed: Service, Sendable {
     /// The number of the newest fact that says what became of a command; 0 before the first.
     var latestCommand: Int64 { state.withLock { $0.command } }
 
+    /// The number of the newest fact about a run, as far as facts are remembered; before that, any may have been about it.
+    func latest(ofRun id: String) -> Int64 {
+        state.withLock { state in
+            state.recent.last { $0.runID == id }?.sequence ?? state.recent.first.map { $0.sequence - 1 } ?? state.latest ?? 0
+        }
+    }
+
     /// The newest fact's number, from the ledger itself while the feed has not read yet.
     func newest() async throws -> Int64 {
         if let latest = state.withLock({ $0.latest }) { return latest }

@@ -93,7 +93,7 @@ actor SharedReads {
     private var reads: [String: (read: any Sendable, used: ContinuousClock.Instant, kept: Duration)] = [:]
     private var swept = ContinuousClock.now
     private let version: @Sendable () -> Int64
-    private let required: @Sendable () -> Int64
+    private let required: @Sendable (String?) -> Int64
     private let lifetime: Duration
     private let spacing: Duration
     private let patience: Duration
@@ -102,10 +102,11 @@ actor SharedReads {
     /// What nobody has asked for meanwhile is not kept: a page of a list can be a megabyte.
     private static let rest = Duration.seconds(5)
 
-    /// - Parameters: see ``Recent``.
+    /// - Parameters:
+    ///   - required: the version that no patience goes without, of what is about a run, or about many.
     init(
-        lifetime: Duration = .milliseconds(500), spacing: Duration = .milliseconds(500), patience: Duration = .seconds(1),
-        version: @escaping @Sendable () -> Int64, required: @escaping @Sendable () -> Int64
+        lifetime: Duration = .milliseconds(500), spacing: Duration = .milliseconds(250), patience: Duration = .seconds(1),
+        version: @escaping @Sendable () -> Int64, required: @escaping @Sendable (String?) -> Int64
     ) {
         self.lifetime = lifetime
         self.spacing = spacing
@@ -116,15 +117,16 @@ actor SharedReads {
 
     /// - Parameters:
     ///   - key: says all that `load` depends on.
+    ///   - run: which run it is about; nil is many. What happens to a run is on its page at once.
     ///   - moment: for what changes slowly and costs much: is given out for so long, whatever happens.
     func get<Value: Sendable>(
-        _ key: String, for moment: Duration? = nil, _ load: @escaping @Sendable () async throws -> Value
+        _ key: String, of run: String? = nil, for moment: Duration? = nil, _ load: @escaping @Sendable () async throws -> Value
     ) async throws -> Recent<Value>.Reading {
-        try await read(key, moment, load).reading()
+        try await read(key, run, moment, load).reading()
     }
 
     private func read<Value: Sendable>(
-        _ key: String, _ moment: Duration?, _ load: @escaping @Sendable () async throws -> Value
+        _ key: String, _ run: String?, _ moment: Duration?, _ load: @escaping @Sendable () async throws -> Value
     ) -> Recent<Value> {
         sweep()
         if let known = reads[key]?.read as? Recent<Value> {
@@ -133,7 +135,8 @@ actor SharedReads {
         }
         let fresh =
             moment.map { Recent(for: lifetime, spacing: $0 / 2, patience: $0, version: version, load) }
-            ?? Recent(for: lifetime, spacing: spacing, patience: patience, version: version, required: required, load)
+            ?? Recent(
+                for: lifetime, spacing: spacing, patience: patience, version: version, required: { [required] in required(run) }, load)
         reads[key] = (fresh, .now, max(Self.rest, moment ?? .zero))
         return fresh
     }

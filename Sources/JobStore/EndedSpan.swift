@@ -51,42 +51,52 @@ package enum DurationSlots {
 
 /// How many took how long.
 package struct DurationCounts: Sendable, Hashable {
-    /// By slot of ``DurationSlots``; -1 for what never started.
-    package var slots: [Int: Int]
-    /// All of them together.
-    package var seconds: Double
-
-    package init(slots: [Int: Int] = [:], seconds: Double = 0) {
-        self.slots = slots
-        self.seconds = seconds
+    private struct Slot: Sendable, Hashable {
+        var number: Int
+        /// All of them together.
+        var seconds: Double
     }
+
+    /// By slot of ``DurationSlots``; -1 for what never started.
+    private var slots: [Int: Slot] = [:]
+
+    package init() {}
+
+    /// - Parameters:
+    ///   - slot: of ``DurationSlots``; -1 for what never started.
+    ///   - seconds: all of them together.
+    package init(slot: Int, number: Int, seconds: Double) { slots[slot] = Slot(number: number, seconds: seconds) }
 
     /// With those that never started.
-    package var count: Int { slots.values.reduce(0, +) }
+    package var count: Int { slots.values.reduce(0) { $0 + $1.number } }
     /// Without them.
-    package var timed: Int { slots.reduce(0) { $0 + ($1.key < 0 ? 0 : $1.value) } }
+    package var timed: Int { slots.reduce(0) { $0 + ($1.key < 0 ? 0 : $1.value.number) } }
+    /// All of them together.
+    package var seconds: Double { slots.values.reduce(0) { $0 + $1.seconds } }
 
     package mutating func add(_ other: DurationCounts) {
-        slots.merge(other.slots, uniquingKeysWith: +)
-        seconds += other.seconds
+        slots.merge(other.slots) { Slot(number: $0.number + $1.number, seconds: $0.seconds + $1.seconds) }
     }
 
-    /// The duration that `share` of them (0...1) did not exceed, between the edges of its slot; nil when none was timed.
+    /// The duration that `share` of them (0...1) did not exceed; nil when none was timed.
+    ///
+    /// Those of a slot lie around their mean, evenly, and the closer to it the fewer they are: a single one is exact.
     package func percentile(_ share: Double) -> Double? {
         let all = timed
         guard all > 0 else { return nil }
         let wanted = max(share, 0) * Double(all)
         var below = 0.0
-        for slot in slots.keys.sorted() where slot >= 0 {
-            let inside = Double(slots[slot] ?? 0)
+        for (place, slot) in slots.sorted(by: { $0.key < $1.key }) where place >= 0 {
+            let inside = Double(slot.number)
             guard inside > 0, below + inside >= wanted else {
                 below += inside
                 continue
             }
-            let low = slot == 0 ? 0 : DurationSlots.edges[slot - 1]
-            // The last slot has no end: twice its beginning is as good as any.
-            let high = slot < DurationSlots.edges.count ? DurationSlots.edges[slot] : low * 2
-            return low + (high - low) * min(1, max(0, (wanted - below) / inside))
+            let low = place == 0 ? 0 : DurationSlots.edges[place - 1]
+            let high = place < DurationSlots.edges.count ? DurationSlots.edges[place] : .infinity
+            let mean = min(high, max(low, slot.seconds / inside))
+            let reach = min(mean - low, high - mean) * (inside - 1) / (inside + 1)
+            return mean + reach * (2 * min(1, max(0, (wanted - below) / inside)) - 1)
         }
         return nil
     }

@@ -27,7 +27,7 @@ extension LedgerReader {
             for row in rows {
                 let span = EndedSpan(
                     at: row.date("at"), service: row["service"], name: row["name"], state: row["state"],
-                    durations: DurationCounts(slots: [row["slot"]: row["number"]], seconds: row["seconds"]))
+                    durations: DurationCounts(slot: row["slot"], number: row["number"], seconds: row["seconds"]))
                 if let last = spans.last, (last.at, last.service, last.name, last.state) == (span.at, span.service, span.name, span.state) {
                     spans[spans.count - 1].durations.add(span.durations)
                 } else {

@@ -10,7 +10,7 @@ EMPTY = ["/", "/runs", "/workers", "/queues", "/services", "/dead", "/events", "
 
 def test_the_link_of_the_launcher_signs_in(visit, stack):
     page = visit(f"/sign-in#token={stack.endpoints['monitorToken']}", role=None)
-    expect(page.get_by_role("heading", name="No images have arrived yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No event yet")).to_be_visible()
     assert stack.endpoints["monitorToken"] not in page.url, "the token stays in the address bar"
     assert page.evaluate("history.length") <= 3
     expect(page.locator("#welcome")).to_contain_text("Send a study to the Orthanc server")

@@ -321,7 +321,7 @@ struct SharingTests {
     func shared() async throws {
         let looks = Counter()
         let version = Counter()
-        let reads = SharedReads(lifetime: .seconds(60), patience: .zero, version: { version.now }, required: { 0 })
+        let reads = SharedReads(lifetime: .seconds(60), patience: .zero, version: { version.now }, required: { _ in 0 })
         let look: @Sendable () async throws -> Int64 = {
             try await Task.sleep(for: .milliseconds(20))
             return looks.next()
@@ -378,7 +378,7 @@ struct SharingTests {
     @Test("Who asks after a change never gets what was read before it")
     func fresh() async throws {
         let truth = Counter()
-        let reads = SharedReads(lifetime: .seconds(60), patience: .zero, version: { truth.now }, required: { 0 })
+        let reads = SharedReads(lifetime: .seconds(60), patience: .zero, version: { truth.now }, required: { _ in 0 })
         for _ in 0..<5 {
             let now = truth.next()
             let read = try await reads.get("key") { truth.now }.value
@@ -435,10 +435,37 @@ struct SharingTests {
         }
     }
 
+    @Test("What happened to a run is on its page, and on its jobs', at once")
+    func atOnce() async throws {
+        let sample = try SampleLedger()
+        let hospital = try sample.fillHospital(older: 0)
+        try await RunningDashboard.serving(sample) { dashboard in
+            for step in 1...4 {
+                for path in ["/runs/\(hospital.failed)", "/jobs/\(hospital.dead).4"] { _ = try await dashboard.get(path) }
+                let (run, job) = (#"{"code":"x","text":"Run \#(step)"}"#, #"{"code":"x","text":"Job \#(step)"}"#)
+                let fact = try sample.write { db in
+                    try db.execute(sql: "UPDATE run SET reason = ? WHERE id = ?", arguments: [run, hospital.failed])
+                    try db.execute(sql: "UPDATE job SET reason = ? WHERE id = ?", arguments: [job, "\(hospital.dead).4"])
+                    for id in [hospital.failed, hospital.dead] {
+                        try db.execute(sql: "INSERT INTO fact (at, kind, run_id, data) VALUES (1, 'x', ?, '{}')", arguments: [id])
+                    }
+                    return db.lastInsertedRowID
+                }
+                dashboard.feed.ring()
+                try await waitUntil { dashboard.feed.latest >= fact }
+                let (first, second) = try await (
+                    dashboard.get("/runs/\(hospital.failed)").text, dashboard.get("/jobs/\(hospital.dead).4").text
+                )
+                #expect(first.contains("Run \(step)"))
+                #expect(second.contains("Job \(step)"))
+            }
+        }
+    }
+
     @Test("A page knows no more than the oldest of its parts")
     func oldest() async throws {
         let truth = Counter()
-        let shared = SharedReads(lifetime: .seconds(60), patience: .seconds(60), version: { truth.now }, required: { 0 })
+        let shared = SharedReads(lifetime: .seconds(60), patience: .seconds(60), version: { truth.now }, required: { _ in 0 })
         let counts = Recent<Overview>(for: .seconds(60), version: { truth.now }) { throw CancellationError() }
         var first = PageReads(shared, counts, from: truth.next())
         let old = try await first.get("old") { truth.now }
@@ -530,7 +557,7 @@ struct ChartTests {
     private func span(_ at: Double, _ state: String, _ number: Int, slot: Int = 13) -> EndedSpan {
         EndedSpan(
             at: Date(timeIntervalSince1970: at), service: "", name: "study", state: state,
-            durations: DurationCounts(slots: [slot: number], seconds: 1))
+            durations: DurationCounts(slot: slot, number: number, seconds: 1.25 * Double(number)))
     }
 
     @Test("Each span falls into its bar; what is outside is left out")

@@ -45,7 +45,7 @@ struct PageTests {
         let sample = try SampleLedger()
         try await RunningDashboard.serving(sample) { dashboard in
             let page = try await dashboard.get("/").text
-            #expect(page.contains("No images have arrived yet"))
+            #expect(page.contains("No event yet"))
             #expect(page.contains("storescu"))
             let runs = try await dashboard.get("/runs").text
             #expect(runs.contains("No runs yet") && !runs.contains("class=\"pager\""))

@@ -98,15 +98,29 @@ struct EndedTests {
         #expect(all.count == 1)
     }
 
-    @Test("Percentiles", arguments: [(0.0, 1.0), (0.5, 1.5), (0.95, 4.5), (1.0, 5.0)])
+    @Test("Percentiles", arguments: [(0.0, 1.1), (0.5, 1.5), (0.95, 4.5), (1.0, 5.0)])
     func percentile(share: Double, atMost: Double) throws {
         // Nine below 1.5 s, one below 5 s.
         let slots = DurationSlots.edges.enumerated().filter { [1.5, 5].contains($0.element) }.map(\.offset)
-        let counts = DurationCounts(slots: [-1: 50, slots[0]: 9, slots[1]: 1], seconds: 16)
+        var counts = DurationCounts(slot: -1, number: 50, seconds: 0)
+        counts.add(DurationCounts(slot: slots[0], number: 9, seconds: 11))
+        counts.add(DurationCounts(slot: slots[1], number: 1, seconds: 4.5))
         let value = try #require(counts.percentile(share))
         #expect(value <= atMost && value >= 1)
         #expect(counts.timed == 10 && counts.count == 60)
-        #expect(DurationCounts(slots: [-1: 3]).percentile(0.5) == nil)
+        #expect(DurationCounts(slot: -1, number: 3, seconds: 0).percentile(0.5) == nil)
+    }
+
+    @Test("A few are given as they were, and none is given as longer than the longest")
+    func few() throws {
+        var counts = DurationCounts()
+        for (slot, seconds) in [(15, 2.7), (16, 3.1), (16, 3.2), (16, 3.6)] {
+            counts.add(DurationCounts(slot: slot, number: 1, seconds: seconds))
+        }
+        #expect(DurationSlots.edges[14...16] == [2, 3, 5] && abs(counts.seconds - 12.6) < 0.001)
+        #expect(try abs(#require(counts.percentile(0.5)) - 3.15) < 0.15)
+        #expect(try (3.3...3.6).contains(#require(counts.percentile(0.95))))
+        #expect(DurationCounts(slot: 16, number: 1, seconds: 4.2).percentile(0.95) == 4.2)
     }
 
     @Test("SQL and Swift mean the same slots")

@@ -187,7 +187,7 @@ extension PageController {
         let id = try context.parameters.require("id")
         let (ledger, explanations) = (ledger, explanations)
         var reads = try await pageReads()
-        let read = try await reads.get("job \(id)") {
+        let read = try await reads.get("job \(id)", of: JobID(rawValue: id)?.run.rawValue) {
             guard let detail = try await ledger.job(id), let aftermath = try await ledger.aftermath(ofRun: detail.run.id) else {
                 return nil as (LedgerJobDetail, Run?, Explanation, Int64, LedgerAftermath)?
             }

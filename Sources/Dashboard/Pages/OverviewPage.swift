@@ -272,8 +272,7 @@ extension PageController {
                     detail: "95th percentile \(figure(all.durations, 0.95))"),
                 .init(
                     title: "Jobs done", value: Display.number(ended),
-                    detail: rate >= 1
-                        ? "\(Display.number(Int(rate.rounded()))) a minute" : "\(Display.number(Int((rate * 60).rounded()))) an hour"),
+                    detail: rate >= 1 ? "\(Display.number(Int(rate.rounded()))) a minute" : "\(Display.few(rate * 60)) an hour"),
             ],
             counts: chart.counts("run"),
             durations: chart.durations,

@@ -13,9 +13,13 @@ struct PageReads {
         self.fact = fact
     }
 
-    /// - Parameter key: says all that `load` depends on.
-    mutating func get<Value: Sendable>(_ key: String, _ load: @escaping @Sendable () async throws -> Value) async throws -> Value {
-        know(try await shared.get(key, load))
+    /// - Parameters:
+    ///   - key: says all that `load` depends on.
+    ///   - run: which run it is about; nil is many.
+    mutating func get<Value: Sendable>(
+        _ key: String, of run: String? = nil, _ load: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
+        know(try await shared.get(key, of: run, load))
     }
 
     mutating func overview() async throws -> Overview { know(try await overviews.reading()) }

@@ -110,7 +110,7 @@ extension PageController {
         let id = try context.parameters.require("id")
         let (ledger, explanations) = (ledger, explanations)
         var reads = try await pageReads()
-        let read = try await reads.get("run \(id)") {
+        let read = try await reads.get("run \(id)", of: id) {
             guard let detail = try await ledger.run(id), let aftermath = try await ledger.aftermath(ofRun: id) else {
                 return nil as (LedgerRunDetail, RunCommands, Explanations.Answers, LedgerAftermath)?
             }
