@@ -18,6 +18,7 @@ actor Recent<Value: Sendable> {
     private let lifetime: Duration
     /// At least so long passes from one computation's start to the next one's, however much happens.
     private let spacing: Duration
+    private let refresh: Duration
     private let patience: Duration
     private let version: @Sendable () -> Int64
     private let required: @Sendable () -> Int64
@@ -34,16 +35,18 @@ actor Recent<Value: Sendable> {
     private static var most: Duration { .seconds(3) }
 
     /// - Parameters:
+    ///   - refresh: how old a value is when the next one is read behind it; nil is as soon as `spacing` lets it.
     ///   - patience: for how long after its reading began a value of an older version is still given out; for longer where that took long.
     ///   - version: grows with everything that happens.
     ///   - required: the version that no patience goes without.
     init(
-        for lifetime: Duration, spacing: Duration = .milliseconds(250), patience: Duration = .zero,
+        for lifetime: Duration, spacing: Duration = .milliseconds(250), refresh: Duration? = nil, patience: Duration = .zero,
         version: @escaping @Sendable () -> Int64 = { 0 }, required: @escaping @Sendable () -> Int64 = { 0 },
         _ load: @escaping @Sendable () async throws -> Value
     ) {
         self.lifetime = lifetime
         self.spacing = spacing
+        self.refresh = refresh ?? spacing
         self.patience = patience
         self.version = version
         self.required = required
@@ -57,7 +60,7 @@ actor Recent<Value: Sendable> {
             let age = ContinuousClock.now - latest.began
             if latest.ended + lifetime > .now, latest.version >= version() { return latest }
             if age < patience(with: latest), latest.version >= required() {
-                if coming == nil, running == nil, age >= spacing { coming = Task { try await self.next() } }
+                if coming == nil, running == nil, age >= refresh { coming = Task { try await self.next() } }
                 return latest
             }
         }
@@ -95,7 +98,6 @@ actor SharedReads {
     private let version: @Sendable () -> Int64
     private let required: @Sendable (String?) -> Int64
     private let lifetime: Duration
-    private let spacing: Duration
     private let patience: Duration
     /// More keys than pages that are open at a time.
     private static let limit = 100
@@ -105,11 +107,10 @@ actor SharedReads {
     /// - Parameters:
     ///   - required: the version that no patience goes without, of what is about a run, or about many.
     init(
-        lifetime: Duration = .milliseconds(500), spacing: Duration = .milliseconds(250), patience: Duration = .seconds(1),
-        version: @escaping @Sendable () -> Int64, required: @escaping @Sendable (String?) -> Int64
+        lifetime: Duration = .milliseconds(500), patience: Duration = .seconds(1), version: @escaping @Sendable () -> Int64,
+        required: @escaping @Sendable (String?) -> Int64
     ) {
         self.lifetime = lifetime
-        self.spacing = spacing
         self.patience = patience
         self.version = version
         self.required = required
@@ -134,9 +135,8 @@ actor SharedReads {
             return known
         }
         let fresh =
-            moment.map { Recent(for: lifetime, spacing: $0 / 2, patience: $0, version: version, load) }
-            ?? Recent(
-                for: lifetime, spacing: spacing, patience: patience, version: version, required: { [required] in required(run) }, load)
+            moment.map { Recent(for: lifetime, refresh: $0 / 2, patience: $0, version: version, load) }
+            ?? Recent(for: lifetime, patience: patience, version: version, required: { [required] in required(run) }, load)
         reads[key] = (fresh, .now, max(Self.rest, moment ?? .zero))
         return fresh
     }

@@ -48,6 +48,36 @@ struct PageDetailTests {
         }
     }
 
+    @Test("A row of a run gives its template every field that it has")
+    func rowFields() async throws {
+        let sample = try SampleLedger()
+        _ = try sample.fillHospital(older: 0)
+        let runs = try await LedgerReader(path: sample.path).runs(limit: 50).items
+        let pages = try #require(OrthancPages("https://orthanc.example"))
+        for run in runs {
+            let row = RunRow(run, pages, at: sample.now)
+            for field in Mirror(reflecting: row).children {
+                let name = try #require(field.label)
+                #expect(row.child(named: name).map { "\($0)" } == Self.shown(field.value), "\(name)")
+            }
+        }
+        #expect(runs.contains { $0.reason != nil } && runs.contains { $0.reason == nil })
+    }
+
+    private static func shown(_ value: Any) -> String? {
+        let mirror = Mirror(reflecting: value)
+        if mirror.displayStyle == .optional { return mirror.children.first.map { "\($0.value)" } }
+        return "\(value)"
+    }
+
+    @Test("Every character of ASCII is escaped alike, alone and beside others")
+    func escapes() throws {
+        for code in 0...0x7F as ClosedRange<UInt32> {
+            let text = String(try #require(UnicodeScalar(code)))
+            #expect(HTMLText.escape(text + "é") == HTMLText.escape(text) + "é", "\(code)")
+        }
+    }
+
     @Test(
         "What cannot be read in a filter is said", arguments: ["from=yesterday", "to=2026-13-45", "level=image", "state=lost", "limit=201"])
     func refused(query: String) async throws {
@@ -536,6 +566,21 @@ struct SharingTests {
         }
         await #expect(throws: Away.self) { _ = try await recent.get() }
         let second = try await recent.get()
+        #expect(second == 2)
+    }
+
+    @Test("What is shared for long is read again soon after a failure", .timeLimit(.minutes(1)))
+    func longAfterFailure() async throws {
+        struct Away: Error {}
+        let calls = Counter()
+        let reads = SharedReads(version: { 0 }, required: { _ in 0 })
+        let load: @Sendable () async throws -> Int64 = {
+            let call = calls.next()
+            if call == 1 { throw Away() }
+            return call
+        }
+        await #expect(throws: Away.self) { _ = try await reads.get("key", for: .seconds(600), load) }
+        let second = try await reads.get("key", for: .seconds(600), load).value
         #expect(second == 2)
     }
 
